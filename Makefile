@@ -1,0 +1,39 @@
+# Two commands do everything: `make demo` and `make test`. Both are safe to
+# repeat; the virtual environment is made once and again when setup.cfg changes.
+PYTHON ?= python3.11
+VENV ?= .venv
+WORKDIR ?= runs/demo
+WORKERS ?= 2
+STAMP := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint install clean
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade pip
+	$(VENV)/bin/pip install --quiet --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(RUN) launch/train.py --config=configs/demo.py --workdir=$(WORKDIR) $(DEMO_FLAGS)
+	$(RUN) launch/evaluate.py --workdir=$(WORKDIR) --split=test
+	$(RUN) launch/draw_samples.py --out=$(WORKDIR)/samples --count=8
+	$(RUN) launch/predict.py --workdir=$(WORKDIR) \
+	  --out=$(WORKDIR)/predictions $(WORKDIR)/samples
+	@echo
+	@echo "report:      $(WORKDIR)/eval/test/report.html"
+	@echo "pictures:    $(WORKDIR)/predictions/"
+	@echo "figures:     $(WORKDIR)/result.json"
+
+test: $(STAMP)
+	$(RUN) -m pytest -n $(WORKERS) --dist=worksteal -q
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) .cache build *.egg-info

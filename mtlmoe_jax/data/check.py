@@ -1,0 +1,169 @@
+"""Everything that is wrong with a data set, in one go, and a look at it."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import io
+import math
+
+import ml_collections
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mtlmoe_jax import errors, files
+from mtlmoe_jax.data import opening
+from mtlmoe_jax.data.problems import Problems
+from mtlmoe_jax.data.source import Record, Source
+from mtlmoe_jax.progress import Progress
+
+SAMPLES = 10
+_COLUMNS = 5
+_TILE = 224  # side of a sample in the sheet, pixels
+_TEXT = 28  # height of its caption
+_COLOUR = (255, 40, 40)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What `check` found.
+
+  Attributes:
+    problems: one line each; empty: the data set is fine.
+    text: counts and statistics, several lines.
+  """
+
+  problems: list[str]
+  text: str
+
+
+def check(config: ml_collections.ConfigDict, out: str = "") -> Report:
+  """Opens, splits and decodes everything, without stopping at a mistake.
+
+  Args:
+    config: the whole config.
+    out: PNG file for ten samples with their boxes; empty: none.
+
+  Returns:
+    The problems, class counts and box statistics.
+  """
+  problems = Problems(collect=True)
+  sections = []
+  try:
+    whole = opening.open_whole(config, problems)
+    good, boxes = _decode_all(whole.source, config.data.threads, problems)
+    sections.append(_boxes_text(boxes, len(good)))
+    if out and good:
+      _write_sheet(whole.source, good, out)
+      sections.append(f"samples: {out}")
+    data = opening.split_data(config, whole)
+  except errors.InputError as error:
+    # Nothing to split; what was found so far is still told.
+    problems(str(error))
+    return Report(problems.messages, "\n".join(sections))
+  splits = {"train": data.train, "test": data.test}
+  if data.validation is not None:
+    splits["validation"] = data.validation
+  sections.insert(0, _counts_text(data.class_names, splits))
+  for label, name in enumerate(data.class_names):
+    if not (data.train.labels == label).any() and any(
+        (part.labels == label).any() for part in splits.values()
+    ):
+      problems(
+          f"class {name!r} has no training image: add some or leave it out "
+          "with config.data.classes"
+      )
+  sections.append(f"fingerprint: {data.fingerprint}")
+  return Report(problems.messages, "\n".join(sections))
+
+
+def _decode_all(
+    source: Source, threads: int, problems: Problems
+) -> tuple[list[int], np.ndarray]:
+  """Decodes every image; returns positions of good ones, and all boxes."""
+
+  def one(index: int) -> Record | errors.InputError:
+    try:
+      # The pixels are dropped: a data set need not fit into memory.
+      return {**source[index], "image": None}
+    except errors.InputError as error:
+      return error
+
+  good, boxes = [], []
+  with (
+      concurrent.futures.ThreadPoolExecutor(threads) as pool,
+      Progress(len(source), unit="image", label="decoding") as progress,
+  ):
+    for index, found in enumerate(pool.map(one, range(len(source)))):
+      progress.update()
+      if isinstance(found, errors.InputError):
+        problems(str(found))
+        continue
+      good.append(index)
+      if found["has_box"]:
+        boxes.append(found["box"])
+  return good, np.asarray(boxes, np.float64).reshape(-1, 4)
+
+
+def _counts_text(
+    class_names: tuple[str, ...], splits: dict[str, Source]
+) -> str:
+  counts = {
+      name: collections.Counter(part.labels.tolist())
+      for name, part in splits.items()
+  }
+  width = max(5, *(len(name) for name in class_names))
+  lines = [
+      f"{'class':{width}s} " + " ".join(f"{name:>10s}" for name in splits)
+  ]
+  for label, name in enumerate(class_names):
+    numbers = " ".join(f"{counts[s][label]:10d}" for s in splits)
+    lines.append(f"{name:{width}s} {numbers}")
+  totals = " ".join(f"{len(part):10d}" for part in splits.values())
+  lines.append(f"{'all':{width}s} {totals}")
+  return "\n".join(lines)
+
+
+def _boxes_text(boxes: np.ndarray, images_read: int) -> str:
+  lines = [f"boxes: {len(boxes)} of {images_read} readable images"]
+  if len(boxes):
+    sides = boxes[:, 2:] - boxes[:, :2]
+    rows = {
+        "x centre": (boxes[:, 0] + boxes[:, 2]) / 2,
+        "y centre": (boxes[:, 1] + boxes[:, 3]) / 2,
+        "width": sides[:, 0],
+        "height": sides[:, 1],
+        "area": sides.prod(1),
+    }
+    lines.append("share of image    mean     min  median     max")
+    for name, v in rows.items():
+      lines.append(
+          f"{name:14s} {v.mean():7.3f} {v.min():7.3f} {np.median(v):7.3f} "
+          f"{v.max():7.3f}"
+      )
+  return "\n".join(lines)
+
+
+def _write_sheet(source: Source, good: list[int], out: str) -> None:
+  """Samples spread evenly over the data set, each with its box."""
+  count = min(SAMPLES, len(good))
+  chosen = [good[i * len(good) // count] for i in range(count)]
+  rows = math.ceil(count / _COLUMNS)
+  sheet = Image.new("RGB", (_COLUMNS * _TILE, rows * (_TILE + _TEXT)), "white")
+  draw = ImageDraw.Draw(sheet)
+  for place, index in enumerate(chosen):
+    record = source[index]
+    left = place % _COLUMNS * _TILE
+    top = place // _COLUMNS * (_TILE + _TEXT) + _TEXT
+    picture = Image.fromarray(record["image"])
+    picture.thumbnail((_TILE, _TILE))
+    sheet.paste(picture, (left, top))
+    if record["has_box"]:
+      corners = record["box"].reshape(2, 2) * picture.size + (left, top)
+      draw.rectangle(corners.round().ravel().tolist(), outline=_COLOUR, width=2)
+    label = int(record["label"])
+    name = source.class_names[label] if record["has_label"] else "no label"
+    draw.text((left + 4, top - _TEXT + 2), name[:34], fill="black")
+    draw.text((left + 4, top - _TEXT // 2), record["id"][-34:], fill="grey")
+  buffer = io.BytesIO()
+  sheet.save(buffer, "PNG")
+  files.write_bytes(out, buffer.getvalue())

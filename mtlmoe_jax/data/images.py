@@ -1,0 +1,179 @@
+"""Decoding and resizing of images, the same for training and prediction.
+
+Letters: h w height and width of an image, S side of the network's input.
+"""
+
+import io
+import os
+import pathlib
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mtlmoe_jax import errors
+
+# File name endings that count as images.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+_BAD_FILE = (
+    OSError,  # with UnidentifiedImageError and truncated files
+    SyntaxError,  # what Pillow raises for broken PNG chunks
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+_EXIF_ORIENTATION = 0x0112
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+
+
+def load_image(path: str | os.PathLike) -> np.ndarray:
+  """Reads an image file as RGB, upright.
+
+  EXIF orientation is applied; greyscale, 16-bit, palette and CMYK are
+  converted; transparent parts become white; of an animation the first frame
+  is taken.
+
+  Args:
+    path: the file.
+
+  Returns:
+    u8 [h, w, 3].
+
+  Raises:
+    InputError: a file that is missing, no image, or truncated.
+  """
+  return _decode(existing(path), str(path), upright=True)
+
+
+def decode_bytes(data: bytes, what: str) -> np.ndarray:
+  """As `load_image` for bytes, but EXIF orientation is left alone.
+
+  TFDS boxes refer to the pixels as they are stored, because TFDS itself
+  ignores the orientation.
+
+  Args:
+    data: an encoded image.
+    what: what to call it in an error message.
+
+  Returns:
+    u8 [h, w, 3].
+
+  Raises:
+    InputError: not an image, or truncated.
+  """
+  return _decode(io.BytesIO(data), what, upright=False)
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+  """Height and width of an upright image, from its header alone.
+
+  Args:
+    path: the file.
+
+  Returns:
+    (h, w) in pixels.
+
+  Raises:
+    InputError: a file that is missing or no image.
+  """
+  try:
+    with Image.open(existing(path)) as image:
+      width, height = image.size
+      sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+  except _BAD_FILE as error:
+    raise _not_an_image(path, error) from None
+  return (width, height) if sideways else (height, width)
+
+
+def existing(path: str | os.PathLike) -> pathlib.Path:
+  """The path, if it is a file.
+
+  Raises:
+    InputError: it is not.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise errors.InputError(f"no such image file: {path}")
+  return path
+
+
+def shrink(image: np.ndarray, side: int) -> np.ndarray:
+  """Scales an image down until its shorter side is `side`.
+
+  Args:
+    image: u8 [h, w, 3].
+    side: pixels.
+
+  Returns:
+    u8 [h', w', 3] with min(h', w') <= side; the same array if it already was.
+  """
+  height, width = image.shape[:2]
+  if min(height, width) <= side:
+    return image
+  scale = side / min(height, width)
+  new = (max(side, round(width * scale)), max(side, round(height * scale)))
+  small = Image.fromarray(image).resize(
+      new, Image.Resampling.BILINEAR, reducing_gap=2.0
+  )
+  return np.asarray(small)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+  """The network's frame: the whole image, squashed to a square.
+
+  Bilinear with antialiasing. An image whose shorter side is above 2 S is
+  shrunk to that first (`shrink`), so a cached, already shrunk image gives the
+  same pixels as the file itself. Normalised boxes stay as they are.
+
+  Args:
+    image: u8 [h, w, 3].
+    size: S, pixels.
+
+  Returns:
+    u8 [S, S, 3].
+  """
+  picture = Image.fromarray(shrink(image, 2 * size))
+  return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _decode(
+    file: pathlib.Path | io.BytesIO, what: str, upright: bool
+) -> np.ndarray:
+  try:
+    with Image.open(file) as image:
+      image.load()
+      if upright:
+        image = ImageOps.exif_transpose(image)
+      return np.asarray(_to_rgb(image))
+  except _BAD_FILE as error:
+    raise _not_an_image(what, error) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+  if image.mode == "RGB" and "transparency" not in image.info:
+    return image
+  if image.mode.startswith("I;16") or image.mode == "I":
+    # 16 bits a pixel: Pillow's own conversion would cut instead of scale.
+    return Image.fromarray(
+        (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
+    ).convert("RGB")
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+  return image.convert("RGB")
+
+
+def _not_an_image(
+    what: str | os.PathLike, error: Exception
+) -> errors.InputError:
+  reason = (
+      "not a known image format"
+      if isinstance(error, Image.UnidentifiedImageError)
+      else " ".join(str(error).split())
+  )
+  return errors.InputError(
+      f"{what} cannot be read as an image ({reason}): replace or remove it"
+  )

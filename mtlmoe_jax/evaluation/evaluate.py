@@ -1,0 +1,271 @@
+"""Running a model over a whole split, and writing what came out.
+
+Letters: B images of a batch, H W of the network's input, L classes, N experts,
+K selected per image, n images of the split.
+
+Metrics are computed once, over arrays of the whole split in float64, never as
+means of batch means; so they do not depend on the batch size beyond the
+float32 rounding of the forward pass.
+"""
+
+import copy
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import errors, metrics, models
+from mtlmoe_jax import progress as progress_lib
+from mtlmoe_jax.evaluation import predictions as predictions_lib
+from mtlmoe_jax.evaluation import results
+
+SPLITS = ("train", "validation", "test")
+
+PredictStep = Callable[[Any, dict[str, Any]], dict[str, Any]]
+
+
+def make_predict_step(
+    model: Any, jit: Callable[[PredictStep], PredictStep] = jax.jit
+) -> PredictStep:
+  """The forward pass of evaluation and prediction.
+
+  Args:
+    model: what `models.build_model` gives.
+    jit: how it is compiled; pass `functools.partial(jax.jit, in_shardings=...)`
+      to place it on a mesh, or `lambda f: f` for a pure function.
+
+  Returns:
+    step(variables, {"image": u8 [B, H, W, 3], "valid": bool [B]}) -> a dict
+    with `logits` f32 [B, L] (only with the class task), `box` f32 [B, 4] xyxy
+    normalised (only with the box task) and `routing`: task -> `experts` i32
+    [B, K], `weights` f32 [B, K], `probs` f32 [B, N].
+  """
+
+  def step(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    outputs = model.apply(
+        variables, batch["image"], train=False, valid=batch["valid"]
+    )
+    found = {
+        "routing": {
+            task: {
+                "experts": r.experts,
+                "weights": r.weights,
+                "probs": r.probs,
+            }
+            for task, r in outputs.routing.items()
+        }
+    }
+    if outputs.logits is not None:
+      found["logits"] = outputs.logits.astype(jnp.float32)
+    if outputs.box is not None:
+      found["box"] = outputs.box.astype(jnp.float32)
+    return found
+
+  return jit(step)
+
+
+def evaluate_source(
+    step: PredictStep,
+    variables: Any,
+    source: data_lib.Source,
+    config: ml_collections.ConfigDict,
+    *,
+    progress: bool = True,
+) -> predictions_lib.Evaluation:
+  """Evaluates every image of a source, once, in its order.
+
+  Args:
+    step: from `make_predict_step`.
+    variables: {"params", "batch_stats"}.
+    source: n records.
+    config: the whole config; `config.eval.batch_size` images at a time.
+    progress: whether to show how far it is.
+
+  Returns:
+    Metrics and predictions. A figure of the `class` gate is `class/<name>`.
+
+  Raises:
+    InputError: the source is empty.
+  """
+  if not len(source):
+    raise errors.InputError(
+        f"nothing to evaluate: the split of {source.name} has no images"
+    )
+  start = time.monotonic()
+  parts: list[dict[str, Any]] = []
+  bar = progress_lib.Progress(
+      -(-len(source) // config.eval.batch_size),
+      unit="batch",
+      items_per_step=config.eval.batch_size,
+      label="evaluate",
+      enabled=progress,
+  )
+  with bar:
+    waiting = None
+    for batch in data_lib.eval_batches(
+        source, config, config.eval.batch_size
+    ):
+      found = step(variables, {k: batch[k] for k in ("image", "valid")})
+      # The device works on this batch while the one before is copied back.
+      if waiting is not None:
+        parts.append(_fetch(*waiting))
+      waiting = (found, batch)
+      bar.update()
+    parts.append(_fetch(*waiting))
+  predictions = _predictions(source, parts)
+  return predictions_lib.Evaluation(
+      metrics=compute_metrics(predictions),
+      predictions=predictions,
+      seconds=time.monotonic() - start,
+  )
+
+
+def compute_metrics(predictions: predictions_lib.Predictions) -> dict[str, Any]:
+  """All figures of a split; those of a task's gate as `<task>/<name>`.
+
+  Beside `metrics.split_metrics` and `metrics.routing_metrics`: `n_label`,
+  `n_box`, `n_both` (images with a label, a box, both) and, with two gates,
+  `gate_divergence` (mean Jensen-Shannon divergence of their `probs`, bits).
+  """
+  p = predictions
+  found = metrics.split_metrics(
+      logits=p.logits,
+      labels=p.labels,
+      has_label=p.has_label,
+      boxes=p.boxes,
+      true_boxes=p.true_boxes,
+      has_box=p.has_box,
+  )
+  found |= {
+      "n_label": int(p.has_label.sum()),
+      "n_box": int(p.has_box.sum()),
+      "n_both": int((p.has_label & p.has_box).sum()),
+  }
+  labels = np.where(p.has_label, p.labels, -1)
+  for task, gate in p.routing.items():
+    figures = metrics.routing_metrics(
+        gate.experts, gate.weights, gate.probs, labels
+    )
+    found |= {f"{task}/{name}": value for name, value in figures.items()}
+  if len(p.routing) == 2:
+    one, two = (gate.probs for gate in p.routing.values())
+    found["gate_divergence"] = float(np.mean(metrics.jensen_shannon(one, two)))
+  return found
+
+
+def _fetch(found: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+  """One batch on the host, without its padding."""
+  truth = {k: batch[k] for k in ("label", "has_label", "has_box", "index")}
+  valid = batch["valid"]
+  return jax.tree.map(
+      lambda x: np.asarray(x)[valid],
+      {**found, "true_box": batch["box"], **truth},
+  )
+
+
+def _predictions(
+    source: data_lib.Source, parts: list[dict[str, Any]]
+) -> predictions_lib.Predictions:
+  whole = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+  if not np.array_equal(whole["index"], np.arange(len(source))):
+    raise RuntimeError("evaluation did not see each image once, in order")
+  return predictions_lib.Predictions(
+      ids=list(source.ids),
+      labels=whole["label"],
+      has_label=whole["has_label"],
+      logits=whole.get("logits"),
+      boxes=whole.get("box"),
+      true_boxes=whole["true_box"],
+      has_box=whole["has_box"],
+      routing={
+          task: predictions_lib.Gate(**whole["routing"][task])
+          for task in config_lib.TASKS  # jit gives dicts back sorted by key
+          if task in whole["routing"]
+      },
+  )
+
+
+def evaluate_restored(
+    restored: Any,
+    folder: str | pathlib.Path,
+    split: str = "test",
+    *,
+    data_path: str = "",
+    batch_size: int = 0,
+    metrics_jsonl: Sequence[Mapping[str, Any]] = (),
+    progress: bool = True,
+) -> predictions_lib.Evaluation:
+  """Evaluates a checkpoint on a split and writes `folder/<split>/`.
+
+  Args:
+    restored: from `training.checkpoint.restore_for_eval`.
+    folder: the `eval` folder of a run.
+    split: one of SPLITS.
+    data_path: where the data set is now; "" as when it was trained.
+    batch_size: images at a time; 0 for `config.eval.batch_size`.
+    metrics_jsonl: rows of the run's log, for the curves of the report.
+    progress: whether to show how far it is.
+
+  Returns:
+    The evaluation.
+
+  Raises:
+    InputError: an unknown or empty split, or data of other classes.
+  """
+  if split not in SPLITS:
+    raise errors.InputError(
+        f"--split={split!r}: must be one of {', '.join(SPLITS)}"
+    )
+  config = copy.deepcopy(restored.config)
+  if data_path:
+    config.data.path = str(data_path)
+  if batch_size:
+    config.eval.batch_size = batch_size
+  config_lib.check_config(config)
+  data = data_lib.open_data(config)
+  source = getattr(data, split)
+  if source is None:
+    raise errors.InputError(
+        f"--split={split}: this run held no images out "
+        f"(config.data.validation_fraction={config.data.validation_fraction:g})"
+    )
+  names = tuple(restored.class_names)
+  if tuple(data.class_names) != names:
+    raise errors.InputError(
+        f"the data in {config.data.path or config.data.name} has classes "
+        f"{_brief(data.class_names)}, the checkpoint {_brief(names)}: give the "
+        "data it was trained on with --data.path=DIR"
+    )
+  step = make_predict_step(models.build_model(config, len(names)))
+  evaluation = evaluate_source(
+      step, restored.variables, source, config, progress=progress
+  )
+  results.write_evaluation(
+      pathlib.Path(folder) / split,
+      evaluation,
+      names,
+      {
+          **restored.meta,
+          "split": split,
+          "step": restored.step,
+          "seed": config.seed,
+          # Of the data evaluated, which may not be what was trained on.
+          "dataset_fingerprint": data.fingerprint,
+      },
+      source=source,
+      metrics_jsonl=metrics_jsonl,
+  )
+  return evaluation
+
+
+def _brief(names: Sequence[str]) -> str:
+  """`[a, b, ... z] (200)`."""
+  shown = [*names[:2], "...", names[-1]] if len(names) > 3 else names
+  return f"[{', '.join(shown)}] ({len(names)})"

@@ -1,0 +1,56 @@
+"""Writing files so that nothing is ever half-written."""
+
+import json
+import math
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+  """Writes to a temporary name in the same folder, then renames."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+  try:
+    with os.fdopen(handle, "wb") as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    # mkstemp makes private files; results are meant to be read by others.
+    os.chmod(name, 0o666 & ~_umask())
+    os.replace(name, path)
+  except BaseException:
+    pathlib.Path(name).unlink(missing_ok=True)
+    raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """UTF-8 text, atomically."""
+  write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Indented JSON, atomically; NaN and infinity become null."""
+  text = json.dumps(plain(value), indent=2, allow_nan=False)
+  write_text(path, text + "\n")
+
+
+def plain(value: Any) -> Any:
+  """Arrays, NumPy scalars and tuples as what JSON knows."""
+  if isinstance(value, dict):
+    return {str(k): plain(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [plain(v) for v in value]
+  if hasattr(value, "tolist"):
+    return plain(value.tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def _umask() -> int:
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask

@@ -1,0 +1,73 @@
+"""How every script in `launch/` starts: flags, then one call, then a code.
+
+Exit codes: 0 done, 2 bad usage or input (one line on stderr, no traceback),
+143 after a checkpointed stop by SIGTERM.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from mtlmoe_jax import errors
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+  """Parses the flags, calls `main(argv)` and exits with its code."""
+
+  def guarded(argv: Sequence[str]) -> None:
+    try:
+      sys.exit(main(argv) or 0)
+    except errors.InputError as error:
+      _fail(error)
+    except KeyboardInterrupt:
+      _fail("interrupted: start the same command again to go on", 130)
+
+  # Orbax reports every decision it takes as a warning.
+  logging.set_verbosity(logging.ERROR)
+  app.run(guarded, flags_parser=_parse)
+
+
+def required(name: str) -> str:
+  """The value of a string flag that must be given.
+
+  Raises:
+    InputError: the flag is missing or empty.
+  """
+  value = flags.FLAGS[name].value
+  if not value:
+    raise errors.InputError(f"--{name} is missing: see --help")
+  return value
+
+
+def no_arguments(argv: Sequence[str]) -> None:
+  """Refuses words that are no flags.
+
+  Raises:
+    InputError: naming them.
+  """
+  if len(argv) > 1:
+    raise errors.InputError(
+        f"unexpected argument {' '.join(argv[1:])!r}: options start with --"
+    )
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  """absl's parsing, with every user mistake told in one line."""
+  try:
+    return flags.FLAGS(list(argv))
+  except FileNotFoundError as error:
+    _fail(f"no such config file: {error.filename}")
+  except errors.InputError as error:
+    _fail(error)
+  except flags.Error as error:
+    _fail(f"{error}; see --help")
+  # ml_collections raises what its look-up raised: a key that is not there, a
+  # value of another type.
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    _fail(" ".join(str(error).split()))
+
+
+def _fail(message: object, code: int = 2) -> None:
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(code)

@@ -1,0 +1,126 @@
+"""Training losses: masked task losses and their weighted total.
+
+Letters: B images, L classes, T tasks. A row whose mask is False (no target, or
+padding) adds nothing to a loss nor to its gradient, whatever it holds; without
+any row a loss is 0. Losses are float32 scalars.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mtlmoe_jax import boxes
+
+Array = jax.Array
+
+
+def masked_mean(values: Array, mask: Array) -> Array:
+  """Mean of values [B] over the rows where mask [B] is True; 0 without any."""
+  count = jnp.maximum(jnp.sum(mask), 1)
+  return jnp.sum(jnp.where(mask, values, 0)) / count
+
+
+def cross_entropy(
+    logits: Array, labels: Array, mask: Array, label_smoothing: float = 0.0
+) -> Array:
+  """Softmax cross-entropy with label smoothing (Szegedy et al. 2016, sec. 7).
+
+  The target is (1 - s) on the label plus s / L on every class.
+
+  Args:
+    logits: [B, L].
+    labels: i32 [B]; any value, such as -1, where mask is False.
+    mask: bool [B].
+    label_smoothing: s in [0, 1).
+
+  Returns:
+    Mean over the masked rows, nats.
+  """
+  # Rows without a target are emptied before anything is computed, so that not
+  # even a NaN in them reaches the gradient.
+  logits = jnp.where(mask[:, None], logits.astype(jnp.float32), 0)
+  labels = jnp.where(mask, labels, 0)
+  log_probs = jax.nn.log_softmax(logits)
+  true = jnp.take_along_axis(log_probs, labels[:, None], axis=1)[:, 0]
+  smooth = label_smoothing * jnp.mean(log_probs, axis=1)
+  return masked_mean(-(1 - label_smoothing) * true - smooth, mask)
+
+
+def box_loss(pred: Array, true: Array, mask: Array) -> Array:
+  """Complete IoU loss (Zheng et al. 2020; see `boxes.ciou_loss`).
+
+  Args:
+    pred: [B, 4] xyxy, normalised.
+    true: [B, 4] xyxy, normalised; anything where mask is False.
+    mask: bool [B].
+
+  Returns:
+    Mean over the masked rows.
+  """
+  pred, true = (jnp.where(mask[:, None], b, 0) for b in (pred, true))
+  return masked_mean(boxes.ciou_loss(pred, true), mask)
+
+
+def uncertainty_weighted(
+    losses: Mapping[str, Array], log_variance: Array
+) -> Array:
+  """Learned task weights, sum_t L_t exp(-s_t) + s_t / 2 (Kendall et al. 2018).
+
+  s = log sigma^2. The paper halves the data term of regression losses (eq. 5)
+  but not of classification (eq. 10). Here no term is halved: with s' = s + log
+  2 the halved form is the same up to a constant, and so s = 0 is exactly the
+  plain sum of the losses.
+
+  Args:
+    losses: T scalars by task.
+    log_variance: [T], s, in the order of `losses`.
+
+  Returns:
+    Scalar.
+  """
+  values = jnp.stack(list(losses.values()))
+  return jnp.sum(values * jnp.exp(-log_variance) + log_variance / 2)
+
+
+def total_loss(
+    task_losses: Mapping[str, Array],
+    aux_losses: Mapping[str, Mapping[str, Array]],
+    *,
+    task_weights: Mapping[str, float],
+    aux_weights: Mapping[str, float],
+    log_variance: Array | None = None,
+) -> tuple[Array, dict[str, Array]]:
+  """Task losses plus the auxiliary losses of the gates.
+
+  total = sum_t w_t L_t + sum_a w_a mean_t A_(t, a), the first sum replaced by
+  `uncertainty_weighted` when there is a `log_variance`. A term of weight 0 is
+  left out, so that it cannot spoil the total, but is still reported.
+
+  Args:
+    task_losses: scalar by task.
+    aux_losses: task -> name -> scalar, as in `Routing.losses`.
+    task_weights: w_t by task; unused with `log_variance`.
+    aux_weights: w_a by name; a name that is missing counts as 0.
+    log_variance: [T] in the order of `task_losses`, or None.
+
+  Returns:
+    (total, parts): parts holds `loss_<task>` and `<task>/loss_<name>`, all
+    unweighted, and `weight_<task>` when those are learned.
+  """
+  parts = {f"loss_{task}": value for task, value in task_losses.items()}
+  total = jnp.zeros(())
+  if log_variance is not None:
+    total += uncertainty_weighted(task_losses, log_variance)
+    for i, task in enumerate(task_losses):
+      parts[f"weight_{task}"] = jnp.exp(-log_variance[i])
+  else:
+    for task, value in task_losses.items():
+      if task_weights[task]:
+        total += task_weights[task] * value
+  for task, named in aux_losses.items():
+    for name, value in named.items():
+      parts[f"{task}/loss_{name}"] = value
+      if weight := aux_weights.get(name, 0):
+        total += weight * value / len(aux_losses)
+  return total, parts

@@ -1,0 +1,23 @@
+"""The model as Flax Linen modules; `build_model` makes it from a config."""
+
+from mtlmoe_jax.models.backbones import BACKBONES, Backbone, backbone
+from mtlmoe_jax.models.mtlmoe import (
+  MTLMoE,
+  Outputs,
+  build_model,
+  count_parameters,
+  parameter_table,
+  preprocessing,
+)
+
+__all__ = [
+  "BACKBONES",
+  "Backbone",
+  "MTLMoE",
+  "Outputs",
+  "backbone",
+  "build_model",
+  "count_parameters",
+  "parameter_table",
+  "preprocessing",
+]

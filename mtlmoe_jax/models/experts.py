@@ -1,0 +1,98 @@
+"""Experts: feature extractors with their own condense layer, N at a time.
+
+Letters: B images, N experts, S rows an expert sees (all B, or its slots),
+H W C the input, G side of the coarse grid, D condensed width.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtlmoe_jax.models.backbones import Backbone, EfficientNet
+from mtlmoe_jax.models.layers import average_to, scaled_normal
+
+
+class Expert(nn.Module):
+  """The units of a backbone from `first` on, then the condense layer.
+
+  Condense is one fully connected layer with a swish. "pool" applies it to the
+  globally averaged features (the poster). "spatial" averages to a grid of
+  G x G cells (the backbone's `grid`, whatever the image size) and applies it
+  to each cell, so that what follows knows where.
+
+  Attributes:
+    entry: the backbone.
+    first: number of its first unit in the expert; beyond the last unit the
+      expert is its condense layer alone.
+    norm: see `normalization.Norm`.
+    layout: of the condensed features, "pool" or "spatial".
+    features: D.
+    drop_path: rate of stochastic depth.
+    train: use and update batch statistics, drop paths.
+    dtype: type of the computation.
+  """
+
+  entry: Backbone
+  first: int
+  norm: str
+  layout: str
+  features: int
+  drop_path: float = 0.0
+  train: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Maps [S, H, W, C] and a mask [S] to [S, D] or [S, G, G, D].
+
+    Args:
+      x: the images, or the map of the shared stem.
+      mask: bool, the rows that count in batch statistics.
+
+    Returns:
+      Condensed features of type `dtype`.
+    """
+    if self.first <= self.entry.variant.last:
+      x = EfficientNet(
+        self.entry.variant,
+        first=self.first,
+        norm=self.norm,
+        drop_path=self.drop_path,
+        dtype=self.dtype,
+        name="backbone",
+      )(x, mask, self.train)
+    if self.layout == "pool":
+      x = jnp.mean(x, (1, 2))
+    else:
+      x = average_to(x, (self.entry.grid,) * 2)
+    condense = nn.Dense(
+      self.features,
+      dtype=self.dtype,
+      kernel_init=scaled_normal(2.0),
+      name="condense",
+    )
+    return nn.swish(condense(x))
+
+
+def stack_experts(count: int, *, shared_input: bool) -> type[Expert]:
+  """`Expert` mapped over N: every parameter has a leading axis N.
+
+  Args:
+    count: N.
+    shared_input: True where all experts see the same rows: x [B, H, W, C]
+      and a mask [N, B]; else x is [N, S, H, W, C] and the mask [N, S].
+
+  Returns:
+    A module class whose instances return [N, S, D] or [N, S, G, G, D]. Both
+    forms have the same parameters.
+  """
+  return nn.vmap(
+    Expert,
+    variable_axes={"params": 0, "batch_stats": 0},
+    split_rngs={"params": True, "dropout": True},
+    in_axes=(None if shared_input else 0, 0),
+    out_axes=0,
+    axis_size=count,
+  )

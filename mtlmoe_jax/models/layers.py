@@ -1,0 +1,139 @@
+"""Layers that hold parameters, and the small pieces between them.
+
+Letters: B images (or slots), H W input size, C input channels, O output
+channels, G H' W' size of a grid.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtlmoe_jax.models.convolution import conv2d
+
+
+def scaled_normal(gain: float) -> Callable[..., jax.Array]:
+  """Initializer: normal with variance gain / fan-in.
+
+  Args:
+    gain: 2 in front of a rectifier (He et al. 2015), 1 in front of a sum.
+
+  Returns:
+    A function of (key, shape, dtype); fan-in is the product of all axes of the
+    shape but the last.
+  """
+
+  def init(key, shape, dtype=jnp.float32):
+    std = math.sqrt(gain / math.prod(shape[:-1]))
+    # Drawn flat: XLA:CPU takes seconds to compile each draw of four axes.
+    draw = jax.random.normal(key, (math.prod(shape),), dtype)
+    return std * draw.reshape(shape)
+
+  return init
+
+
+class Conv(nn.Module):
+  """A convolution kernel (and bias) applied by `convolution.conv2d`.
+
+  Parameters, float32 whatever the compute type: `kernel` [k, k, C / groups, O]
+  and, with `use_bias`, `bias` [O].
+
+  Attributes:
+    features: O.
+    kernel_size: k.
+    strides: step between outputs.
+    groups: channel groups; O == C == groups is depthwise.
+    use_bias: adds a bias.
+    gain: of the initial kernel, see `scaled_normal`.
+    dtype: type of the computation and of the result.
+  """
+
+  features: int
+  kernel_size: int = 1
+  strides: int = 1
+  groups: int = 1
+  use_bias: bool = False
+  gain: float = 2.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, ceil(H / strides), ceil(W / strides), O]."""
+    k = self.kernel_size
+    kernel = self.param(
+      "kernel",
+      scaled_normal(self.gain),
+      (k, k, x.shape[-1] // self.groups, self.features),
+    )
+    x = conv2d(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      strides=self.strides,
+      padding="SAME",
+      groups=self.groups,
+    )
+    if self.use_bias:
+      bias = self.param("bias", nn.initializers.zeros, (self.features,))
+      x = x + bias.astype(self.dtype)
+    return x
+
+
+def relu6(x: jax.Array) -> jax.Array:
+  """min(max(x, 0), 6), in the type of x."""
+  return jnp.clip(x, 0, 6)
+
+
+def drop_path(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
+  """Stochastic depth (Huang et al. 2016): drops whole rows of a branch.
+
+  Args:
+    x: [B, ...] a residual branch.
+    key: random key.
+    rate: probability that a row is set to zero; kept rows are divided by
+      1 - rate, so the expectation stays.
+
+  Returns:
+    [B, ...].
+  """
+  keep = jax.random.bernoulli(key, 1.0 - rate, x.shape[:1])
+  keep = keep.reshape(-1, *(1,) * (x.ndim - 1))
+  return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), 0)
+
+
+def average_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Adaptive average pooling to a fixed grid, in either direction.
+
+  Cell i of a grid of G over H rows averages rows floor(i H / G) to
+  ceil((i + 1) H / G) - 1: plain windows where G divides H, overlapping ones
+  where not, repeated rows where G > H.
+
+  Args:
+    x: [B, H, W, C].
+    size: (H', W') of the grid.
+
+  Returns:
+    [B, H', W', C] in the type of x.
+  """
+  b, h, w, c = x.shape
+  if (h, w) == size:
+    return x
+  if h % size[0] == 0 and w % size[1] == 0:
+    windows = (b, size[0], h // size[0], size[1], w // size[1], c)
+    return jnp.mean(x.reshape(windows), (2, 4))
+  rows, columns = _averaging(h, size[0]), _averaging(w, size[1])
+  return jnp.einsum(
+    "bhwc,gh,vw->bgvc", x, rows.astype(x.dtype), columns.astype(x.dtype)
+  )
+
+
+def _averaging(length: int, cells: int) -> jax.Array:
+  """[cells, length] matrix whose rows average the window of each cell."""
+  position = jnp.arange(length)
+  starts = [i * length // cells for i in range(cells)]
+  ends = [math.ceil((i + 1) * length / cells) for i in range(cells)]
+  start, end = jnp.array(starts)[:, None], jnp.array(ends)[:, None]
+  inside = (position >= start) & (position < end)
+  return inside / (end - start)

@@ -1,0 +1,342 @@
+"""The whole model: shared stem, experts, gates, combine, towers.
+
+Letters: B images, H W image size, N experts, K experts per image and task,
+S slots per expert, T tasks, L classes, D condensed width, G grid side.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import dispatch
+from mtlmoe_jax.errors import InputError
+from mtlmoe_jax.models.backbones import Backbone, EfficientNet, backbone
+from mtlmoe_jax.models.experts import stack_experts
+from mtlmoe_jax.models.gates import Gate
+from mtlmoe_jax.models.towers import BoxTower, ClassTower
+from mtlmoe_jax.routing import Routing
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+  """What the model says of a batch; None for a task it does not have.
+
+  Attributes:
+    logits: f32 [B, L].
+    box: f32 [B, 4] xyxy in units of the frame, x1 <= x2 and y1 <= y2.
+    routing: task -> its routing; with compute="sparse" its metrics also hold
+      `dropped`, the share of choices that found no slot.
+    log_variance: f32 [T] in the order of the tasks, or None.
+  """
+
+  logits: jax.Array | None
+  box: jax.Array | None
+  routing: dict[str, Routing]
+  log_variance: jax.Array | None
+
+
+class MTLMoE(nn.Module):
+  """Multi-task mixture of experts over images; `build_model` makes it.
+
+  The attributes are the options of `config.model` (see `config.py`) but:
+
+  Attributes:
+    entry: the backbone.
+    num_classes: L.
+    tasks: of "class" and "box".
+    num_experts: N.
+    ks: K of each task.
+    learn_weights: adds the parameter `log_variance` (Kendall et al. 2018).
+    dtype: type of the computation in stem and experts; parameters, gates,
+      combine and towers are float32.
+  """
+
+  entry: Backbone
+  num_classes: int
+  tasks: tuple[str, ...]
+  num_experts: int
+  ks: tuple[int, ...]
+  gate_kind: str
+  gate_width: int
+  gate_noise: float
+  share_gate: bool
+  compute: str
+  capacity_factor: float
+  shared_stages: int
+  layout: str
+  condense_dim: int
+  tower_dim: int
+  dropout: float
+  drop_path: float
+  norm: str
+  learn_weights: bool
+  dtype: Any
+
+  @nn.compact
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    train: bool = False,
+    valid: jax.Array | None = None,
+  ) -> Outputs:
+    """Classifies and localises.
+
+    Args:
+      images: [B, H, W, 3] RGB, uint8 or floating, 0 ... 255.
+      train: dropout, gate noise, batch statistics, limited capacity. Random
+        streams "dropout" and "gating" (without the latter: no noise).
+      valid: [B] bool, False for padding, which then counts in no loss, metric
+        or statistic and takes no expert's slot; None: all valid.
+
+    Returns:
+      The outputs; those of padding rows mean nothing.
+
+    Raises:
+      InputError: images of another shape.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3:
+      raise InputError(
+        f"images of shape {images.shape}: must be [B, H, W, 3]"
+      )
+    mean, std = (jnp.array(v, jnp.float32) for v in
+                 (self.entry.mean, self.entry.std))
+    x = (images.astype(jnp.float32) - mean) / std
+    names = self._gate_names()
+    routings = [
+      Gate(
+        self.gate_kind,
+        self.num_experts,
+        k,
+        self.gate_width,
+        self.gate_noise,
+        name=name,
+      )(x, train, valid)
+      for name, k in dict(zip(names, self.ks)).items()
+    ]
+    x = x.astype(self.dtype)
+    if self.shared_stages:
+      x = EfficientNet(
+        self.entry.variant,
+        last=self.shared_stages,
+        norm=self.norm,
+        drop_path=self.drop_path,
+        dtype=self.dtype,
+        name="stem",
+      )(x, valid, train)
+    run = self._sparse if self.compute == "sparse" else self._dense
+    combined, routings = run(x, routings, train, valid)
+    order = list(dict.fromkeys(names))
+    place = {t: order.index(name) for t, name in zip(self.tasks, names)}
+    logits = box = log_variance = None
+    if "class" in place:
+      logits = ClassTower(
+        self.num_classes, self.tower_dim, self.dropout, name="tower_class"
+      )(combined[place["class"]], train)
+    if "box" in place:
+      box = BoxTower(self.tower_dim, self.dropout, name="tower_box")(
+        combined[place["box"]], train
+      )
+    if self.learn_weights:
+      log_variance = self.param(
+        "log_variance", nn.initializers.zeros, (len(self.tasks),)
+      )
+    routing = {task: routings[i] for task, i in place.items()}
+    return Outputs(logits, box, routing, log_variance)
+
+  def _gate_names(self) -> list[str]:
+    """The gate of each task."""
+    if self.share_gate:
+      return ["gate"] * len(self.tasks)
+    return [f"gate_{task}" for task in self.tasks]
+
+  def _experts(self, train: bool, shared_input: bool) -> nn.Module:
+    stack = stack_experts(self.num_experts, shared_input=shared_input)
+    return stack(
+      self.entry,
+      first=self.shared_stages + 1 if self.shared_stages else 0,
+      norm=self.norm,
+      layout=self.layout,
+      features=self.condense_dim,
+      drop_path=self.drop_path,
+      train=train,
+      dtype=self.dtype,
+      name="experts",
+    )
+
+  def _dense(self, x, routings, train, valid):
+    """All images through all experts; those not chosen get weight 0."""
+    # An expert's statistics are those of the images that chose it, though it
+    # sees them all: what sparse computation would see.
+    index = jnp.arange(self.num_experts)[:, None, None]
+    chosen = [jnp.any(r.experts == index, -1) for r in routings]
+    mask = jnp.any(jnp.stack(chosen), 0)
+    if valid is not None:
+      mask = mask & valid
+    features = self._experts(train, True)(x, mask).astype(jnp.float32)
+    combined = [
+      dispatch.combine_dense(features, r.experts, r.weights) for r in routings
+    ]
+    return combined, routings
+
+  def _sparse(self, x, routings, train, valid):
+    """Each expert runs once on the images that any gate sent to it."""
+    ks = [r.experts.shape[1] for r in routings]
+    capacity = None  # Evaluation drops nothing, whatever the batch.
+    if train:
+      capacity = dispatch.capacity(
+        x.shape[0], ks, self.num_experts, self.capacity_factor
+      )
+    plan = dispatch.make_plan(
+      [r.experts for r in routings], self.num_experts, capacity, valid
+    )
+    slots = dispatch.dispatch(x, plan)
+    features = self._experts(train, False)(slots, plan.mask)
+    features = features.astype(jnp.float32)
+    combined, counted = [], []
+    for i, r in enumerate(routings):
+      combined.append(dispatch.combine(features, plan, i, r.weights))
+      metrics = {**r.metrics, "dropped": plan.dropped[i]}
+      counted.append(dataclasses.replace(r, metrics=metrics))
+    return combined, counted
+
+
+def build_model(
+  config: ml_collections.ConfigDict, num_classes: int
+) -> MTLMoE:
+  """The model of a config.
+
+  `config.model.shared_stages` = s shares the stem and the first s stages of
+  blocks (of 7); one more than the number of stages (8) shares the head
+  convolution too, so that an expert is its condense layer alone; 0 shares
+  nothing.
+
+  Args:
+    config: the whole config, checked.
+    num_classes: L.
+
+  Returns:
+    The unbound module.
+
+  Raises:
+    InputError: an unknown backbone, or more shared stages than it has.
+  """
+  model = config.model
+  entry = backbone(model.backbone)
+  if model.shared_stages > entry.variant.last:
+    raise InputError(
+      f"config.model.shared_stages={model.shared_stages}: {entry.name} has "
+      f"{entry.variant.last - 1} stages and a head, use 0 ... "
+      f"{entry.variant.last}"
+    )
+  return MTLMoE(
+    entry=entry,
+    num_classes=num_classes,
+    tasks=config_lib.tasks_of(config),
+    num_experts=model.experts,
+    ks=config_lib.k_of(config),
+    gate_kind=model.gate,
+    gate_width=model.gate_width,
+    gate_noise=model.gate_noise,
+    share_gate=model.share_gate,
+    compute=model.compute,
+    capacity_factor=model.capacity_factor,
+    shared_stages=model.shared_stages,
+    layout=model.condense,
+    condense_dim=model.condense_dim,
+    tower_dim=model.tower_dim,
+    dropout=model.dropout,
+    drop_path=model.drop_path,
+    norm=model.norm,
+    learn_weights=config.loss.weighting == "uncertainty",
+    dtype=jnp.dtype(config.precision),
+  )
+
+
+def preprocessing(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """How an image becomes the network's input, for whoever keeps a record."""
+  entry = backbone(config.model.backbone)
+  return {
+    "channels": "RGB, 0 ... 255",
+    "image_size": config.data.image_size,
+    "resize": "bilinear, antialiased, aspect ratio not kept",
+    "mean": list(entry.mean),
+    "std": list(entry.std),
+  }
+
+
+def count_parameters(
+  config: ml_collections.ConfigDict, num_classes: int
+) -> tuple[int, int]:
+  """Parameters of a config's model, found without computing anything.
+
+  Args:
+    config: the whole config.
+    num_classes: L.
+
+  Returns:
+    (total, active): active are those that an image can meet: all but the
+    experts, and as many experts as the gates together can choose for it,
+    min(N, sum of K).
+  """
+  size = config.data.image_size
+  images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+  variables = jax.eval_shape(
+    build_model(config, num_classes).init, jax.random.key(0), images
+  )
+  return _totals(variables["params"], config)
+
+
+def parameter_table(
+  variables: Mapping[str, Any],
+  config: ml_collections.ConfigDict | None = None,
+) -> str:
+  """A table of parameters for the eye.
+
+  Args:
+    variables: of the model, arrays or shapes.
+    config: the config of the model; adds the parameters active per image (see
+      `count_parameters`).
+
+  Returns:
+    Lines with module, arrays and parameters, one per top-level module (the
+    parts of stem and experts apart), then totals.
+  """
+  rows: dict[str, list[int]] = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
+    names = [key.key for key in path]
+    name = "/".join(names[:2]) if names[0] == "experts" else names[0]
+    row = rows.setdefault(name, [0, 0])
+    row[0] += 1
+    row[1] += math.prod(np.shape(leaf))
+  rows["total"] = [sum(column) for column in zip(*rows.values())]
+  lines = [f"{'module':<20}{'arrays':>8}{'parameters':>14}"]
+  lines += [f"{n:<20}{a:>8,}{p:>14,}" for n, (a, p) in rows.items()]
+  if config is not None:
+    _, active = _totals(variables["params"], config)
+    lines.append(f"{'active per image':<28}{active:>14,}")
+  return "\n".join(lines)
+
+
+def _totals(
+  params: Mapping[str, Any], config: ml_collections.ConfigDict
+) -> tuple[int, int]:
+  def size(tree: Any) -> int:
+    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+  total, experts = size(params), size(params["experts"])
+  n, ks = config.model.experts, config_lib.k_of(config)
+  if config.model.gate in ("dense", "uniform"):
+    chosen = n
+  else:
+    chosen = min(n, ks[0] if config.model.share_gate else sum(ks))
+  return total, total - experts + experts // n * chosen

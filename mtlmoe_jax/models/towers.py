@@ -1,0 +1,96 @@
+"""Towers: from the combined features of a task to its output.
+
+Letters: B images, G side of the coarse grid, D condensed width, L classes.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtlmoe_jax.models.layers import scaled_normal
+
+# The box before training: centred, this share of each side. Boxes that start
+# sensible keep the first steps of the complete-IoU loss stable.
+START_SIDE = 0.6
+# Channels of each cell that the box tower flattens: what matters is where.
+CELL_FEATURES = 64
+
+_Hidden = functools.partial(nn.Dense, kernel_init=scaled_normal(2.0))
+
+
+class ClassTower(nn.Module):
+  """MLP over the features, averaged over the grid where there is one.
+
+  Attributes:
+    classes: L.
+    hidden: width of the hidden layer.
+    dropout: rate in front.
+  """
+
+  classes: int
+  hidden: int
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps [B, D] or [B, G, G, D] to logits [B, L], float32."""
+    if x.ndim == 4:
+      x = jnp.mean(x, (1, 2))
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = nn.swish(_Hidden(self.hidden, name="hidden")(x))
+    return nn.Dense(
+      self.classes, kernel_init=scaled_normal(1.0), name="out"
+    )(x)
+
+
+class BoxTower(nn.Module):
+  """MLP that ends in a box; on a grid it keeps every cell apart.
+
+  A cell's D channels are first reduced to 64 by one layer that all cells
+  share, then the cells are flattened, so position reaches the MLP.
+
+  Attributes:
+    hidden: width of the hidden layer.
+    dropout: rate in front of it.
+  """
+
+  hidden: int
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps [B, D] or [B, G, G, D] to boxes [B, 4] xyxy, float32."""
+    if x.ndim == 4:
+      x = nn.swish(_Hidden(CELL_FEATURES, name="cell")(x))
+      x = x.reshape(x.shape[0], -1)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = nn.swish(_Hidden(self.hidden, name="hidden")(x))
+    raw = nn.Dense(
+      4,
+      kernel_init=scaled_normal(0.01),
+      bias_init=_start_bias,
+      name="out",
+    )(x)
+    return decode_box(raw)
+
+
+def decode_box(raw: jax.Array) -> jax.Array:
+  """Any four numbers as a box with x1 <= x2 and y1 <= y2.
+
+  Args:
+    raw: [..., 4], whose sigmoid is (centre x, centre y, width, height).
+
+  Returns:
+    [..., 4] xyxy in units of the frame. The centre is inside the frame; a
+    corner may leave it, which keeps its gradient (a clipped one has none).
+  """
+  centre, side = jnp.split(nn.sigmoid(raw), 2, -1)
+  return jnp.concatenate([centre - side / 2, centre + side / 2], -1)
+
+
+def _start_bias(key, shape, dtype=jnp.float32):
+  del key
+  logit = jnp.log(START_SIDE / (1 - START_SIDE))
+  return jnp.array([0.0, 0.0, logit, logit], dtype).reshape(shape)

@@ -1,0 +1,14 @@
+"""Pretrained weights: safe readers, names, and their place in a model."""
+
+from mtlmoe_jax.pretrained.insertion import insert
+from mtlmoe_jax.pretrained.readers import read_weights
+from mtlmoe_jax.pretrained.safetensors_file import save_safetensors
+from mtlmoe_jax.pretrained.weights import Weights, load
+
+__all__ = [
+    "Weights",
+    "insert",
+    "load",
+    "read_weights",
+    "save_safetensors",
+]

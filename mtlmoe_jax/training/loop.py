@@ -1,0 +1,412 @@
+"""Training from a config to a finished workdir; resumes what it finds there."""
+
+import dataclasses
+import pathlib
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import errors, files, models, pretrained, progress
+from mtlmoe_jax.evaluation import evaluate, results
+from mtlmoe_jax.training import checkpoint, metric_log, sharding, transfer
+from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.training import state as state_lib
+from mtlmoe_jax.training import step as step_lib
+from mtlmoe_jax.training import workdir as workdir_lib
+
+STOPPED = 143  # exit code after a checkpointed stop by SIGTERM
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> int:
+  """Trains, evaluates on the test split once, and writes result.json.
+
+  Args:
+    config: the whole config, checked here.
+    workdir: a new folder, or that of the same run: then it goes on from the
+      latest checkpoint, exactly as if it had never stopped.
+
+  Returns:
+    0 when the run is finished, 143 after a SIGTERM (a checkpoint is saved).
+
+  Raises:
+    InputError: anything wrong with config, data, weights or workdir.
+  """
+  config_lib.check_config(config)
+  config = config.copy_and_resolve_references()
+  run = _set_up(config, workdir)
+  say(_banner(run))
+  with _SigtermFlag() as stop:
+    finished = _fit(run, stop)
+  if not finished:
+    say(f"stopped at step {int(run.state.step)}; start again to go on")
+    return STOPPED
+  write_result(run)
+  return 0
+
+
+def say(text: str) -> None:
+  """One message on stderr, beside the progress bar."""
+  print(text, file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass
+class Run:
+  """Everything that one training run holds in memory."""
+
+  config: ml_collections.ConfigDict
+  workdir: pathlib.Path
+  data: Any
+  model: Any
+  mesh: jax.sharding.Mesh
+  state: state_lib.TrainState
+  shardings: Any
+  frozen: frozenset[str]
+  optimizer: Any
+  schedule: Any
+  iterator: Any
+  steps: int
+  steps_per_epoch: int
+  checkpointer: checkpoint.Checkpointer
+  log: metric_log.MetricLog
+  start_note: str
+  seconds: float = 0.0  # spent on earlier parts of this run
+  train_seconds: float = 0.0  # in training steps only, compilation left out
+  train_images: int = 0
+
+  def meta(self) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
+    return {
+        "config": checkpoint.config_to_dict(self.config),
+        "class_names": list(self.data.class_names),
+        "tasks": list(config_lib.tasks_of(self.config)),
+        "preprocessing": models.preprocessing(self.config),
+        "box_format": "xyxy, normalised to [0, 1] of the whole image, float32",
+        "dataset_fingerprint": self.data.fingerprint,
+        "seconds": self.seconds,
+        "train_seconds": self.train_seconds,
+        "train_images": self.train_images,
+        **workdir_lib.environment(),
+    }
+
+
+def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
+  """Opens the data, builds model and state, restores a checkpoint if any."""
+  mesh = sharding.make_mesh(config.mesh.data, config.mesh.expert)
+  sharding.check_batch(config.batch_size, mesh, "batch_size")
+  sharding.check_batch(config.eval.batch_size, mesh, "eval.batch_size")
+  data = data_lib.open_data(config)
+  steps_per_epoch = len(data.train) // config.batch_size
+  if not steps_per_epoch:
+    raise errors.InputError(
+        f"config.batch_size={config.batch_size} is more than the "
+        f"{len(data.train)} training images: use a smaller batch"
+    )
+  steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
+  workdir = workdir_lib.prepare(path, config)
+  checkpointer = checkpoint.Checkpointer(workdir, config.checkpoint.keep)
+  latest = checkpointer.latest_step()
+
+  model = models.build_model(config, len(data.class_names))
+  variables = init_variables(model, config, mesh)
+  note = "new parameters"
+  if latest is None:
+    variables, note = _start_from(variables, config)
+  frozen = optim.frozen_names(optim.flatten(variables["params"]), config)
+  trainable, _ = optim.split(optim.flatten(variables["params"]), frozen)
+  optimizer, schedule = optim.make_optimizer(
+      config, trainable, steps, steps_per_epoch
+  )
+  make = lambda v: state_lib.create_state(  # noqa: E731
+      v, optimizer, frozen, config.optimizer.ema > 0
+  )
+  shardings = sharding.tree_shardings(jax.eval_shape(make, variables), mesh)
+  state = jax.jit(make, out_shardings=shardings)(variables)
+  iterator = data_lib.train_iterator(data.train, config, config.batch_size)
+  run = Run(
+      config=config,
+      workdir=workdir,
+      data=data,
+      model=model,
+      mesh=mesh,
+      state=state,
+      shardings=shardings,
+      frozen=frozen,
+      optimizer=optimizer,
+      schedule=schedule,
+      iterator=iterator,
+      steps=steps,
+      steps_per_epoch=steps_per_epoch,
+      checkpointer=checkpointer,
+      log=metric_log.MetricLog(workdir, config, latest or 0),
+      start_note=note,
+  )
+  if latest is not None:
+    _resume(run, latest)
+  return run
+
+
+def init_variables(
+    model: Any, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> dict[str, Any]:
+  """Fresh variables, created where they will live."""
+  size = config.data.image_size
+  images = np.zeros((1, size, size, 3), np.uint8)
+
+  def init(key: jax.Array) -> dict[str, Any]:
+    return dict(model.init({"params": key}, images, train=False))
+
+  key = jax.random.key(config.seed)
+  shardings = sharding.tree_shardings(jax.eval_shape(init, key), mesh)
+  return jax.jit(init, out_shardings=shardings)(key)
+
+
+def _start_from(
+    variables: dict[str, Any], config: ml_collections.ConfigDict
+) -> tuple[dict[str, Any], str]:
+  """Pretrained weights, or another run's parameters, where asked for."""
+  if config.transfer["from"]:
+    restored = checkpoint.restore_for_eval(
+        config.transfer["from"], config.transfer.step
+    )
+    return transfer.transfer(variables, restored)
+  if config.model.pretrained:
+    weights = pretrained.load(config.model.pretrained, config.model.backbone)
+    return pretrained.insert(
+        variables, weights, config.model.break_symmetry, config.seed
+    )
+  return variables, "new parameters"
+
+
+def _resume(run: Run, step: int) -> None:
+  """Puts state, data position and clocks back to a checkpoint's."""
+  if step > run.steps:
+    raise errors.InputError(
+        f"--workdir={run.workdir} is at step {step}, beyond this config's "
+        f"{run.steps}: use a new workdir"
+    )
+  like = checkpoint.abstract_state(run.state, run.mesh)
+  run.state, data_state, meta = run.checkpointer.restore(step, like)
+  if meta["dataset_fingerprint"] != run.data.fingerprint:
+    raise errors.InputError(
+        f"--workdir={run.workdir} was trained on other data (fingerprint "
+        f"{meta['dataset_fingerprint'][:12]}, now "
+        f"{run.data.fingerprint[:12]}): use the old data or a new workdir"
+    )
+  run.iterator.set_state(data_state)
+  run.seconds = meta["seconds"]
+  run.train_seconds = meta["train_seconds"]
+  run.train_images = meta["train_images"]
+  run.start_note = f"resumed at step {step}"
+
+
+def _fit(run: Run, stop: "_SigtermFlag") -> bool:
+  """Steps until the end (True) or a SIGTERM (False)."""
+  config, batch_size = run.config, run.config.batch_size
+  train_step = jax.jit(
+      step_lib.make_train_step(
+          run.model, run.optimizer, run.schedule, run.frozen, config
+      ),
+      in_shardings=(run.shardings, sharding.batch_sharding(run.mesh)),
+      out_shardings=(run.shardings, sharding.replicated(run.mesh)),
+      donate_argnums=0,
+  )
+  predict = evaluate.make_predict_step(run.model)
+  save_every = config.checkpoint.every_steps or run.steps_per_epoch
+  eval_every = config.eval.every_epochs * run.steps_per_epoch
+  step = int(run.state.step)
+  began, earlier = time.monotonic(), run.seconds
+  window: list[dict[str, jax.Array]] = []
+  window_start: float | None = None
+  note: dict[str, float] = {}
+  score: float | None = None
+  bar = progress.Progress(
+      run.steps, initial=step, items_per_step=batch_size, label="train"
+  )
+  with jax.set_mesh(run.mesh), bar:
+    while step < run.steps:
+      batch = sharding.put_batch(next(run.iterator), run.mesh)
+      run.state, metrics = train_step(run.state, batch)
+      step += 1
+      window.append(metrics)
+      last = step == run.steps
+      due_eval = run.data.validation is not None and (
+          step % eval_every == 0 or last
+      )
+      due_save = step % save_every == 0 or due_eval or last or bool(stop)
+      if step % config.log.every_steps == 0 or due_save:
+        values = _mean(window)  # waits for the device
+        now = time.monotonic()
+        if window_start is not None:  # the first window holds compilation
+          run.train_seconds += now - window_start
+          run.train_images += len(window) * batch_size
+        run.seconds = earlier + now - began
+        _check_finite(values, run)
+        note = {k: values[k] for k in ("loss", "top1", "miou") if k in values}
+        run.log.write(
+            step=step,
+            epoch=step / run.steps_per_epoch,
+            split="train",
+            seconds=run.seconds,
+            **values,
+        )
+        window = []
+      bar.update(1, **note)
+      if due_eval and not stop:
+        score = _validate(run, predict, step, earlier + 0.0, began)
+      if due_save:
+        run.seconds = earlier + time.monotonic() - began
+        run.checkpointer.save(
+            run.state,
+            run.iterator.get_state(),
+            run.meta(),
+            score if due_eval and not stop else None,
+        )
+      if not window:
+        window_start = time.monotonic()
+      if stop and not last:
+        run.checkpointer.close()
+        run.log.close()
+        return False
+  run.checkpointer.close()
+  run.log.close()
+  return True
+
+
+def _validate(
+    run: Run, predict: Any, step: int, earlier: float, began: float
+) -> float:
+  """Metrics on the validation split into the log; returns the score."""
+  variables = state_lib.eval_variables(run.state)
+  found = evaluate.evaluate_source(
+      predict, variables, run.data.validation, run.config, progress=False
+  )
+  run.seconds = earlier + time.monotonic() - began
+  run.log.write(
+      step=step,
+      epoch=step / run.steps_per_epoch,
+      split="validation",
+      seconds=run.seconds,
+      **found.metrics,
+  )
+  key = run.config.checkpoint.best
+  if key not in found.metrics:
+    raise errors.InputError(
+        f"config.checkpoint.best={key!r} is no validation metric: there are "
+        f"{', '.join(k for k, v in found.metrics.items() if np.isscalar(v))}"
+    )
+  shown = ", ".join(
+      f"{k} {found.metrics[k]:.3f}"
+      for k in ("top1", "miou", "score")
+      if k in found.metrics
+  )
+  say(
+      f"epoch {step / run.steps_per_epoch:.4g} (step {step}, "
+      f"{progress.duration(run.seconds)}): validation {shown}"
+  )
+  return float(found.metrics[key])
+
+
+def write_result(run: Run) -> dict[str, Any]:
+  """Evaluates the chosen checkpoint on the test split; writes result.json."""
+  restored = checkpoint.restore_for_eval(run.workdir, run.config.eval.step)
+  with jax.set_mesh(run.mesh):
+    found = evaluate.evaluate_source(
+        evaluate.make_predict_step(run.model),
+        restored.variables,
+        run.data.test,
+        run.config,
+    )
+  total, active = models.count_parameters(
+      run.config, len(run.data.class_names)
+  )
+  result = {
+      "split": "test",
+      **found.metrics,
+      "seed": run.config.seed,
+      "step": restored.step,
+      "checkpoint": run.config.eval.step,
+      "wall_seconds": round(run.seconds, 3),
+      "images_per_second": run.train_images / max(run.train_seconds, 1e-9),
+      "parameters": total,
+      "parameters_active": active,
+      **workdir_lib.environment(),
+      "dataset_fingerprint": run.data.fingerprint,
+  }
+  results.write_evaluation(
+      run.workdir / "eval" / "test",
+      found,
+      run.data.class_names,
+      {**run.meta(), **result},
+      source=run.data.test,
+      metrics_jsonl=metric_log.read(run.workdir),
+  )
+  files.write_json(run.workdir / "result.json", result)
+  say(results.table(found.metrics))
+  say(f"written: {run.workdir / 'result.json'}")
+  return result
+
+
+def _mean(window: list[dict[str, jax.Array]]) -> dict[str, float]:
+  """Mean over the window, but the latest of what is a level or a count."""
+  host = jax.device_get(window)
+  out = {k: float(np.mean([m[k] for m in host])) for k in host[-1]}
+  return {**out, **{k: float(host[-1][k]) for k in ("lr", "bad_steps")}}
+
+
+def _check_finite(values: dict[str, float], run: Run) -> None:
+  limit = run.config.optimizer.max_bad_steps
+  if values["bad_steps"] >= limit:
+    raise errors.InputError(
+        f"{int(values['bad_steps'])} steps in a row had a loss or gradient "
+        f"that is not finite (config.optimizer.max_bad_steps={limit}): lower "
+        f"config.optimizer.lr={run.config.optimizer.lr}"
+    )
+
+
+def _banner(run: Run) -> str:
+  """What is about to run, for the eye."""
+  data, config = run.data, run.config
+  validation = len(data.validation) if data.validation is not None else 0
+  total, active = models.count_parameters(config, len(data.class_names))
+  return "\n".join([
+      f"data: {config.data.name}, {len(data.class_names)} classes, "
+      f"{len(data.train)} train / {validation} validation / {len(data.test)} "
+      "test images",
+      f"model: {config.model.experts} x {config.model.backbone}, k "
+      f"{config.model.k}, gate {config.model.gate}, tasks "
+      f"{config.model.tasks}; {total:,} parameters, {active:,} active",
+      f"start: {run.start_note}",
+      f"run: {run.steps} steps of {config.batch_size} images on "
+      f"{run.mesh.size} device(s), into {run.workdir}",
+  ])
+
+
+class _SigtermFlag:
+  """True once SIGTERM has arrived, so that the loop stops after its step."""
+
+  def __init__(self) -> None:
+    self._arrived = False
+    self._before: Any = None
+
+  def __bool__(self) -> bool:
+    return self._arrived
+
+  def __enter__(self) -> "_SigtermFlag":
+    if threading.current_thread() is threading.main_thread():
+      self._before = signal.signal(signal.SIGTERM, self._note)
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    if self._before is not None:
+      signal.signal(signal.SIGTERM, self._before)
+
+  def _note(self, *_: object) -> None:
+    self._arrived = True

@@ -1,0 +1,153 @@
+"""The optimiser: which parameters learn, how fast, and for how long.
+
+Parameters are handled as a flat dict {"experts/condense/kernel": array}, so
+that masks and rules are plain functions of names, and frozen parameters never
+reach the optimiser at all (no gradient, no moments).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from flax import traverse_util
+
+from mtlmoe_jax import errors
+
+Flat = dict[str, Any]
+BACKBONE = re.compile(r"(stem|experts/backbone)/")
+
+
+def flatten(tree: Any) -> Flat:
+  """Nested dict -> {"a/b/c": leaf}."""
+  return traverse_util.flatten_dict(tree, sep="/")
+
+
+def unflatten(flat: Flat) -> Any:
+  """{"a/b/c": leaf} -> nested dict."""
+  return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def matching(
+    names: Iterable[str], patterns: Iterable[str]
+) -> frozenset[str]:
+  """Names that one of the regular expressions matches from their start."""
+  patterns = tuple(patterns)
+  return frozenset(n for n in names if any(re.match(p, n) for p in patterns))
+
+
+def frozen_names(
+    names: Iterable[str], config: ml_collections.ConfigDict
+) -> frozenset[str]:
+  """Parameters that `optimizer.frozen` or `transfer.freeze` keep as they are.
+
+  Raises:
+    InputError: a pattern that is no regular expression or matches nothing.
+  """
+  names = list(names)
+  out: frozenset[str] = frozenset()
+  for key, patterns in (
+      ("optimizer.frozen", config.optimizer.frozen),
+      ("transfer.freeze", config.transfer.freeze),
+  ):
+    for pattern in patterns:
+      try:
+        matched = matching(names, [pattern])
+      except re.error as error:
+        raise errors.InputError(
+            f"config.{key}: {pattern!r} is no regular expression ({error})"
+        ) from None
+      if not matched:
+        tops = sorted({n.split("/")[0] for n in names})
+        raise errors.InputError(
+            f"config.{key}: {pattern!r} matches no parameter; names start with "
+            f"{', '.join(tops)}"
+        )
+      out |= matched
+  return out
+
+
+def split(flat: Flat, frozen: frozenset[str]) -> tuple[Flat, Flat]:
+  """(trainable, frozen) parts of a flat dict."""
+  trainable = {n: v for n, v in flat.items() if n not in frozen}
+  return trainable, {n: v for n, v in flat.items() if n in frozen}
+
+
+def make_schedule(
+    config: ml_collections.ConfigDict, peak: float, steps: int, warmup: int
+) -> optax.Schedule:
+  """Linear warm-up to `peak`, then cosine to 0 (or constant)."""
+  warmup = min(warmup, max(steps - 1, 0))
+  if config.optimizer.schedule == "cosine":
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
+  return optax.warmup_constant_schedule(0.0, peak, warmup)
+
+
+def make_optimizer(
+    config: ml_collections.ConfigDict,
+    names: Iterable[str],
+    steps: int,
+    steps_per_epoch: int,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """The optimiser of the trainable parameters.
+
+  Backbone parameters (`stem/`, `experts/backbone/`) that start from weights or
+  from another run learn at `optimizer.pretrained_lr`, all others at
+  `optimizer.lr`. Weight decay acts on kernels only.
+
+  Args:
+    config: the whole config.
+    names: flat names of the trainable parameters.
+    steps: length of training.
+    steps_per_epoch: to turn warm-up epochs into steps.
+
+  Returns:
+    (transformation over the flat dict, the schedule of new parameters).
+  """
+  opt = config.optimizer
+  started = bool(config.model.pretrained or config.transfer["from"])
+  names = list(names)
+  labels = {
+      n: "pretrained" if started and BACKBONE.match(n) else "new" for n in names
+  }
+  warmup = round(opt.warmup_epochs * steps_per_epoch)
+
+  def rule(peak: float) -> optax.GradientTransformation:
+    schedule = make_schedule(config, peak, steps, warmup)
+
+    def mask(tree: Flat) -> Flat:
+      # By path: a rule sees the other rules' leaves as empty nodes.
+      return jax.tree_util.tree_map_with_path(
+          lambda path, _: path[-1].key.endswith("/kernel"), tree
+      )
+
+    if opt.name == "adamw":
+      return optax.adamw(schedule, weight_decay=opt.weight_decay, mask=mask)
+    return optax.chain(
+        optax.add_decayed_weights(opt.weight_decay, mask),
+        optax.sgd(schedule, momentum=0.9, nesterov=True),
+    )
+
+  clip = optax.clip_by_global_norm(opt.clip) if opt.clip else optax.identity()
+  rates = {"new": opt.lr, "pretrained": opt.pretrained_lr}
+  transform = optax.partition(
+      {label: rule(rates[label]) for label in sorted(set(labels.values()))},
+      labels,
+  )
+  return (
+      optax.chain(clip, transform),
+      make_schedule(config, opt.lr, steps, warmup),
+  )
+
+
+def ema_update(average: Flat, new: Flat, decay: float, step: Any) -> Flat:
+  """Exponential moving average with a warm-up of the decay.
+
+  The decay is min(decay, (1 + t) / (10 + t)) at step t, so that the average
+  does not remember the initial values of a short run.
+  """
+  d = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return {n: a * d + new[n] * (1.0 - d) for n, a in average.items()}

@@ -1,0 +1,167 @@
+"""One training step, as a pure function.
+
+B images. The step is `(state, batch) -> (state, metrics)`; everything random in
+it comes from the seed and the step's number, so that a resumed run repeats it
+exactly.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from mtlmoe_jax import boxes, losses
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.training import state as state_lib
+
+Step = Callable[
+    [state_lib.TrainState, dict[str, jax.Array]],
+    tuple[state_lib.TrainState, dict[str, jax.Array]],
+]
+
+
+def make_train_step(
+    model: Any,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    frozen: frozenset[str],
+    config: ml_collections.ConfigDict,
+) -> Step:
+  """Builds the step of one run.
+
+  A step whose loss or gradient is not finite changes nothing but the count of
+  `bad_steps`; the loop stops the run when they come in a row.
+
+  Args:
+    model: the Linen model.
+    optimizer: over the flat trainable parameters.
+    schedule: the learning rate that is reported.
+    frozen: names of parameters that are not trained.
+    config: the whole config.
+  """
+  key = jax.random.key(config.seed)
+
+  def step(
+      state: state_lib.TrainState, batch: dict[str, jax.Array]
+  ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
+    gating, dropout = jax.random.split(jax.random.fold_in(key, state.step))
+    trainable, fixed = optim.split(state.params, frozen)
+
+    def loss_fn(trainable: optim.Flat) -> tuple[jax.Array, Any]:
+      params = optim.unflatten({**fixed, **trainable})
+      outputs, changed = model.apply(
+          {"params": params, "batch_stats": state.batch_stats},
+          batch["image"],
+          train=True,
+          valid=batch["valid"],
+          rngs={"gating": gating, "dropout": dropout},
+          mutable=["batch_stats"],
+      )
+      loss, parts = loss_of(outputs, batch, config)
+      stats = changed.get("batch_stats", state.batch_stats)
+      return loss, (outputs, parts, stats)
+
+    (loss, (outputs, parts, stats)), grads = jax.value_and_grad(
+        loss_fn, has_aux=True
+    )(trainable)
+    norm = optax.global_norm(grads)
+    ok = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
+    updated = optax.apply_updates(trainable, updates)
+    ema = state.ema
+    if ema:
+      ema = optim.ema_update(ema, updated, config.optimizer.ema, state.step)
+    new = state_lib.TrainState(
+        step=state.step,
+        bad_steps=jnp.zeros_like(state.bad_steps),
+        params={**fixed, **updated},
+        batch_stats=_keep_frozen(stats, state.batch_stats, config),
+        opt_state=opt_state,
+        ema=ema,
+    )
+    old = state.replace(bad_steps=state.bad_steps + 1)
+    new = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
+    new = new.replace(step=state.step + 1)
+    metrics = {
+        "loss": loss,
+        **parts,
+        **train_metrics(outputs, batch),
+        "grad_norm": norm,
+        "lr": schedule(state.step),
+        "bad_steps": new.bad_steps,
+    }
+    return new, metrics
+
+  return step
+
+
+def loss_of(
+    outputs: Any, batch: dict[str, jax.Array], config: ml_collections.ConfigDict
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """The training loss and its parts.
+
+  Each task's loss is a mean over the images that have that target; auxiliary
+  losses of the gates are averaged over tasks.
+  """
+  options = config.loss
+  task_losses = {}
+  if outputs.logits is not None:
+    task_losses["class"] = losses.cross_entropy(
+        outputs.logits,
+        batch["label"],
+        batch["has_label"] & batch["valid"],
+        options.label_smoothing,
+    )
+  if outputs.box is not None:
+    task_losses["box"] = losses.box_loss(
+        outputs.box, batch["box"], batch["has_box"] & batch["valid"]
+    )
+  return losses.total_loss(
+      task_losses,
+      {task: routing.losses for task, routing in outputs.routing.items()},
+      task_weights={t: options[t] for t in config_lib.tasks_of(config)},
+      aux_weights={
+          name: options[name] for name in ("importance", "load", "balance", "z")
+      },
+      log_variance=outputs.log_variance,
+  )
+
+
+def train_metrics(
+    outputs: Any, batch: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+  """Accuracy, IoU and routing of the training batch."""
+  out = {}
+  if outputs.logits is not None:
+    right = jnp.argmax(outputs.logits, -1) == batch["label"]
+    out["top1"] = losses.masked_mean(
+        right.astype(jnp.float32), batch["has_label"] & batch["valid"]
+    )
+  if outputs.box is not None:
+    out["miou"] = losses.masked_mean(
+        boxes.iou(outputs.box, batch["box"]), batch["has_box"] & batch["valid"]
+    )
+  for task, routing in outputs.routing.items():
+    for name, value in routing.metrics.items():
+      if jnp.ndim(value) == 0:
+        out[f"{task}/{name}"] = value
+  return out
+
+
+def _keep_frozen(
+    new: Any, old: Any, config: ml_collections.ConfigDict
+) -> Any:
+  """Statistics of frozen parts stay as they were."""
+  if not new or not (config.transfer.freeze or config.optimizer.frozen):
+    return new
+  flat_new, flat_old = optim.flatten(new), optim.flatten(old)
+  still = optim.matching(
+      flat_new, (*config.transfer.freeze, *config.optimizer.frozen)
+  )
+  return optim.unflatten(
+      {n: flat_old[n] if n in still else v for n, v in flat_new.items()}
+  )

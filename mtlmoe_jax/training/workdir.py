@@ -1,0 +1,113 @@
+"""The folder of one run: made, checked, and told apart from other runs."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+import jax
+import ml_collections
+
+from mtlmoe_jax import errors, files
+from mtlmoe_jax.training import checkpoint
+from mtlmoe_jax.version import __version__
+
+# A run may go on with other values of these: they change no result.
+FREE = (
+    "log.",
+    "checkpoint.",
+    "mesh.",
+    "data.path",
+    "data.threads",
+    "data.cache_gib",
+    "eval.",
+    "transfer.from",
+)
+
+
+def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
+  """Makes the workdir, or checks that it belongs to the same run.
+
+  Raises:
+    InputError: the folder cannot be made or written, or it holds a run with
+      another config.
+  """
+  folder = pathlib.Path(path)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+      raise PermissionError(13, "not writable")
+    saved = folder / "config.json"
+    if saved.exists():
+      _check_same(saved, config)
+    else:
+      files.write_json(saved, checkpoint.config_to_dict(config))
+  except OSError as error:
+    raise errors.InputError(
+        f"--workdir={path}: cannot write there ({error.strerror}); choose "
+        "another folder"
+    ) from None
+  return folder
+
+
+def _check_same(saved: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+  old = _flat(json.loads(saved.read_text("utf-8")))
+  new = _flat(files.plain(checkpoint.config_to_dict(config)))
+  differing = [
+      f"{k} (there {old.get(k)!r}, now {new.get(k)!r})"
+      for k in sorted(old.keys() | new.keys())
+      if old.get(k) != new.get(k) and not k.startswith(FREE)
+  ]
+  if differing:
+    raise errors.InputError(
+        f"--workdir={saved.parent} holds a run with another config: "
+        f"{'; '.join(differing)}. Use a new workdir, or the old values to go on"
+    )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  out: dict[str, Any] = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      out.update(_flat(value, f"{prefix}{key}."))
+    else:
+      out[prefix + key] = value
+  return out
+
+
+def environment() -> dict[str, Any]:
+  """Device, versions and commit: what a figure depends on beside the config."""
+  names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
+  device = jax.devices()[0]
+  return {
+      "device": f"{jax.device_count()} x {device.device_kind}",
+      "backend": device.platform,
+      "versions": {
+          "mtlmoe_jax": __version__,
+          "python": platform.python_version(),
+          **{n: importlib.metadata.version(n) for n in names},
+      },
+      "commit": _commit(),
+  }
+
+
+def _commit() -> str:
+  """The checkout's commit, "-dirty" when changed; "" outside a checkout."""
+  root = pathlib.Path(__file__).resolve().parents[2]
+  if not (root / ".git").exists():
+    return ""
+  try:
+    out = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+  except (OSError, subprocess.SubprocessError):
+    return ""
+  return out.stdout.strip()

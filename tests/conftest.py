@@ -1,0 +1,26 @@
+"""Fixtures shared by all tests."""
+
+import os
+import pathlib
+
+# One thread pool per xdist worker would fight over two cores.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Compiled programs are kept between runs: the second run is much faster.
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="session")
+def cub_dir() -> pathlib.Path:
+  """Folder in CUB's official layout; the test skips where there is none."""
+  path = os.environ.get("MTLMOE_CUB_DIR", "")
+  if not path:
+    pytest.skip("MTLMOE_CUB_DIR is not set: no CUB photographs here")
+  return pathlib.Path(path)

@@ -1,0 +1,90 @@
+import pytest
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import errors
+
+
+def test_defaults_pass_their_own_checks():
+  config_lib.check_config(config_lib.default_config())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("data.name", "coco"),
+        ("data.validation_fraction", 1.0),
+        ("data.augment.flip", 1.5),
+        ("model.tasks", "class,depth"),
+        ("model.tasks", "class,class"),
+        ("model.gate", "hash"),
+        ("model.k", "4"),
+        ("model.k", "two"),
+        ("model.k", "1,2,3"),
+        ("model.experts", 0),
+        ("model.capacity_factor", -1.0),
+        ("optimizer.lr", 0.0),
+        ("optimizer.ema", 1.0),
+        ("loss.weighting", "magic"),
+        ("precision", "float16"),
+        ("mesh.expert", 0),
+        ("data.name", "cub"),  # with an empty path
+    ],
+)
+def test_bad_values_are_named(key, value):
+  config = config_lib.default_config()
+  config_lib.set_path(config, key, value)
+  with pytest.raises(errors.InputError, match=r"config\.") as error:
+    config_lib.check_config(config)
+  assert "\n" not in str(error.value)
+  assert str(value) in str(error.value) or "path" in str(error.value)
+
+
+def test_overrides_by_full_path_and_by_last_name():
+  config = config_lib.default_config()
+  config_lib.apply_overrides(
+      config, "experts=5,data.name=cub,loss.class=0.5,share_gate=true"
+  )
+  assert config.model.experts == 5
+  assert config.data.name == "cub"
+  assert config.loss["class"] == 0.5
+  assert config.model.share_gate is True
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("expertz=5", "model.experts"),
+        ("name=cub", "ambiguous"),
+        ("experts", "no '='"),
+        ("experts=many", "not of type int"),
+        ("share_gate=perhaps", "not of type bool"),
+    ],
+)
+def test_bad_overrides(text, message):
+  with pytest.raises(errors.InputError, match=message):
+    config_lib.apply_overrides(config_lib.default_config(), text)
+
+
+def test_k_per_task_and_task_order():
+  config = config_lib.default_config()
+  config.model.tasks = "box,class"
+  config.model.k = "3,1"
+  assert config_lib.tasks_of(config) == ("class", "box")
+  assert config_lib.k_of(config) == (3, 1)
+  config.model.k = "2"
+  assert config_lib.k_of(config) == (2, 2)
+
+
+def test_saved_config_round_trip_and_unknown_key():
+  config = config_lib.default_config()
+  config.optimizer.frozen = ("stem/", "experts/.*")
+  config.transfer["from"] = "elsewhere"
+  saved = config.to_dict()
+  again = config_lib.update_from_dict(config_lib.default_config(), saved)
+  assert again == config
+  with pytest.raises(errors.InputError, match=r"model\.wheels"):
+    config_lib.update_from_dict(
+        config_lib.default_config(), {"model": {"wheels": 4}}
+    )

@@ -1,0 +1,42 @@
+"""The two scripts: help for a newcomer, one line for a mistake."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def launch(script, *arguments):
+  return subprocess.run(
+      [sys.executable, f"launch/{script}.py", *arguments],
+      cwd=ROOT,
+      env={**os.environ, "PYTHONPATH": str(ROOT)},
+      capture_output=True,
+      text=True,
+      timeout=120,
+  )
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("evaluate", ("--data.path", "--split", "--step", "report.html")),
+        ("predict", ("--out", "IMAGE", "overlay", "exit code is 2")),
+    ],
+)
+def test_help(script, words):
+  text = launch(script, "--help").stdout
+  for word in ("--workdir", *words):
+    assert word in text
+
+
+def test_a_mistake_is_one_line_and_code_2():
+  done = launch("predict", "--workdir=/nowhere/x", "--out=/nowhere/y", "a.png")
+  assert done.returncode == 2
+  assert "/nowhere/x" in done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1
+  assert not done.stdout

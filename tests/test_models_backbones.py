@@ -1,0 +1,161 @@
+"""Sizes, names, cuts and the registry of the backbones."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtlmoe_jax.errors import InputError
+from mtlmoe_jax.models.backbones import BACKBONES, EfficientNet, backbone
+from mtlmoe_jax.models.backbones.efficientnet import round_channels
+from tests.models_common import filled
+
+# With ImageNet's classifier of 1000 classes: the published networks.
+PUBLISHED = {
+  "efficientnet_b0": 5_288_548,
+  "efficientnet_b1": 7_794_184,
+  "efficientnet_b2": 9_109_994,
+  "efficientnet_b3": 12_233_232,
+  "efficientnet_b4": 19_341_616,
+  "efficientnet_b5": 30_389_784,
+  "efficientnet_b6": 43_040_704,
+  "efficientnet_b7": 66_347_960,
+  "efficientnet_lite0": 4_652_008,
+  "efficientnet_lite1": 5_416_680,
+  "efficientnet_lite2": 6_092_072,
+  "efficientnet_lite3": 8_197_096,
+  "efficientnet_lite4": 13_006_568,
+}
+
+
+@functools.cache
+def shapes(name, size=64):
+  """Output and variables of a whole backbone, as shapes."""
+  entry = backbone(name)
+  net = EfficientNet(entry.variant)
+  image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+  return jax.eval_shape(net.init_with_output, jax.random.key(0), image)
+
+
+def size_of(tree):
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_count_is_the_published_one(name):
+  _, variables = shapes(name)
+  classifier = (backbone(name).features + 1) * 1000
+  assert size_of(variables["params"]) + classifier == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_map_has_the_features_and_cells_of_the_registry(name):
+  out, _ = shapes(name)
+  cells = {"efficientnet_tiny": 4, "efficientnet_nano": 8}.get(name, 2)
+  assert out.shape == (2, cells, cells, backbone(name).features)
+
+
+@pytest.mark.parametrize(
+  ("name", "blocks"), [("efficientnet_b0", 16), ("efficientnet_lite4", 30)]
+)
+def test_names_are_flat(name, blocks):
+  _, variables = shapes(name)
+  expected = {f"block_{i:02d}" for i in range(blocks)}
+  expected |= {"stem_conv", "stem_norm", "head_conv", "head_norm"}
+  assert set(variables["params"]) == expected
+  assert set(variables["batch_stats"]) == expected - {"stem_conv", "head_conv"}
+  block = {
+    f"{layer}_{part}"
+    for layer in ("expand", "depthwise", "project")
+    for part in ("conv", "norm")
+  }
+  squeeze = set() if backbone(name).lite else {"se_reduce", "se_expand"}
+  assert set(variables["params"]["block_01"]) == block | squeeze
+  first = {n for n in block if not n.startswith("expand")} | squeeze
+  assert set(variables["params"]["block_00"]) == first
+  kernel = variables["params"]["block_01"]["depthwise_conv"]["kernel"]
+  assert kernel.shape == (3, 3, 1, 96 if name.endswith("b0") else 144)
+
+
+def test_lite_keeps_its_ends_unscaled():
+  variant = backbone("efficientnet_lite4").variant
+  assert (variant.stem, variant.head) == (32, 1280)
+  assert [len(stage) for stage in variant.stages] == [1, 4, 4, 6, 6, 8, 1]
+
+
+@pytest.mark.parametrize(
+  ("channels", "rounded"),
+  [(1, 8), (32, 32), (35.2, 32), (44, 48), (11, 16), (12, 16), (115.2, 112)],
+)
+def test_round_channels(channels, rounded):
+  assert round_channels(channels) == rounded
+
+
+@pytest.fixture(scope="module")
+def nano_image():
+  return np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("cut", [0, 2, 4])
+def test_two_parts_are_the_whole(cut, nano_image):
+  variant = backbone("efficientnet_nano").variant
+  whole = EfficientNet(variant)
+  variables = filled(whole, nano_image)
+  parts = (
+    EfficientNet(variant, last=cut),
+    EfficientNet(variant, first=cut + 1),
+  )
+  y, names = nano_image, []
+  for part in parts:
+    of_part = jax.eval_shape(part.init, jax.random.key(0), y)
+    names += list(of_part.get("params", {}))
+    own = {
+      collection: {k: variables[collection][k] for k in tree}
+      for collection, tree in of_part.items()
+    }
+    y = jax.jit(part.apply)(own, y)
+  assert sorted(names) == sorted(variables["params"])
+  expected = jax.jit(whole.apply)(variables, nano_image)
+  np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_drop_path_drops_whole_branches(nano_image):
+  variant = backbone("efficientnet_nano").variant
+  block = variant.stages[1][1]
+  assert (block.name, block.channels, block.features) == ("block_02", 16, 16)
+  # Block 2 of 4: rate 0.8 * 2 / 4. A network of unit 2 alone: its first block
+  # has no residual and its second is the one to drop.
+  net = EfficientNet(variant, 2, 2, norm="group", drop_path=0.8)
+  x = np.tile(nano_image[..., :1], 8)
+  variables = filled(net, x)
+  run = jax.jit(net.apply, static_argnames="train")
+  plain = run(variables, x)
+  norm = variables["params"]["block_02"]["project_norm"]
+  norm["scale"], norm["bias"] = norm["scale"] * 0, norm["bias"] * 0
+  skip = run(variables, x)
+  variables = filled(net, x)
+  seen = []
+  for seed in range(8):
+    key = {"dropout": jax.random.key(seed)}
+    for y, a, b in zip(run(variables, x, train=True, rngs=key), plain, skip):
+      is_kept = np.allclose(y, b + (a - b) / 0.6, atol=1e-4)
+      assert is_kept or np.allclose(y, b, atol=1e-4)
+      seen.append(is_kept)
+  assert 8 < sum(seen) < 30  # 32 draws at 0.6
+
+
+def test_lite_takes_images_of_minus_one_to_one():
+  lite, b0 = backbone("efficientnet_lite0"), backbone("efficientnet_b0")
+  assert (lite.mean, lite.std) == ((127.0,) * 3, (128.0,) * 3)
+  assert lite.image_size == b0.image_size == 224
+  np.testing.assert_allclose(b0.mean, [123.675, 116.28, 103.53])
+  np.testing.assert_allclose(b0.std, [58.395, 57.12, 57.375])
+
+
+def test_unknown_backbone_is_one_clear_line():
+  with pytest.raises(InputError, match=r"resnet.*efficientnet_lite0") as error:
+    backbone("resnet")
+  assert "\n" not in str(error.value)

@@ -1,0 +1,393 @@
+"""The assembled model: sparse = dense, masks, symmetry, names, counts."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import models
+from mtlmoe_jax.errors import InputError
+from mtlmoe_jax.models.experts import Expert
+from mtlmoe_jax.models.towers import ClassTower
+from tests.models_common import filled
+
+CLASSES = 5
+IMAGES = np.random.default_rng(1).integers(
+  0, 256, (5, 32, 32, 3), dtype=np.uint8
+)
+
+
+def make_config(**options):
+  config = config_lib.default_config()
+  config.model.update(
+    backbone="efficientnet_nano",
+    gate_width=8,
+    condense_dim=8,
+    tower_dim=8,
+  )
+  config.data.image_size = 32
+  if "weighting" in options:
+    config.loss.weighting = options.pop("weighting")
+  if "precision" in options:
+    config.precision = options.pop("precision")
+  config.model.update(**options)
+  config_lib.check_config(config)
+  return config
+
+
+def make(**options):
+  return models.build_model(make_config(**options), CLASSES)
+
+
+def shapes(config, size=64):
+  images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+  model = models.build_model(config, CLASSES)
+  return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def close(a, b, **kwargs):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **kwargs), a, b)
+
+
+def train_pass(model, seed=3):
+  """(images, valid) -> (loss, outputs, updates) and gradients, compiled."""
+
+  def loss(params, stats, images, valid):
+    outputs, changed = model.apply(
+      {"params": params, **stats},
+      images,
+      train=True,
+      valid=valid,
+      rngs={
+        "gating": jax.random.key(seed),
+        "dropout": jax.random.key(seed + 1),
+      },
+      mutable=["batch_stats"],
+    )
+    total = 0.0
+    for out in (outputs.logits, outputs.box):
+      if out is not None:
+        weight = jnp.cos(jnp.arange(out.size)).reshape(out.shape)
+        total += jnp.sum(jnp.where(valid[:, None], weight * out, 0))
+    for routing in outputs.routing.values():
+      total += 0.1 * sum(routing.losses.values())
+    return total, (outputs, changed)
+
+  @jax.jit
+  def run(variables, images, valid):
+    stats = {k: v for k, v in variables.items() if k != "params"}
+    return jax.value_and_grad(loss, has_aux=True)(
+      variables["params"], stats, images, valid
+    )
+
+  return run
+
+
+COMBINATIONS = {
+  "frozen_pool_k1": dict(
+    norm="frozen", condense="pool", tasks="class", k="1"
+  ),
+  "batch_spatial_two_k": dict(norm="batch", k="1,2"),
+  "group_shared_top_k": dict(
+    norm="group", gate="top_k", k="2", shared_stages=2
+  ),
+  "batch_one_gate_dense": dict(
+    norm="batch", gate="dense", share_gate=True, k="3", shared_stages=3
+  ),
+}
+
+
+@functools.cache
+def both(name):
+  """Dense and sparse, each with the last row as padding."""
+  valid = np.arange(5) < 4
+  out = []
+  for compute in ("dense", "sparse"):
+    model = make(compute=compute, **COMBINATIONS[name])
+    variables = filled(model, IMAGES)
+    run = train_pass(model)
+    other = IMAGES.copy()
+    other[4] = 255 - other[4]
+    out.append([run(variables, x, valid) for x in (IMAGES, other)])
+  return out
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_sparse_is_dense(name):
+  (((value, (a, stats_a)), grads_a), _), (((other, (b, stats_b)), grads_b), _) = (
+    both(name)
+  )
+  np.testing.assert_allclose(value, other, rtol=1e-5)
+  for x, y in ((a.logits, b.logits), (a.box, b.box)):
+    if x is not None:
+      np.testing.assert_allclose(x[:4], y[:4], rtol=1e-5, atol=1e-5)
+  close(stats_a, stats_b, rtol=1e-5, atol=1e-6)
+  scale = max(np.max(np.abs(g)) for g in jax.tree.leaves(grads_a))
+  close(grads_a, grads_b, rtol=1e-4, atol=1e-5 * scale)
+  assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads_b))
+  for task, routing in b.routing.items():
+    np.testing.assert_array_equal(routing.metrics["dropped"], 0)
+    np.testing.assert_array_equal(routing.experts, a.routing[task].experts)
+
+
+@pytest.mark.parametrize("name", ["batch_spatial_two_k", "frozen_pool_k1"])
+def test_padding_changes_nothing(name):
+  for plain, changed in both(name):
+    ((value_a, (a, stats_a)), grads_a) = plain
+    ((value_b, (b, stats_b)), grads_b) = changed
+    assert value_a == pytest.approx(value_b, rel=1e-6)
+    np.testing.assert_allclose(a.logits[:4], b.logits[:4], rtol=1e-5, atol=1e-6)
+    close(stats_a, stats_b, rtol=1e-6, atol=1e-7)
+    close(grads_a, grads_b, rtol=1e-4, atol=1e-6)
+    for task in a.routing:
+      close(a.routing[task].losses, b.routing[task].losses, rtol=1e-5)
+      close(a.routing[task].metrics, b.routing[task].metrics, rtol=1e-5)
+
+
+def test_every_module_gets_a_gradient():
+  (_, grads), _ = both("batch_spatial_two_k")[1]
+  for name, tree in grads.items():
+    assert any(np.any(g != 0) for g in jax.tree.leaves(tree)), name
+
+
+def test_batch_statistics_move_and_frozen_ones_do_not():
+  stats = filled(make(**COMBINATIONS["batch_spatial_two_k"]), IMAGES)
+  (_, (_, updated)), _ = both("batch_spatial_two_k")[0][0]
+  before = stats["batch_stats"]["experts"]["backbone"]["stem_norm"]["mean"]
+  after = updated["batch_stats"]["experts"]["backbone"]["stem_norm"]["mean"]
+  assert not np.allclose(before, after)
+  stats = filled(make(**COMBINATIONS["frozen_pool_k1"]), IMAGES)
+  (_, (_, kept)), _ = both("frozen_pool_k1")[0][0]
+  close(kept.get("batch_stats", {}), stats["batch_stats"], rtol=0)
+
+
+@pytest.fixture(scope="module")
+def evaluator():
+  """A two-task sparse model in evaluation, compiled once."""
+  model = make(compute="sparse", k="2,1", capacity_factor=0.5, norm="batch")
+  variables = filled(model, IMAGES)
+  run = jax.jit(lambda v, x: model.apply(v, x))
+  return model, variables, functools.partial(run, variables)
+
+
+def test_evaluation_ignores_the_batch_mates(evaluator):
+  _, _, run = evaluator
+  a, again, b = run(IMAGES), run(IMAGES), run(IMAGES[[0, 1, 4, 4, 4]])
+  np.testing.assert_array_equal(a.logits, again.logits)
+  for row, source in enumerate((0, 1, 4, 4, 4)):
+    np.testing.assert_allclose(b.logits[row], a.logits[source], atol=1e-5)
+    np.testing.assert_allclose(b.box[row], a.box[source], atol=1e-6)
+
+
+def test_evaluation_drops_nothing_and_training_says_what_it_drops(evaluator):
+  model, variables, run = evaluator
+  # Every image goes to expert 0 first.
+  for task in ("class", "box"):
+    bias = variables["params"][f"gate_{task}"]["logits"]["bias"]
+    bias[0] = 10.0
+  out = jax.jit(lambda v, x: model.apply(v, x))(variables, IMAGES)
+  assert [r.metrics["dropped"] for r in out.routing.values()] == [0, 0]
+  # S = ceil(0.5 * 5 * (2 + 1) / 3) = 3 slots for 5 images.
+  trained, _ = jax.jit(
+    lambda v, x: model.apply(
+      v, x, train=True, rngs={"dropout": jax.random.key(0)}, mutable=True
+    )
+  )(variables, IMAGES)
+  dropped = trained.routing["box"].metrics["dropped"]
+  np.testing.assert_allclose(dropped, 2 / 5)
+  assert np.all(np.isfinite(trained.logits))
+  for task in ("class", "box"):
+    variables["params"][f"gate_{task}"]["logits"]["bias"][0] = 0.0
+
+
+def test_golden(evaluator):
+  model, _, _ = evaluator
+  variables = filled(model, IMAGES, seed=7)
+  out = jax.jit(lambda v, x: model.apply(v, x))(variables, IMAGES)
+  np.testing.assert_allclose(out.logits[0], GOLDEN_LOGITS, rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(out.box[0], GOLDEN_BOX, rtol=1e-3, atol=1e-3)
+
+
+GOLDEN_LOGITS = [0.0] * 5
+GOLDEN_BOX = [0.0] * 4
+
+
+def test_floating_images_are_the_same(evaluator):
+  _, variables, _ = evaluator
+  model = evaluator[0]
+  a = jax.eval_shape(model.apply, variables, IMAGES)
+  b = jax.eval_shape(model.apply, variables, IMAGES.astype(np.float32))
+  assert a == b
+  gate = models.mtlmoe.Gate("dense", 3, 3, 8, 0.0)
+  assert gate.kind == "dense"
+
+
+def test_one_expert_is_the_single_model():
+  model = make(experts=1, k="1", gate="dense", tasks="class")
+  variables = filled(model, IMAGES)
+  out = model.apply(variables, IMAGES[:1])  # B = 1
+  single = jax.tree.map(
+    lambda v: v[0], {k: v["experts"] for k, v in variables.items()}
+  )
+  entry = models.backbone("efficientnet_nano")
+  x = (IMAGES[:1].astype(np.float32) - 127) / 128
+  features = Expert(entry, 0, "frozen", "spatial", 8).apply(
+    single, x, np.ones(1, bool)
+  )
+  logits = ClassTower(CLASSES, 8, 0.2).apply(
+    {"params": variables["params"]["tower_class"]}, features, False
+  )
+  np.testing.assert_allclose(out.logits, logits, rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(out.routing["class"].weights, [[1.0]])
+
+
+def test_experts_may_be_permuted_with_the_columns_of_the_gate():
+  model = make(tasks="class", gate="top_k", shared_stages=3)
+  variables = filled(model, IMAGES)
+  run = jax.jit(lambda v, x: model.apply(v, x))
+  order = np.array([2, 0, 1])
+  moved = jax.tree.map(lambda v: v, variables)
+  for tree in moved.values():
+    tree["experts"] = jax.tree.map(lambda v: v[order], tree["experts"])
+  logits = moved["params"]["gate_class"]["logits"]
+  moved["params"]["gate_class"]["logits"] = jax.tree.map(
+    lambda v: v[..., order], logits
+  )
+  a, b = run(variables, IMAGES), run(moved, IMAGES)
+  np.testing.assert_allclose(a.logits, b.logits, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    a.routing["class"].probs[:, order], b.routing["class"].probs, rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize("name", models.BACKBONES)
+def test_every_backbone_has_the_shapes_of_its_outputs(name):
+  if name not in SLOW_TO_TRACE:
+    config = make_config(backbone=name, shared_stages=0, experts=2)
+    model = models.build_model(config, CLASSES)
+    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
+    out, variables = jax.eval_shape(
+      model.init_with_output, jax.random.key(0), images
+    )
+    assert (out.logits.shape, out.box.shape) == ((2, CLASSES), (2, 4))
+    assert {v.shape[0] for v in jax.tree.leaves(variables["params"]["experts"])} == {2}
+
+
+SLOW_TO_TRACE = ()
+
+
+@pytest.mark.parametrize("shared", [0, 1, 4, 7, 8])
+def test_stem_and_experts_share_the_units_out(shared):
+  config = make_config(backbone="efficientnet_lite0", shared_stages=shared)
+  params = shapes(config)["params"]
+  stem = set(params.get("stem", {}))
+  own = set(params["experts"].get("backbone", {}))
+  blocks = [0, 1, 3, 5, 8, 11, 15, 16, 16][shared]
+  assert stem.isdisjoint(own)
+  assert len(stem | own) == 16 + 4
+  assert sum(name.startswith("block") for name in stem) == blocks
+  assert ("stem_conv" in stem) == (shared > 0)
+  assert ("head_conv" in own) == (shared < 8)
+  assert ("backbone" in params["experts"]) == (shared < 8)
+
+
+@pytest.mark.parametrize("shared", range(5))
+def test_any_number_of_shared_stages_builds(shared):
+  assert "condense" in shapes(make_config(shared_stages=shared))["params"]["experts"]
+
+
+def test_too_many_shared_stages():
+  with pytest.raises(InputError, match=r"shared_stages=5.*0 \.\.\. 4"):
+    make(shared_stages=5)
+
+
+@pytest.mark.parametrize(
+  ("options", "names"),
+  [
+    ({}, {"gate_class", "gate_box", "tower_class", "tower_box"}),
+    ({"tasks": "box"}, {"gate_box", "tower_box"}),
+    ({"share_gate": True}, {"gate", "tower_class", "tower_box"}),
+    ({"gate": "uniform", "tasks": "class"}, {"tower_class"}),
+    (
+      {"tasks": "class", "weighting": "uncertainty", "shared_stages": 4},
+      {"gate_class", "tower_class", "log_variance", "stem"},
+    ),
+  ],
+)
+def test_top_level_names(options, names):
+  variables = shapes(make_config(**options))
+  assert set(variables["params"]) == names | {"experts"}
+  if "log_variance" in names:
+    assert variables["params"]["log_variance"].shape == (1,)
+
+
+def test_shared_gate_routes_both_tasks_alike():
+  config = make_config(share_gate=True, shared_stages=4)
+  model = models.build_model(config, CLASSES)
+  variables = filled(model, IMAGES)
+  out = model.apply(variables, IMAGES[:2])
+  assert set(out.routing) == {"class", "box"}
+  close(out.routing["class"], out.routing["box"], rtol=0)
+
+
+def test_bfloat16_keeps_parameters_and_outputs_float32():
+  model = make(precision="bfloat16", shared_stages=2)
+  variables = filled(model, IMAGES)
+  assert {v.dtype for v in jax.tree.leaves(variables)} == {np.dtype("float32")}
+  images = IMAGES[:2]
+  low = jax.jit(lambda v, x: model.apply(v, x))(variables, images)
+  exact = make(shared_stages=2)
+  full = jax.jit(lambda v, x: exact.apply(v, x))(variables, images)
+  assert low.logits.dtype == low.box.dtype == jnp.float32
+  np.testing.assert_array_equal(
+    low.routing["class"].weights, full.routing["class"].weights
+  )
+  assert np.any(low.logits != full.logits)
+  np.testing.assert_allclose(low.logits, full.logits, rtol=0.1, atol=0.1)
+
+
+def test_images_of_a_wrong_shape():
+  model = make()
+  with pytest.raises(InputError, match=r"\(2, 32, 32, 1\).*\[B, H, W, 3\]"):
+    model.init(jax.random.key(0), np.zeros((2, 32, 32, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+  ("options", "chosen"),
+  [
+    ({"k": "2,1", "experts": 6}, 3),
+    ({"k": "2", "experts": 6, "share_gate": True}, 2),
+    ({"k": "2", "experts": 3}, 3),
+    ({"gate": "dense", "k": "1", "experts": 6}, 6),
+  ],
+)
+def test_active_parameters(options, chosen):
+  config = make_config(**options)
+  params = shapes(config)["params"]
+  n = config.model.experts
+  size = lambda tree: sum(v.size for v in jax.tree.leaves(tree))  # noqa: E731
+  total, active = models.count_parameters(config, CLASSES)
+  assert total == size(params)
+  assert total - active == size(params["experts"]) // n * (n - chosen)
+
+
+def test_parameter_table():
+  config = make_config(k="1")
+  variables = shapes(config)
+  total, active = models.count_parameters(config, CLASSES)
+  lines = models.parameter_table(variables, config).splitlines()
+  names = [line.split()[0] for line in lines]
+  assert names[:3] == ["module", "experts/backbone", "experts/condense"]
+  assert lines[-2].split()[-1] == f"{total:,}"
+  assert lines[-1].split()[-1] == f"{active:,}"
+  assert max(map(len, lines)) <= 80
+  assert models.parameter_table(variables).splitlines() == lines[:-1]
+
+
+def test_preprocessing_is_that_of_the_backbone():
+  found = models.preprocessing(make_config())
+  assert (found["mean"], found["std"]) == ([127.0] * 3, [128.0] * 3)
+  assert found["image_size"] == 32

@@ -1,0 +1,168 @@
+"""Normalisation with masked rows, and the small layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtlmoe_jax.models.layers import Conv, average_to, drop_path, scaled_normal
+from mtlmoe_jax.models.normalization import Norm, group_norm
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(2.0, 3.0, (5, 3, 2, 4)).astype(np.float32)
+
+
+def run(mode, x, mask=None, train=True, stats=None, **kwargs):
+  norm = Norm(mode, **kwargs)
+  variables = norm.init(jax.random.key(0), x)
+  if stats is not None:
+    variables = {**variables, "batch_stats": stats}
+  return norm.apply(variables, x, mask, train, mutable=["batch_stats"])
+
+
+def test_batch_statistics_are_those_of_the_marked_rows():
+  mask = np.array([True, False, True, True, False])
+  y, updated = run("batch", X, mask)
+  for channel in range(4):
+    values = [
+      float(v)
+      for row in range(5)
+      if mask[row]
+      for v in X[row, :, :, channel].ravel()
+    ]
+    mean = sum(values) / len(values)
+    var = sum((v - mean) ** 2 for v in values) / len(values)
+    np.testing.assert_allclose(
+      y[..., channel], (X[..., channel] - mean) / np.sqrt(var + 1e-3), rtol=1e-4
+    )
+    stats = updated["batch_stats"]
+    np.testing.assert_allclose(stats["mean"][channel], 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(
+      stats["var"][channel], 0.9 + 0.1 * var, rtol=1e-5
+    )
+
+
+def test_unmarked_rows_may_hold_anything():
+  mask = np.array([True, True, False, False, False])
+  spoiled = X.copy()
+  spoiled[2:] = np.nan
+  y, updated = run("batch", spoiled, mask)
+  expected, expected_update = run("batch", X[:2])
+  np.testing.assert_allclose(y[:2], expected, rtol=1e-5, atol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+    updated,
+    expected_update,
+  )
+
+
+def test_no_row_keeps_the_stored_statistics():
+  stats = {"mean": jnp.arange(4.0), "var": jnp.full(4, 4.0)}
+  y, updated = run("batch", X, np.zeros(5, bool), stats=stats)
+  np.testing.assert_array_equal(updated["batch_stats"]["mean"], stats["mean"])
+  np.testing.assert_array_equal(updated["batch_stats"]["var"], stats["var"])
+  expected = (X - np.arange(4)) / np.sqrt(4.001)
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("mode", "train"), [("frozen", True), ("batch", False)]
+)
+def test_stored_statistics_are_used_and_kept(mode, train):
+  stats = {"mean": jnp.arange(4.0), "var": jnp.full(4, 4.0)}
+  y, updated = run(mode, X, None, train, stats)
+  expected = (X - np.arange(4)) / np.sqrt(4.001)
+  np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(updated["batch_stats"]["mean"], stats["mean"])
+
+
+def test_batch_norm_trains_where_statistics_are_not_mutable():
+  norm = Norm("batch")
+  variables = norm.init(jax.random.key(0), X)
+  y = norm.apply(variables, X, None, True)
+  np.testing.assert_allclose(np.mean(y, (0, 1, 2)), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_gradients_are_finite_for_any_number_of_rows(rows):
+  norm = Norm("batch")
+  x = np.ones((5, 1, 1, 4), np.float32)  # variance 0
+  variables = norm.init(jax.random.key(0), x)
+  mask = np.arange(5) < rows
+
+  def loss(variables, x):
+    y, _ = norm.apply(variables, x, mask, True, mutable=["batch_stats"])
+    return jnp.sum(y**2)
+
+  for leaf in jax.tree.leaves(jax.grad(loss, (0, 1))(variables, x)):
+    assert np.all(np.isfinite(leaf))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(16, 16), (24, 8), (32, 16)])
+def test_group_norm_against_a_loop(channels, size):
+  x = RNG.normal(1, 2, (2, 3, 3, channels)).astype(np.float32)
+  scale, bias = RNG.normal(size=(2, channels)).astype(np.float32)
+  y = group_norm(x, scale, bias, 1e-3)
+  for row in range(2):
+    for start in range(0, channels, size):
+      part = slice(start, start + size)
+      block = x[row, :, :, part]
+      expected = (block - block.mean()) / np.sqrt(block.var() + 1e-3)
+      np.testing.assert_allclose(
+        y[row, :, :, part],
+        expected * scale[part] + bias[part],
+        rtol=1e-4,
+        atol=1e-5,
+      )
+
+
+def test_bfloat16_result_has_float32_statistics():
+  x = jnp.asarray(X, jnp.bfloat16)
+  y, updated = run("batch", x, dtype=jnp.bfloat16)
+  assert y.dtype == jnp.bfloat16
+  assert updated["batch_stats"]["mean"].dtype == jnp.float32
+  np.testing.assert_allclose(
+    updated["batch_stats"]["mean"], 0.1 * X.mean((0, 1, 2)), rtol=1e-2
+  )
+
+
+@pytest.mark.parametrize("size", [(2, 3), (4, 4), (6, 6), (7, 9), (3, 12)])
+def test_average_to_against_a_loop(size):
+  x = RNG.normal(size=(2, 6, 6, 3)).astype(np.float32)
+  y = average_to(jnp.asarray(x), size)
+  assert y.shape == (2, *size, 3)
+  for i in range(size[0]):
+    for j in range(size[1]):
+      rows = slice(i * 6 // size[0], -(-(i + 1) * 6 // size[0]))
+      columns = slice(j * 6 // size[1], -(-(j + 1) * 6 // size[1]))
+      np.testing.assert_allclose(
+        y[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6
+      )
+
+
+def test_drop_path_keeps_the_mean():
+  x = jnp.ones((4000, 2))
+  y = drop_path(x, jax.random.key(0), 0.25)
+  assert set(np.unique(np.round(y, 4))) == {0.0, np.float32(1.3333)}
+  np.testing.assert_array_equal(y[:, 0], y[:, 1])
+  np.testing.assert_allclose(jnp.mean(y), 1.0, atol=0.05)
+
+
+def test_conv_keeps_float32_parameters():
+  conv = Conv(8, 3, 2, use_bias=True, dtype=jnp.bfloat16)
+  x = jnp.ones((1, 5, 5, 4))
+  y, variables = jax.eval_shape(conv.init_with_output, jax.random.key(0), x)
+  assert (y.shape, y.dtype) == ((1, 3, 3, 8), jnp.bfloat16)
+  shapes = jax.tree.map(lambda v: (v.shape, str(v.dtype)), variables["params"])
+  assert shapes == {
+    "kernel": ((3, 3, 4, 8), "float32"),
+    "bias": ((8,), "float32"),
+  }
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1, 256), (64, 32)])
+def test_kernels_start_with_the_variance_of_their_fan_in(shape):
+  kernel = scaled_normal(2.0)(jax.random.key(0), shape)
+  assert (kernel.shape, kernel.dtype) == (shape, jnp.float32)
+  fan_in = shape[0] if len(shape) == 2 else 9
+  np.testing.assert_allclose(jnp.var(kernel) * fan_in, 2, rtol=0.15)

