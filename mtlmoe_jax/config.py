@@ -91,7 +91,7 @@ def default_config() -> ml_collections.ConfigDict:
   # Sparse only: slots per expert = ceil(factor * B * sum of k / N), at most B.
   # 0 is dropless: S = B. Evaluation is always dropless.
   model.capacity_factor = 0.0
-  model.shared_stages = 0  # first stages shared by all experts (0 ... 7)
+  model.shared_stages = 0  # first stages shared by all experts (0 ... 8, see models.build_model)
   model.condense = "spatial"  # spatial | pool (the poster)
   model.condense_dim = 256  # D
   model.tower_dim = 256  # hidden width of the towers

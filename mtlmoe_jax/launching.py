@@ -4,6 +4,8 @@ Exit codes: 0 done, 2 bad usage or input (one line on stderr, no traceback),
 143 after a checkpointed stop by SIGTERM.
 """
 
+import os
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,6 +18,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Parses the flags, calls `main(argv)` and exits with its code."""
 
   def guarded(argv: Sequence[str]) -> None:
+    _cache_compiled_programs()
     try:
       sys.exit(main(argv) or 0)
     except errors.InputError as error:
@@ -26,6 +29,20 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   # Orbax reports every decision it takes as a warning.
   logging.set_verbosity(logging.ERROR)
   app.run(guarded, flags_parser=_parse)
+
+
+def _cache_compiled_programs() -> None:
+  """Keeps compiled programs, so that the second start is a quick one.
+
+  In JAX_COMPILATION_CACHE_DIR where that is set, else in the user's cache.
+  """
+  # Here, not above: --help and a mistyped flag should not wait for JAX.
+  import jax
+
+  if jax.config.jax_compilation_cache_dir is None:
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(home) / "mtlmoe_jax" / "jax"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def required(name: str) -> str:

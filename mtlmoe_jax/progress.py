@@ -46,6 +46,9 @@ class Progress:
 
   def update(self, steps: int = 1, **notes: Any) -> None:
     """Moves on by `steps` and shows the notes beside the bar."""
+    if self._done == self._first:
+      # The first step compiles: from here on the speed means something.
+      self._start, self._first = time.monotonic(), self._done + steps
     self._done += steps
     if notes:
       self._note = " ".join(f"{k} {_short(v)}" for k, v in notes.items())
@@ -60,7 +63,7 @@ class Progress:
         self._line()
 
   def rate(self) -> float:
-    """Items a second since the start."""
+    """Items a second since the first update."""
     seconds = max(time.monotonic() - self._start, 1e-9)
     return (self._done - self._first) * self._per_step / seconds
 
@@ -71,11 +74,13 @@ class Progress:
 
   def _line(self) -> None:
     rate = self.rate()
-    left = (self._total - self._done) * self._per_step / max(rate, 1e-9)
+    speed = ""
+    if self._done > self._first:
+      left = (self._total - self._done) * self._per_step / rate
+      speed = f"  {rate:.1f} {self._item}/s  {duration(left)} left"
     print(
         f"{self._label + ' ' if self._label else ''}{self._unit} {self._done}/"
-        f"{self._total}  {rate:.1f} {self._item}/s  {duration(left)} left  "
-        f"{self._note}",
+        f"{self._total}{speed}  {self._note}".rstrip(),
         file=sys.stderr,
         flush=True,
     )

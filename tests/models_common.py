@@ -1,7 +1,24 @@
 """What the tests of models share."""
 
+import functools
+from unittest import mock
+
 import jax
 import numpy as np
+
+from mtlmoe_jax.models import layers
+
+# These programs run once on a few pixels: compiling them is the whole cost.
+jit = functools.partial(
+  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
+
+def shapes_of(function, *args):
+  """`jax.eval_shape`, with the convolution that is quickest to trace."""
+  native = functools.partial(layers.conv2d, impl="native")
+  with mock.patch.object(layers, "conv2d", native):
+    return jax.eval_shape(function, *args)
 
 
 def filled(module, *args, seed=0, **kwargs):
@@ -9,7 +26,7 @@ def filled(module, *args, seed=0, **kwargs):
 
   Nothing is compiled, and the numbers do not depend on any version of JAX.
   """
-  shapes = jax.eval_shape(
+  shapes = shapes_of(
     lambda key: module.init(key, *args, **kwargs), jax.random.key(0)
   )
   rng = np.random.default_rng(seed)

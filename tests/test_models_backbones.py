@@ -11,7 +11,7 @@ import pytest
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import BACKBONES, EfficientNet, backbone
 from mtlmoe_jax.models.backbones.efficientnet import round_channels
-from tests.models_common import filled
+from tests.models_common import filled, jit, shapes_of
 
 # With ImageNet's classifier of 1000 classes: the published networks.
 PUBLISHED = {
@@ -37,7 +37,7 @@ def shapes(name, size=64):
   entry = backbone(name)
   net = EfficientNet(entry.variant)
   image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-  return jax.eval_shape(net.init_with_output, jax.random.key(0), image)
+  return shapes_of(net.init_with_output, jax.random.key(0), image)
 
 
 def size_of(tree):
@@ -116,9 +116,9 @@ def test_two_parts_are_the_whole(cut, nano_image):
       collection: {k: variables[collection][k] for k in tree}
       for collection, tree in of_part.items()
     }
-    y = jax.jit(part.apply)(own, y)
+    y = jit(part.apply)(own, y)
   assert sorted(names) == sorted(variables["params"])
-  expected = jax.jit(whole.apply)(variables, nano_image)
+  expected = jit(whole.apply)(variables, nano_image)
   np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_drop_path_drops_whole_branches(nano_image):
   net = EfficientNet(variant, 2, 2, norm="group", drop_path=0.8)
   x = np.tile(nano_image[..., :1], 8)
   variables = filled(net, x)
-  run = jax.jit(net.apply, static_argnames="train")
+  run = jit(net.apply, static_argnames="train")
   plain = run(variables, x)
   norm = variables["params"]["block_02"]["project_norm"]
   norm["scale"], norm["bias"] = norm["scale"] * 0, norm["bias"] * 0

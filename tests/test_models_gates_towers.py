@@ -9,40 +9,38 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax.models.gates import Gate
 from mtlmoe_jax.models.towers import BoxTower, ClassTower, decode_box
-from tests.models_common import filled
+from tests.models_common import filled, jit
 
 X = np.random.default_rng(0).normal(size=(6, 16, 16, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-  ("kind", "loss"),
+  ("kind", "losses"),
   [
-    ("dense", "importance"),
-    ("dense", "balance"),
-    ("noisy_top_k", "importance"),
-    ("noisy_top_k", "load"),
-    ("top_k", "load"),
-    ("top_k", "z"),
+    ("dense", ["importance", "balance", "z"]),
+    ("noisy_top_k", ["importance", "load", "balance"]),
+    ("top_k", ["importance", "load"]),
   ],
 )
-def test_balance_losses_reach_the_whole_gate(kind, loss):
+def test_balance_losses_reach_the_whole_gate(kind, losses):
   gate = Gate(kind, 4, 2, 8, 1.0)
   variables = filled(gate, X)
 
-  def value(variables):
+  def values(variables):
     key = {"gating": jax.random.key(0)}
-    return gate.apply(variables, X, True, rngs=key).losses[loss]
+    found = gate.apply(variables, X, True, rngs=key).losses
+    return {name: found[name] for name in losses}
 
-  grads = jax.jit(jax.grad(value))(variables)["params"]
-  for name in ("conv_0", "logits"):
-    kernel = grads[name]["kernel"]
-    assert np.all(np.isfinite(kernel)) and np.any(kernel != 0)
+  for name, grads in jit(jax.jacrev(values))(variables).items():
+    for layer in ("conv_0", "logits"):
+      kernel = grads["params"][layer]["kernel"]
+      assert np.all(np.isfinite(kernel)) and np.any(kernel != 0), name
 
 
 def test_noise_needs_training_and_a_key():
   gate = Gate("noisy_top_k", 4, 2, 8, 1.0)
   variables = filled(gate, X)
-  run = jax.jit(gate.apply, static_argnums=2)
+  run = jit(gate.apply, static_argnums=2)
   key = [{"gating": jax.random.key(i)} for i in range(2)]
   plain = run(variables, X, False).weights
   np.testing.assert_array_equal(run(variables, X, True).weights, plain)
@@ -55,7 +53,7 @@ def test_noise_needs_training_and_a_key():
 
 def test_a_new_gate_is_nearly_uniform_but_has_no_ties():
   gate = Gate("noisy_top_k", 4, 2, 8, 1.0)
-  probs = gate.init_with_output(jax.random.key(0), X)[0].probs
+  probs = jit(gate.init_with_output)(jax.random.key(0), X)[0].probs
   np.testing.assert_allclose(probs, 0.25, atol=0.1)
   assert all(len(set(row)) == 4 for row in np.asarray(probs).tolist())
 
@@ -63,7 +61,7 @@ def test_a_new_gate_is_nearly_uniform_but_has_no_ties():
 def test_a_decision_does_not_depend_on_the_batch():
   gate = Gate("dense", 4, 4, 8, 0.0)
   variables = filled(gate, X)
-  run = jax.jit(gate.apply)
+  run = jit(gate.apply)
   other = np.concatenate([X[:1], 5 * X[1:][::-1]])
   np.testing.assert_allclose(
     run(variables, X).probs[0], run(variables, other).probs[0], rtol=1e-5
@@ -88,7 +86,7 @@ def test_gates_look_at_small_images(size):
 
 def test_uniform_has_no_parameters():
   gate = Gate("uniform", 4, 2, 8, 1.0)
-  routing, variables = gate.init_with_output(jax.random.key(0), X)
+  routing, variables = jit(gate.init_with_output)(jax.random.key(0), X)
   assert not variables
   np.testing.assert_array_equal(routing.weights, np.full((6, 4), 0.25))
 
@@ -112,7 +110,8 @@ def test_decode_box_exactly():
 def test_new_box_tower_starts_at_the_centre():
   x = np.random.default_rng(0).normal(size=(3, 4, 4, 8)).astype(np.float32)
   tower = BoxTower(16, 0.2)
-  box, _ = tower.init_with_output(jax.random.key(0), x, False)
+  init = jit(tower.init_with_output, static_argnums=2)
+  box, _ = init(jax.random.key(0), x, False)
   np.testing.assert_allclose(box, [[0.2, 0.2, 0.8, 0.8]] * 3, atol=0.12)
 
 

@@ -1,5 +1,6 @@
 """The assembled model: sparse = dense, masks, symmetry, names, counts."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,13 +11,14 @@ import pytest
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.errors import InputError
+from mtlmoe_jax.models.backbones.efficientnet import make_variant
 from mtlmoe_jax.models.experts import Expert
 from mtlmoe_jax.models.towers import ClassTower
-from tests.models_common import filled
+from tests.models_common import filled, jit, shapes_of
 
 CLASSES = 5
 IMAGES = np.random.default_rng(1).integers(
-  0, 256, (5, 32, 32, 3), dtype=np.uint8
+  0, 256, (5, 16, 16, 3), dtype=np.uint8
 )
 
 
@@ -38,14 +40,22 @@ def make_config(**options):
   return config
 
 
+# One stage of one block: the machinery around a backbone is what is tested.
+MICRO = dataclasses.replace(
+  models.backbone("efficientnet_nano"),
+  variant=make_variant(8, ((2, 3, 2, 1, 16),), 16, lite=True),
+)
+
+
 def make(**options):
-  return models.build_model(make_config(**options), CLASSES)
+  model = models.build_model(make_config(**options), CLASSES)
+  return model.clone(entry=MICRO)
 
 
 def shapes(config, size=64):
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
   model = models.build_model(config, CLASSES)
-  return jax.eval_shape(model.init, jax.random.key(0), images)
+  return shapes_of(model.init, jax.random.key(0), images)
 
 
 def close(a, b, **kwargs):
@@ -76,7 +86,7 @@ def train_pass(model, seed=3):
       total += 0.1 * sum(routing.losses.values())
     return total, (outputs, changed)
 
-  @jax.jit
+  @jit
   def run(variables, images, valid):
     stats = {k: v for k, v in variables.items() if k != "params"}
     return jax.value_and_grad(loss, has_aux=True)(
@@ -86,16 +96,14 @@ def train_pass(model, seed=3):
   return run
 
 
+# Between them: every norm, gate with a gradient, layout; K differing, K = N.
 COMBINATIONS = {
-  "frozen_pool_k1": dict(
-    norm="frozen", condense="pool", tasks="class", k="1"
+  "frozen": dict(
+    norm="frozen", condense="pool", tasks="class", k="1", gate="top_k"
   ),
-  "batch_spatial_two_k": dict(norm="batch", k="1,2"),
-  "group_shared_top_k": dict(
-    norm="group", gate="top_k", k="2", shared_stages=2
-  ),
-  "batch_one_gate_dense": dict(
-    norm="batch", gate="dense", share_gate=True, k="3", shared_stages=3
+  "batch": dict(norm="batch", k="1,2"),
+  "group": dict(
+    norm="group", gate="dense", share_gate=True, k="3", shared_stages=1
   ),
 }
 
@@ -117,9 +125,9 @@ def both(name):
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_sparse_is_dense(name):
-  (((value, (a, stats_a)), grads_a), _), (((other, (b, stats_b)), grads_b), _) = (
-    both(name)
-  )
+  dense, sparse = (passes[0] for passes in both(name))
+  (value, (a, stats_a)), grads_a = dense
+  (other, (b, stats_b)), grads_b = sparse
   np.testing.assert_allclose(value, other, rtol=1e-5)
   for x, y in ((a.logits, b.logits), (a.box, b.box)):
     if x is not None:
@@ -133,12 +141,12 @@ def test_sparse_is_dense(name):
     np.testing.assert_array_equal(routing.experts, a.routing[task].experts)
 
 
-@pytest.mark.parametrize("name", ["batch_spatial_two_k", "frozen_pool_k1"])
+@pytest.mark.parametrize("name", ["batch", "frozen"])
 def test_padding_changes_nothing(name):
   for plain, changed in both(name):
     ((value_a, (a, stats_a)), grads_a) = plain
     ((value_b, (b, stats_b)), grads_b) = changed
-    assert value_a == pytest.approx(value_b, rel=1e-6)
+    np.testing.assert_allclose(value_a, value_b, rtol=1e-6)
     np.testing.assert_allclose(a.logits[:4], b.logits[:4], rtol=1e-5, atol=1e-6)
     close(stats_a, stats_b, rtol=1e-6, atol=1e-7)
     close(grads_a, grads_b, rtol=1e-4, atol=1e-6)
@@ -148,19 +156,19 @@ def test_padding_changes_nothing(name):
 
 
 def test_every_module_gets_a_gradient():
-  (_, grads), _ = both("batch_spatial_two_k")[1]
+  (_, grads), _ = both("batch")[1]
   for name, tree in grads.items():
     assert any(np.any(g != 0) for g in jax.tree.leaves(tree)), name
 
 
 def test_batch_statistics_move_and_frozen_ones_do_not():
-  stats = filled(make(**COMBINATIONS["batch_spatial_two_k"]), IMAGES)
-  (_, (_, updated)), _ = both("batch_spatial_two_k")[0][0]
+  stats = filled(make(**COMBINATIONS["batch"]), IMAGES)
+  (_, (_, updated)), _ = both("batch")[0][0]
   before = stats["batch_stats"]["experts"]["backbone"]["stem_norm"]["mean"]
   after = updated["batch_stats"]["experts"]["backbone"]["stem_norm"]["mean"]
   assert not np.allclose(before, after)
-  stats = filled(make(**COMBINATIONS["frozen_pool_k1"]), IMAGES)
-  (_, (_, kept)), _ = both("frozen_pool_k1")[0][0]
+  stats = filled(make(**COMBINATIONS["frozen"]), IMAGES)
+  (_, (_, kept)), _ = both("frozen")[0][0]
   close(kept.get("batch_stats", {}), stats["batch_stats"], rtol=0)
 
 
@@ -169,7 +177,7 @@ def evaluator():
   """A two-task sparse model in evaluation, compiled once."""
   model = make(compute="sparse", k="2,1", capacity_factor=0.5, norm="batch")
   variables = filled(model, IMAGES)
-  run = jax.jit(lambda v, x: model.apply(v, x))
+  run = jit(lambda v, x: model.apply(v, x))
   return model, variables, functools.partial(run, variables)
 
 
@@ -184,14 +192,13 @@ def test_evaluation_ignores_the_batch_mates(evaluator):
 
 def test_evaluation_drops_nothing_and_training_says_what_it_drops(evaluator):
   model, variables, run = evaluator
-  # Every image goes to expert 0 first.
-  for task in ("class", "box"):
-    bias = variables["params"][f"gate_{task}"]["logits"]["bias"]
-    bias[0] = 10.0
-  out = jax.jit(lambda v, x: model.apply(v, x))(variables, IMAGES)
+  variables = jax.tree.map(np.copy, variables)
+  for task in ("class", "box"):  # Every image goes to expert 0 first.
+    variables["params"][f"gate_{task}"]["logits"]["bias"][0] = 100.0
+  out = run.func(variables, IMAGES)
   assert [r.metrics["dropped"] for r in out.routing.values()] == [0, 0]
   # S = ceil(0.5 * 5 * (2 + 1) / 3) = 3 slots for 5 images.
-  trained, _ = jax.jit(
+  trained, _ = jit(
     lambda v, x: model.apply(
       v, x, train=True, rngs={"dropout": jax.random.key(0)}, mutable=True
     )
@@ -199,44 +206,39 @@ def test_evaluation_drops_nothing_and_training_says_what_it_drops(evaluator):
   dropped = trained.routing["box"].metrics["dropped"]
   np.testing.assert_allclose(dropped, 2 / 5)
   assert np.all(np.isfinite(trained.logits))
-  for task in ("class", "box"):
-    variables["params"][f"gate_{task}"]["logits"]["bias"][0] = 0.0
 
 
 def test_golden(evaluator):
-  model, _, _ = evaluator
-  variables = filled(model, IMAGES, seed=7)
-  out = jax.jit(lambda v, x: model.apply(v, x))(variables, IMAGES)
-  np.testing.assert_allclose(out.logits[0], GOLDEN_LOGITS, rtol=1e-3, atol=1e-3)
-  np.testing.assert_allclose(out.box[0], GOLDEN_BOX, rtol=1e-3, atol=1e-3)
+  _, _, run = evaluator
+  out = run(IMAGES)
+  np.testing.assert_allclose(out.logits[0], GOLDEN_LOGITS, atol=2e-4)
+  np.testing.assert_allclose(out.box[0], GOLDEN_BOX, atol=2e-4)
 
 
-GOLDEN_LOGITS = [0.0] * 5
-GOLDEN_BOX = [0.0] * 4
+# What this model gave on 2026-11-22: a change of numbers must be meant.
+GOLDEN_LOGITS = [0.14305, -0.08204, 0.12477, -0.14068, 0.12905]
+GOLDEN_BOX = [0.17132, 0.22551, 0.66422, 0.72779]
 
 
-def test_floating_images_are_the_same(evaluator):
-  _, variables, _ = evaluator
-  model = evaluator[0]
-  a = jax.eval_shape(model.apply, variables, IMAGES)
-  b = jax.eval_shape(model.apply, variables, IMAGES.astype(np.float32))
-  assert a == b
-  gate = models.mtlmoe.Gate("dense", 3, 3, 8, 0.0)
-  assert gate.kind == "dense"
+def test_floating_images_are_the_same():
+  model = make(tasks="box", gate="uniform", shared_stages=2)
+  variables = filled(model, IMAGES)
+  run = jit(lambda v, x: model.apply(v, x).box)
+  np.testing.assert_array_equal(
+    run(variables, IMAGES), run(variables, IMAGES.astype(np.float32))
+  )
 
 
 def test_one_expert_is_the_single_model():
   model = make(experts=1, k="1", gate="dense", tasks="class")
   variables = filled(model, IMAGES)
-  out = model.apply(variables, IMAGES[:1])  # B = 1
+  out = jit(model.apply)(variables, IMAGES[:1])  # B = 1
   single = jax.tree.map(
     lambda v: v[0], {k: v["experts"] for k, v in variables.items()}
   )
-  entry = models.backbone("efficientnet_nano")
   x = (IMAGES[:1].astype(np.float32) - 127) / 128
-  features = Expert(entry, 0, "frozen", "spatial", 8).apply(
-    single, x, np.ones(1, bool)
-  )
+  expert = Expert(MICRO, 0, "frozen", "spatial", 8)
+  features = jit(expert.apply)(single, x, np.ones(1, bool))
   logits = ClassTower(CLASSES, 8, 0.2).apply(
     {"params": variables["params"]["tower_class"]}, features, False
   )
@@ -245,9 +247,9 @@ def test_one_expert_is_the_single_model():
 
 
 def test_experts_may_be_permuted_with_the_columns_of_the_gate():
-  model = make(tasks="class", gate="top_k", shared_stages=3)
+  model = make(tasks="class", gate="top_k", shared_stages=1)
   variables = filled(model, IMAGES)
-  run = jax.jit(lambda v, x: model.apply(v, x))
+  run = jit(lambda v, x: model.apply(v, x))
   order = np.array([2, 0, 1])
   moved = jax.tree.map(lambda v: v, variables)
   for tree in moved.values():
@@ -263,20 +265,27 @@ def test_experts_may_be_permuted_with_the_columns_of_the_gate():
   )
 
 
-@pytest.mark.parametrize("name", models.BACKBONES)
-def test_every_backbone_has_the_shapes_of_its_outputs(name):
-  if name not in SLOW_TO_TRACE:
-    config = make_config(backbone=name, shared_stages=0, experts=2)
-    model = models.build_model(config, CLASSES)
-    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
-    out, variables = jax.eval_shape(
-      model.init_with_output, jax.random.key(0), images
-    )
-    assert (out.logits.shape, out.box.shape) == ((2, CLASSES), (2, 4))
-    assert {v.shape[0] for v in jax.tree.leaves(variables["params"]["experts"])} == {2}
-
-
-SLOW_TO_TRACE = ()
+# B7 and the like differ from these only in what test_models_backbones counts.
+@pytest.mark.parametrize("condense", ["pool", "spatial"])
+@pytest.mark.parametrize(
+  "name", ["efficientnet_b0", "efficientnet_lite4", "efficientnet_tiny"]
+)
+def test_shapes_with_registered_backbones(name, condense):
+  config = make_config(backbone=name, experts=2, condense=condense)
+  model = models.build_model(config, CLASSES)
+  images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
+  out, variables = shapes_of(
+    model.init_with_output, jax.random.key(0), images
+  )
+  assert (out.logits.shape, out.box.shape) == ((2, CLASSES), (2, 4))
+  experts = jax.tree.leaves(variables["params"]["experts"])
+  assert {v.shape[0] for v in experts} == {2}
+  features = models.backbone(name).features
+  kernel = variables["params"]["experts"]["condense"]["kernel"]
+  assert kernel.shape == (2, features, 8)
+  cells = models.backbone(name).grid ** 2
+  hidden = variables["params"]["tower_box"]["hidden"]["kernel"]
+  assert hidden.shape == (8 if condense == "pool" else cells * 64, 8)
 
 
 @pytest.mark.parametrize("shared", [0, 1, 4, 7, 8])
@@ -296,7 +305,8 @@ def test_stem_and_experts_share_the_units_out(shared):
 
 @pytest.mark.parametrize("shared", range(5))
 def test_any_number_of_shared_stages_builds(shared):
-  assert "condense" in shapes(make_config(shared_stages=shared))["params"]["experts"]
+  params = shapes(make_config(shared_stages=shared))["params"]
+  assert "condense" in params["experts"]
 
 
 def test_too_many_shared_stages():
@@ -325,22 +335,21 @@ def test_top_level_names(options, names):
 
 
 def test_shared_gate_routes_both_tasks_alike():
-  config = make_config(share_gate=True, shared_stages=4)
-  model = models.build_model(config, CLASSES)
+  model = make(share_gate=True, shared_stages=2)
   variables = filled(model, IMAGES)
-  out = model.apply(variables, IMAGES[:2])
+  out = jit(model.apply)(variables, IMAGES[:2])
   assert set(out.routing) == {"class", "box"}
   close(out.routing["class"], out.routing["box"], rtol=0)
 
 
 def test_bfloat16_keeps_parameters_and_outputs_float32():
-  model = make(precision="bfloat16", shared_stages=2)
+  model = make(precision="bfloat16", shared_stages=1)
   variables = filled(model, IMAGES)
   assert {v.dtype for v in jax.tree.leaves(variables)} == {np.dtype("float32")}
   images = IMAGES[:2]
-  low = jax.jit(lambda v, x: model.apply(v, x))(variables, images)
-  exact = make(shared_stages=2)
-  full = jax.jit(lambda v, x: exact.apply(v, x))(variables, images)
+  low = jit(lambda v, x: model.apply(v, x))(variables, images)
+  exact = make(shared_stages=1)
+  full = jit(lambda v, x: exact.apply(v, x))(variables, images)
   assert low.logits.dtype == low.box.dtype == jnp.float32
   np.testing.assert_array_equal(
     low.routing["class"].weights, full.routing["class"].weights

@@ -80,4 +80,5 @@ def test_plain_lines_without_a_terminal(capsys, monkeypatch):
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 2
   assert lines[0].startswith("train step 1/4") and "loss 1.25" in lines[0]
+  assert "images/s" not in lines[0]  # the first step compiles
   assert "images/s" in lines[1] and "0:00 left" in lines[1]

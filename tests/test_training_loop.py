@@ -15,6 +15,32 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.training import checkpoint, loop, metric_log
 from tests import tiny
 
+PROMISED = {
+    "split",
+    "n",
+    "top1",
+    "top5",
+    "miou",
+    "mciou",
+    "ciou_score",
+    "acc_iou_50",
+    "acc_iou_70",
+    "acc_iou_75",
+    "acc_iou_90",
+    "top1_loc",
+    "class/load",
+    "box/importance",
+    "seed",
+    "wall_seconds",
+    "images_per_second",
+    "parameters",
+    "parameters_active",
+    "device",
+    "versions",
+    "commit",
+    "dataset_fingerprint",
+}
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -47,12 +73,8 @@ def assert_same_run(one, other):
 
 def test_result_holds_every_promised_figure(finished):
   result = json.loads((finished / "result.json").read_text())
-  for key in (
-      "split n top1 top5 miou mciou ciou_score acc_iou_50 acc_iou_70 "
-      "acc_iou_75 acc_iou_90 top1_loc seed wall_seconds images_per_second "
-      "parameters parameters_active device versions commit dataset_fingerprint"
-  ).split():
-    assert key in result, key
+  missing = PROMISED - result.keys()
+  assert not missing
   assert result["split"] == "test" and result["n"] == 9
   assert 0 < result["parameters_active"] < result["parameters"]
   assert result["wall_seconds"] > 0
@@ -71,14 +93,14 @@ def test_metrics_have_step_epoch_split_seconds(finished):
 
 
 def test_kill_at_an_arbitrary_step_and_go_on_bit_equal(finished, tmp_path):
-  log = open(tmp_path / "log", "w")
-  process = subprocess.Popen(
-      [sys.executable, "launch/train.py", *arguments(tmp_path / "run")],
-      cwd=tiny.ROOT,
-      env=tiny.environment(),
-      stdout=log,
-      stderr=log,
-  )
+  with (tmp_path / "log").open("w") as log:
+    process = subprocess.Popen(
+        [sys.executable, "launch/train.py", *arguments(tmp_path / "run")],
+        cwd=tiny.ROOT,
+        env=tiny.environment(),
+        stdout=log,
+        stderr=log,
+    )
   deadline = time.monotonic() + 300
   # Any moment after the first checkpoint has been written will do.
   while not list((tmp_path / "run").glob("checkpoints/[0-9]*")):
@@ -173,6 +195,11 @@ def test_steps_that_are_not_finite_stop_the_run(tmp_path):
   })
   with pytest.raises(errors.InputError, match="not finite"):
     loop.train(config, str(tmp_path))
+
+
+def test_frozen_norms_without_weights_are_refused(tmp_path):
+  with pytest.raises(errors.InputError, match="normalises nothing"):
+    loop.train(tiny.config(**{"model.norm": "frozen"}), str(tmp_path))
 
 
 def test_batch_larger_than_the_data(tmp_path):

@@ -1,6 +1,7 @@
 """The pure step: it learns, guards against NaN and is the same on 8 devices."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -138,7 +139,8 @@ def run_on(devices, data, expert):
       [sys.executable, "-c", _EIGHT, str(data), str(expert)],
       cwd=tiny.ROOT,
       env=tiny.environment(
-          XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}"
+          XLA_FLAGS=os.environ["XLA_FLAGS"]
+          + f" --xla_force_host_platform_device_count={devices}"
       ),
       capture_output=True,
       text=True,

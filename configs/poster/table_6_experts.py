@@ -3,7 +3,9 @@
   python launch/train.py --config=configs/poster/table_6_experts.py \\
       --workdir=DIR --config.data.path=CUB_200_2011
 
-The poster's batch is 8 here, 16 in the other rows. Runtime and result: not measured here (needs the whole data set and a GPU)."""
+The poster's batch is 8 here, 16 in the other rows.
+Runtime and result: not measured here (needs the whole data set and a GPU).
+"""
 
 import ml_collections
 

@@ -5,7 +5,8 @@
       --config.transfer.from=BASE
 
 Statistics of the frozen experts stay as they were as well; the poster does not
-say whether its did. Runtime and result: not measured here (needs the whole data set and a GPU)."""
+say whether its did.
+Runtime and result: not measured here (needs the whole data set and a GPU)."""
 
 import ml_collections
 

@@ -15,16 +15,26 @@ Pillow, and float32 pixel arithmetic is elementary (no exp or sin of arrays).
 Letters: H = W side of an image in pixels, n images of a split.
 """
 
+import io
 import math
+import pathlib
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops
 
+from mtlmoe_jax import errors, files
 from mtlmoe_jax.data import birds, scenery, source, species
 from mtlmoe_jax.data.species import species_names
 
-__all__ = ["ATTRIBUTES", "POSES", "Synthetic", "open_splits", "species_names"]
+__all__ = [
+  "ATTRIBUTES",
+  "POSES",
+  "Synthetic",
+  "draw_samples",
+  "open_splits",
+  "species_names",
+]
 
 # Part of the fingerprint; raise it whenever the pixels change.
 VERSION = 1
@@ -282,3 +292,35 @@ def _reflect(
   below = below.point(lambda v: int(v * 0.45))
   ripples = np.float32(0.75 + 0.25 * (np.arange(side) % 3 != 0))
   return _over(image, below, ripples[:, None, None])
+
+
+def draw_samples(options: Any, out: pathlib.Path, count: int) -> None:
+  """Writes test images as PNG files, the classes in turn.
+
+  Args:
+    options: `config.data.synthetic`.
+    out: folder; made where missing.
+    count: how many, at most the size of the test split.
+
+  Raises:
+    InputError: more pictures than there are, or a folder that cannot be made.
+  """
+  _, test = open_splits(options)
+  if count > len(test):
+    raise errors.InputError(
+      f"--count={count}: the test split has {len(test)} images, ask for fewer"
+    )
+  per_class = options.test_per_class
+  for i in range(count):
+    turn, label = divmod(i, options.classes)
+    record = test[label * per_class + turn]
+    stream = io.BytesIO()
+    Image.fromarray(record["image"]).save(stream, "PNG")
+    name = test.class_names[label].replace(" ", "_")
+    try:
+      files.write_bytes(out / f"{i:02d}_{name}.png", stream.getvalue())
+    except OSError as error:
+      raise errors.InputError(
+        f"--out={out}: cannot write there ({error.strerror}); choose another "
+        "folder"
+      ) from None

@@ -172,7 +172,10 @@ def _dot(x, kernel, strides, pads, groups):
   taps = list(_taps(x, (kh, kw), strides, pads))
   if groups == 1:
     patches = taps[0] if len(taps) == 1 else jnp.concatenate(taps, -1)
-    return jnp.dot(patches, kernel.reshape(kh * kw * c, o))
+    # Matrices, not [B, P, Q, K]: the kernel's gradient sums over one axis
+    # then, where XLA:CPU would first transpose both operands.
+    out = patches.reshape(-1, kh * kw * c) @ kernel.reshape(kh * kw * c, o)
+    return out.reshape(*patches.shape[:3], o)
   patches = jnp.stack(taps, -2)
   patches = patches.reshape(*patches.shape[:-1], groups, c)
   kernel = kernel.reshape(kh * kw, c, groups, o // groups)

@@ -108,8 +108,8 @@ class MTLMoE(nn.Module):
       raise InputError(
         f"images of shape {images.shape}: must be [B, H, W, 3]"
       )
-    mean, std = (jnp.array(v, jnp.float32) for v in
-                 (self.entry.mean, self.entry.std))
+    mean = jnp.array(self.entry.mean, jnp.float32)
+    std = jnp.array(self.entry.std, jnp.float32)
     x = (images.astype(jnp.float32) - mean) / std
     names = self._gate_names()
     routings = [
@@ -308,8 +308,8 @@ def parameter_table(
       `count_parameters`).
 
   Returns:
-    Lines with module, arrays and parameters, one per top-level module (the
-    parts of stem and experts apart), then totals.
+    Lines with module, arrays and parameters, one per top-level module (two
+    for the experts), then totals.
   """
   rows: dict[str, list[int]] = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):

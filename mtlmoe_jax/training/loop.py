@@ -165,7 +165,14 @@ def init_variables(
 
   key = jax.random.key(config.seed)
   shardings = sharding.tree_shardings(jax.eval_shape(init, key), mesh)
-  return jax.jit(init, out_shardings=shardings)(key)
+  # Compiling the draws takes far longer than making them, unless XLA:CPU is
+  # told not to optimise what runs once.
+  quick = {"xla_backend_optimization_level": 0}
+  return jax.jit(
+      init,
+      out_shardings=shardings,
+      compiler_options=quick if jax.default_backend() == "cpu" else None,
+  )(key)
 
 
 def _start_from(
@@ -181,6 +188,12 @@ def _start_from(
     weights = pretrained.load(config.model.pretrained, config.model.backbone)
     return pretrained.insert(
         variables, weights, config.model.break_symmetry, config.seed
+    )
+  if config.model.norm == "frozen":
+    raise errors.InputError(
+        "config.model.norm='frozen' with new parameters normalises nothing: "
+        "use group or batch, or load weights (config.model.pretrained, "
+        "config.transfer.from)"
     )
   return variables, "new parameters"
 
@@ -218,7 +231,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
       out_shardings=(run.shardings, sharding.replicated(run.mesh)),
       donate_argnums=0,
   )
-  predict = evaluate.make_predict_step(run.model)
+  predict = _predict_step(run)
   save_every = config.checkpoint.every_steps or run.steps_per_epoch
   eval_every = config.eval.every_epochs * run.steps_per_epoch
   step = int(run.state.step)
@@ -280,6 +293,14 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
   return True
 
 
+def _predict_step(run: Run) -> evaluate.PredictStep:
+  """The forward pass, its images split over the devices."""
+  step = evaluate.make_predict_step(run.model)
+  return lambda variables, batch: step(
+      variables, sharding.put_batch(batch, run.mesh)
+  )
+
+
 def _validate(
     run: Run, predict: Any, step: int, earlier: float, began: float
 ) -> float:
@@ -316,10 +337,12 @@ def _validate(
 
 def write_result(run: Run) -> dict[str, Any]:
   """Evaluates the chosen checkpoint on the test split; writes result.json."""
-  restored = checkpoint.restore_for_eval(run.workdir, run.config.eval.step)
+  restored = checkpoint.restore_for_eval(
+      run.workdir, run.config.eval.step, sharding.replicated(run.mesh)
+  )
   with jax.set_mesh(run.mesh):
     found = evaluate.evaluate_source(
-        evaluate.make_predict_step(run.model),
+        _predict_step(run),
         restored.variables,
         run.data.test,
         run.config,

@@ -27,7 +27,13 @@ class MetricLog:
     self._wandb = _wandb(workdir, config) if config.log.wandb else None
 
   def write(
-      self, *, step: int, epoch: float, split: str, seconds: float, **values: Any
+      self,
+      *,
+      step: int,
+      epoch: float,
+      split: str,
+      seconds: float,
+      **values: Any,
   ) -> None:
     """One line: step, epoch, split, seconds since the start, and metrics."""
     values = files.plain(values)
