@@ -12,12 +12,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` changes options, as in FILE:experts=3."""
   config = config_lib.default_config()
   config.data.name = "synthetic"
-  config.data.image_size = 96
-  config.model.backbone = "efficientnet_tiny"
-  config.model.norm = "group"
+  config.data.image_size = 128
+  config.model.backbone = "efficientnet_lite0"
+  config.model.pretrained = "lite"
+  # The stem and four stages are shared and stay as pretrained: their forward
+  # pass is cheap, and what the experts still learn is small.
+  config.model.shared_stages = 4
+  config.optimizer.frozen = ("stem/",)
   config.model.experts = 4
   config.model.k = "2"
   config.batch_size = 32
-  config.epochs = 20
-  config.optimizer.lr = 3e-3
+  config.epochs = 10
+  config.optimizer.lr = 2e-3
+  config.optimizer.pretrained_lr = 1e-3
+  config.optimizer.ema = 0.98
   return config_lib.apply_overrides(config, arg)

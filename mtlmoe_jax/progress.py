@@ -32,6 +32,7 @@ class Progress:
     self._start, self._first = time.monotonic(), initial
     self._said = self._start
     self._note = ""
+    self._warm = False
     self._enabled = enabled
     self._bar = None
     if enabled and sys.stderr.isatty():
@@ -46,8 +47,9 @@ class Progress:
 
   def update(self, steps: int = 1, **notes: Any) -> None:
     """Moves on by `steps` and shows the notes beside the bar."""
-    if self._done == self._first:
+    if not self._warm:
       # The first step compiles: from here on the speed means something.
+      self._warm = True
       self._start, self._first = time.monotonic(), self._done + steps
     self._done += steps
     if notes:

@@ -55,6 +55,9 @@ def test_workdir_of_another_run_is_refused(tmp_path):
   config.log.every_steps = 99  # free to change
   workdir.prepare(str(tmp_path), config)
   config.optimizer.lr = 0.5
+  workdir.prepare(str(tmp_path), config)  # nothing trained yet: replaced
+  (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+  config.optimizer.lr = 0.25
   with pytest.raises(errors.InputError, match=r"optimizer\.lr"):
     workdir.prepare(str(tmp_path), config)
 

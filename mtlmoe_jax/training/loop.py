@@ -398,14 +398,15 @@ def _banner(run: Run) -> str:
   """What is about to run, for the eye."""
   data, config = run.data, run.config
   validation = len(data.validation) if data.validation is not None else 0
-  total, active = models.count_parameters(config, len(data.class_names))
+  params = {"params": optim.unflatten(run.state.params)}
   return "\n".join([
       f"data: {config.data.name}, {len(data.class_names)} classes, "
       f"{len(data.train)} train / {validation} validation / {len(data.test)} "
       "test images",
       f"model: {config.model.experts} x {config.model.backbone}, k "
       f"{config.model.k}, gate {config.model.gate}, tasks "
-      f"{config.model.tasks}; {total:,} parameters, {active:,} active",
+      f"{config.model.tasks}, {config.model.compute} compute",
+      models.parameter_table(params, config),
       f"start: {run.start_note}",
       f"run: {run.steps} steps of {config.batch_size} images on "
       f"{run.mesh.size} device(s), into {run.workdir}",

@@ -83,6 +83,9 @@ def make_schedule(
   warmup = min(warmup, max(steps - 1, 0))
   if config.optimizer.schedule == "cosine":
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps)
+  # Optax reads a ramp of no steps as "stay at the start": 0.
+  if not warmup:
+    return optax.constant_schedule(peak)
   return optax.warmup_constant_schedule(0.0, peak, warmup)
 
 

@@ -41,7 +41,8 @@ def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
     if not os.access(folder, os.W_OK):
       raise PermissionError(13, "not writable")
     saved = folder / "config.json"
-    if saved.exists():
+    # A start that failed before its first checkpoint is no run yet.
+    if saved.exists() and any(folder.glob(f"{checkpoint.FOLDER}/[0-9]*")):
       _check_same(saved, config)
     else:
       files.write_json(saved, checkpoint.config_to_dict(config))
