@@ -1,6 +1,6 @@
 """The demo: drawn birds, four small experts, on a laptop's CPU.
 
-  python launch/train.py --config=configs/demo.py --workdir=runs/demo
+python launch/train.py --config=configs/demo.py --workdir=runs/demo
 """
 
 import ml_collections

@@ -16,12 +16,12 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import launching
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file; --config.KEY=VALUE changes its values."
+  "config", None, "Config file; --config.KEY=VALUE changes its values."
 )
 _OUT = flags.DEFINE_string("out", "", "PNG file for ten samples with boxes.")
 _SHORT = {
-    key: flags.DEFINE_string(f"data.{key}", None, f"config.data.{key}.")
-    for key in ("name", "path", "tfds_name", "split_scheme", "classes")
+  key: flags.DEFINE_string(f"data.{key}", None, f"config.data.{key}.")
+  for key in ("name", "path", "tfds_name", "split_scheme", "classes")
 }
 
 

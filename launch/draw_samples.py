@@ -23,9 +23,9 @@ def main(argv: Sequence[str]) -> None:
   from mtlmoe_jax.data import synthetic
 
   synthetic.draw_samples(
-      config_lib.default_config().data.synthetic,
-      pathlib.Path(launching.required("out")),
-      flags.FLAGS.count,
+    config_lib.default_config().data.synthetic,
+    pathlib.Path(launching.required("out")),
+    flags.FLAGS.count,
   )
 
 

@@ -21,16 +21,16 @@ from mtlmoe_jax.training import checkpoint, metric_log
 flags.DEFINE_string("workdir", "", "Folder of the run (required).")
 SPLIT = flags.DEFINE_string("split", "test", "test, validation or train.")
 STEP = flags.DEFINE_string(
-    "step", "best", "Checkpoint: best (on validation), latest, or a step."
+  "step", "best", "Checkpoint: best (on validation), latest, or a step."
 )
 DATA_PATH = flags.DEFINE_string(
-    "data.path", "", "Where the data set is now; default: as in training."
+  "data.path", "", "Where the data set is now; default: as in training."
 )
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size",
-    0,
-    "Images at a time; default: config.eval.batch_size. Changes no result.",
-    lower_bound=0,
+  "batch_size",
+  0,
+  "Images at a time; default: config.eval.batch_size. Changes no result.",
+  lower_bound=0,
 )
 
 
@@ -42,12 +42,12 @@ def main(argv: Sequence[str]) -> None:
   restored = checkpoint.restore_for_eval(workdir, STEP.value)
   folder = workdir / "eval"
   evaluation = evaluate.evaluate_restored(
-      restored,
-      folder,
-      SPLIT.value,
-      data_path=DATA_PATH.value,
-      batch_size=BATCH_SIZE.value,
-      metrics_jsonl=metric_log.read(workdir),
+    restored,
+    folder,
+    SPLIT.value,
+    data_path=DATA_PATH.value,
+    batch_size=BATCH_SIZE.value,
+    metrics_jsonl=metric_log.read(workdir),
   )
   print(f"{SPLIT.value} split, checkpoint at step {restored.step}")
   print(results.table(evaluation.metrics))

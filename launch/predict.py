@@ -23,13 +23,13 @@ from mtlmoe_jax.training import checkpoint
 flags.DEFINE_string("workdir", "", "Folder of the run (required).")
 flags.DEFINE_string("out", "", "Folder for the predictions (required).")
 STEP = flags.DEFINE_string(
-    "step", "best", "Checkpoint: best (on validation), latest, or a step."
+  "step", "best", "Checkpoint: best (on validation), latest, or a step."
 )
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size",
-    0,
-    "Images at a time; default: config.eval.batch_size.",
-    lower_bound=0,
+  "batch_size",
+  0,
+  "Images at a time; default: config.eval.batch_size.",
+  lower_bound=0,
 )
 
 
@@ -37,10 +37,10 @@ def main(argv: Sequence[str]) -> None:
   """Flags -> one call."""
   workdir, out = launching.required("workdir"), launching.required("out")
   entries = predict.predict_images(
-      checkpoint.restore_for_eval(workdir, STEP.value),
-      argv[1:],
-      out,
-      batch_size=BATCH_SIZE.value,
+    checkpoint.restore_for_eval(workdir, STEP.value),
+    argv[1:],
+    out,
+    batch_size=BATCH_SIZE.value,
   )
   print(f"{len(entries)} images: predictions.json, .csv and pictures in {out}")
 

@@ -17,10 +17,10 @@ from ml_collections import config_flags
 from mtlmoe_jax import launching
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, for example configs/demo.py."
+  "config", None, "Config file, for example configs/demo.py."
 )
 flags.DEFINE_string(
-    "workdir", None, "Folder for checkpoints, metrics and the result."
+  "workdir", None, "Folder for checkpoints, metrics and the result."
 )
 
 

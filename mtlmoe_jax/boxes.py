@@ -50,10 +50,10 @@ def _ratio(xp: ModuleType, top: Any, bottom: Any) -> Any:
 
 
 def convert(
-    boxes: Any,
-    source: str,
-    target: str,
-    size: tuple[int, int] | None = None,
+  boxes: Any,
+  source: str,
+  target: str,
+  size: tuple[int, int] | None = None,
 ) -> Any:
   """Converts boxes from one format to another.
 
@@ -80,16 +80,16 @@ def convert(
   for name in (source, target):
     if name.removeprefix(PIXEL) not in LAYOUTS:
       raise errors.InputError(
-          f"box format {name!r} is unknown: use one of {', '.join(LAYOUTS)}, "
-          f"or {PIXEL} and one of them"
+        f"box format {name!r} is unknown: use one of {', '.join(LAYOUTS)}, "
+        f"or {PIXEL} and one of them"
       )
   boxes = _to_xyxy(xp, boxes, source.removeprefix(PIXEL))
   from_pixels, to_pixels = source.startswith(PIXEL), target.startswith(PIXEL)
   if from_pixels != to_pixels:
     if size is None or min(size) <= 0:
       raise errors.InputError(
-          f"size={size!r} for boxes {source} -> {target}: give the frame's "
-          "(height, width) in pixels"
+        f"size={size!r} for boxes {source} -> {target}: give the frame's "
+        "(height, width) in pixels"
       )
     height, width = size
     scale = xp.asarray([width, height, width, height], boxes.dtype)

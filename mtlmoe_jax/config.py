@@ -91,7 +91,9 @@ def default_config() -> ml_collections.ConfigDict:
   # Sparse only: slots per expert = ceil(factor * B * sum of k / N), at most B.
   # 0 is dropless: S = B. Evaluation is always dropless.
   model.capacity_factor = 0.0
-  model.shared_stages = 0  # first stages shared by all experts (0 ... 8, see models.build_model)
+  model.shared_stages = (
+    0  # first stages shared by all experts (0 ... 8, see models.build_model)
+  )
   model.condense = "spatial"  # spatial | pool (the poster)
   model.condense_dim = 256  # D
   model.tower_dim = 256  # hidden width of the towers
@@ -166,7 +168,7 @@ def k_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
 
 
 def apply_overrides(
-    config: ml_collections.ConfigDict, text: str
+  config: ml_collections.ConfigDict, text: str
 ) -> ml_collections.ConfigDict:
   """Applies `k=v,k=v` as in `--config=configs/cub.py:experts=3`.
 
@@ -188,17 +190,17 @@ def apply_overrides(
     key, sign, value = item.partition("=")
     if not sign:
       raise errors.InputError(
-          f"config argument {item!r} has no '=': write KEY=VALUE, for example "
-          "experts=3"
+        f"config argument {item!r} has no '=': write KEY=VALUE, for example "
+        "experts=3"
       )
     matches = [p for p in paths if p == key] or [
-        p for p in paths if p.rsplit(".", 1)[-1] == key
+      p for p in paths if p.rsplit(".", 1)[-1] == key
     ]
     if len(matches) != 1:
       near = ", ".join(matches) or closest(key, paths)
       raise errors.InputError(
-          f"config key {key!r} is {'ambiguous' if matches else 'unknown'}: "
-          f"use one of {near}"
+        f"config key {key!r} is {'ambiguous' if matches else 'unknown'}: "
+        f"use one of {near}"
       )
     set_path(config, matches[0], value)
   return config
@@ -220,8 +222,8 @@ def closest(key: str, keys: list[str]) -> str:
   """The known keys nearest to a mistyped one, for an error message."""
   last = {k.rsplit(".", 1)[-1]: k for k in keys}
   near = difflib.get_close_matches(key, keys, 3, 0.5) or [
-      last[n]
-      for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], last, 3, 0.5)
+    last[n]
+    for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], last, 3, 0.5)
   ]
   return ", ".join(near) or "the keys in mtlmoe_jax/config.py"
 
@@ -241,19 +243,19 @@ def _convert(path: str, value: Any, old: Any) -> Any:
   try:
     if isinstance(old, bool):
       return {"true": True, "1": True, "false": False, "0": False}[
-          value.lower()
+        value.lower()
       ]
     if isinstance(old, tuple):
       return tuple(v for v in value.strip("()[]").split("+") if v)
     return type(old)(value)
   except (KeyError, ValueError):
     raise errors.InputError(
-        f"config.{path}={value!r} is not of type {type(old).__name__}"
+      f"config.{path}={value!r} is not of type {type(old).__name__}"
     ) from None
 
 
 def update_from_dict(
-    config: ml_collections.ConfigDict, values: dict[str, Any], prefix: str = ""
+  config: ml_collections.ConfigDict, values: dict[str, Any], prefix: str = ""
 ) -> ml_collections.ConfigDict:
   """Sets leaves from a nested dict (a saved config.json), in place.
 
@@ -266,8 +268,8 @@ def update_from_dict(
   for key, value in values.items():
     if key not in config:
       raise errors.InputError(
-          f"unknown config key {prefix}{key}: the file was written by another "
-          "version of mtlmoe_jax"
+        f"unknown config key {prefix}{key}: the file was written by another "
+        "version of mtlmoe_jax"
       )
     if isinstance(value, dict):
       update_from_dict(config[key], value, f"{prefix}{key}.")
@@ -288,7 +290,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     value = _get(c, path)
     if value not in allowed:
       raise errors.InputError(
-          f"config.{path}={value!r}: must be one of {', '.join(allowed)}"
+        f"config.{path}={value!r}: must be one of {', '.join(allowed)}"
       )
 
   def number(path: str, ok: Callable[[Any], bool], what: str) -> None:
@@ -308,20 +310,20 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   among("precision", PRECISIONS)
   among("eval.step", ("best", "latest"))
   named = [t.strip() for t in model.tasks.split(",")]
-  if not named or any(t not in TASKS for t in named) or len(set(named)) != len(
-      named
+  if (
+    not named
+    or any(t not in TASKS for t in named)
+    or len(set(named)) != len(named)
   ):
     raise errors.InputError(
-        f"config.model.tasks={model.tasks!r}: must be 'class', 'box' or "
-        "'class,box'"
+      f"config.model.tasks={model.tasks!r}: must be 'class', 'box' or "
+      "'class,box'"
     )
   number("batch_size", lambda v: v >= 1, "at least 1")
   number("epochs", lambda v: v > 0 or c.steps > 0, "above 0")
   number("steps", lambda v: v >= 0, "0 (use epochs) or more")
   number("data.image_size", lambda v: v >= 32, "at least 32 pixels")
-  number(
-      "data.validation_fraction", lambda v: 0 <= v < 1, "in [0, 1)"
-  )
+  number("data.validation_fraction", lambda v: 0 <= v < 1, "in [0, 1)")
   number("data.cache_gib", lambda v: v >= 0, "0 or more")
   number("data.threads", lambda v: v >= 1, "at least 1")
   number("data.augment.crop_area_min", lambda v: 0 < v <= 1, "in (0, 1]")
@@ -347,16 +349,16 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   except ValueError:
     ks = ()
   if len(ks) != len(tasks_of(c)) or any(
-      not 1 <= k <= model.experts for k in ks
+    not 1 <= k <= model.experts for k in ks
   ):
     raise errors.InputError(
-        f"config.model.k={model.k!r}: must be one number or one per task, each "
-        f"from 1 to model.experts={model.experts}"
+      f"config.model.k={model.k!r}: must be one number or one per task, each "
+      f"from 1 to model.experts={model.experts}"
     )
   if model.share_gate and len(set(ks)) > 1:
     raise errors.InputError(
-        f"config.model.k={model.k!r}: model.share_gate needs the same k for "
-        "every task"
+      f"config.model.k={model.k!r}: model.share_gate needs the same k for "
+      "every task"
     )
   number("optimizer.lr", lambda v: v > 0, "above 0")
   number("optimizer.pretrained_lr", lambda v: v >= 0, "0 or more")
@@ -374,8 +376,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   number("mesh.data", lambda v: v == -1 or v >= 1, "-1 (the rest) or more")
   if data.name != "synthetic" and not data.path:
     raise errors.InputError(
-        f"config.data.path is empty: data.name={data.name!r} needs the folder "
-        "of the data set (--config.data.path=DIR)"
+      f"config.data.path is empty: data.name={data.name!r} needs the folder "
+      "of the data set (--config.data.path=DIR)"
     )
 
 

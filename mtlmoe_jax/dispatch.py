@@ -50,7 +50,7 @@ class Plan:
 
 
 def capacity(
-    batch_size: int, ks: Sequence[int], num_experts: int, factor: float
+  batch_size: int, ks: Sequence[int], num_experts: int, factor: float
 ) -> int:
   """Slots per expert, S = ceil(factor B sum(k) / N), at most B.
 
@@ -69,7 +69,7 @@ def capacity(
   """
   if factor < 0:
     raise errors.InputError(
-        f"capacity factor {factor}: must be 0 (dropless) or more"
+      f"capacity factor {factor}: must be 0 (dropless) or more"
     )
   if factor == 0:
     return batch_size
@@ -79,10 +79,10 @@ def capacity(
 
 
 def make_plan(
-    experts_per_task: Sequence[Array],
-    num_experts: int,
-    capacity: int | None = None,
-    valid: Array | None = None,
+  experts_per_task: Sequence[Array],
+  num_experts: int,
+  capacity: int | None = None,
+  valid: Array | None = None,
 ) -> Plan:
   """Gives every chosen (image, expert) pair, once for all tasks, a slot.
 
@@ -126,17 +126,17 @@ def make_plan(
     kept.append(valid[:, None] & fits)
     dropped.append((lost / wanted).astype(jnp.float32))
   return Plan(
-      images=order[:, :slots],
-      mask=jnp.arange(slots) < jnp.sum(priority < _NONE, 1, keepdims=True),
-      experts=tuple(experts_per_task),
-      slots=tuple(taken),
-      kept=tuple(kept),
-      dropped=tuple(dropped),
+    images=order[:, :slots],
+    mask=jnp.arange(slots) < jnp.sum(priority < _NONE, 1, keepdims=True),
+    experts=tuple(experts_per_task),
+    slots=tuple(taken),
+    kept=tuple(kept),
+    dropped=tuple(dropped),
   )
 
 
 def _priority(
-    experts_per_task: Sequence[Array], num_experts: int, valid: Array
+  experts_per_task: Sequence[Array], num_experts: int, valid: Array
 ) -> Array:
   """Best rank of each expert among the choices of all tasks, i32 [B, N]."""
   batch = experts_per_task[0].shape[0]

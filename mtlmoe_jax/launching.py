@@ -65,7 +65,7 @@ def no_arguments(argv: Sequence[str]) -> None:
   """
   if len(argv) > 1:
     raise errors.InputError(
-        f"unexpected argument {' '.join(argv[1:])!r}: options start with --"
+      f"unexpected argument {' '.join(argv[1:])!r}: options start with --"
     )
 
 

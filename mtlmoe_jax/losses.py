@@ -22,7 +22,7 @@ def masked_mean(values: Array, mask: Array) -> Array:
 
 
 def cross_entropy(
-    logits: Array, labels: Array, mask: Array, label_smoothing: float = 0.0
+  logits: Array, labels: Array, mask: Array, label_smoothing: float = 0.0
 ) -> Array:
   """Softmax cross-entropy with label smoothing (Szegedy et al. 2016, sec. 7).
 
@@ -63,7 +63,7 @@ def box_loss(pred: Array, true: Array, mask: Array) -> Array:
 
 
 def uncertainty_weighted(
-    losses: Mapping[str, Array], log_variance: Array
+  losses: Mapping[str, Array], log_variance: Array
 ) -> Array:
   """Learned task weights, sum_t L_t exp(-s_t) + s_t / 2 (Kendall et al. 2018).
 
@@ -84,12 +84,12 @@ def uncertainty_weighted(
 
 
 def total_loss(
-    task_losses: Mapping[str, Array],
-    aux_losses: Mapping[str, Mapping[str, Array]],
-    *,
-    task_weights: Mapping[str, float],
-    aux_weights: Mapping[str, float],
-    log_variance: Array | None = None,
+  task_losses: Mapping[str, Array],
+  aux_losses: Mapping[str, Mapping[str, Array]],
+  *,
+  task_weights: Mapping[str, float],
+  aux_weights: Mapping[str, float],
+  log_variance: Array | None = None,
 ) -> tuple[Array, dict[str, Array]]:
   """Task losses plus the auxiliary losses of the gates.
 

@@ -17,13 +17,13 @@ ECE_BINS = 15
 
 
 def split_metrics(
-    *,
-    logits: np.ndarray | None,
-    labels: np.ndarray,
-    has_label: np.ndarray,
-    boxes: np.ndarray | None,
-    true_boxes: np.ndarray,
-    has_box: np.ndarray,
+  *,
+  logits: np.ndarray | None,
+  labels: np.ndarray,
+  has_label: np.ndarray,
+  boxes: np.ndarray | None,
+  true_boxes: np.ndarray,
+  has_box: np.ndarray,
 ) -> dict[str, Any]:
   """Every figure of a split.
 
@@ -51,7 +51,7 @@ def split_metrics(
   if logits is not None and has_label.any():
     right = np.zeros(len(labels), bool)
     figures, right[has_label] = _class_figures(
-        logits[has_label], labels[has_label]
+      logits[has_label], labels[has_label]
     )
     out |= figures
   if boxes is not None and has_box.any():
@@ -68,23 +68,23 @@ def split_metrics(
 
 
 def _class_figures(
-    logits: np.ndarray, labels: np.ndarray
+  logits: np.ndarray, labels: np.ndarray
 ) -> tuple[dict[str, float], np.ndarray]:
   """The figures of the class task, and who was right, bool [n]."""
   logits = np.asarray(logits, np.float64)
   rank = label_ranks(logits, labels)
   log_probs = log_softmax(logits)
   figures = {
-      "top1": np.mean(rank < 1),
-      "top5": np.mean(rank < 5),
-      "loss_class": -np.mean(log_probs[np.arange(len(labels)), labels]),
-      "ece": calibration_error(np.exp(log_probs.max(-1)), rank < 1),
+    "top1": np.mean(rank < 1),
+    "top5": np.mean(rank < 5),
+    "loss_class": -np.mean(log_probs[np.arange(len(labels)), labels]),
+    "ece": calibration_error(np.exp(log_probs.max(-1)), rank < 1),
   }
   return {k: float(v) for k, v in figures.items()}, rank < 1
 
 
 def _box_figures(
-    boxes: np.ndarray, true_boxes: np.ndarray
+  boxes: np.ndarray, true_boxes: np.ndarray
 ) -> tuple[dict[str, float], np.ndarray]:
   """The figures of the box task, and who was found (IoU >= .5), bool [n]."""
   boxes = np.asarray(boxes, np.float64)
@@ -92,9 +92,9 @@ def _box_figures(
   iou = boxes_lib.iou(boxes, true_boxes)
   loss = float(np.mean(boxes_lib.ciou_loss(boxes, true_boxes)))
   figures = {
-      "miou": float(np.mean(iou)),
-      "mciou": 1 - loss,
-      "ciou_score": 1 - loss / 2,
+    "miou": float(np.mean(iou)),
+    "mciou": 1 - loss,
+    "ciou_score": 1 - loss / 2,
   }
   for threshold in IOU_THRESHOLDS:
     name = f"acc_iou_{round(100 * threshold)}"
@@ -121,7 +121,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def calibration_error(
-    confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS
+  confidence: np.ndarray, right: np.ndarray, bins: int = ECE_BINS
 ) -> float:
   """Expected calibration error (Guo et al. 2017, eq. 5).
 
@@ -142,7 +142,7 @@ def calibration_error(
 
 
 def confusion_matrix(
-    labels: np.ndarray, predicted: np.ndarray, num_classes: int
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> np.ndarray:
   """Counts i64 [L, L]: row true class, column predicted class."""
   flat = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
@@ -150,7 +150,7 @@ def confusion_matrix(
 
 
 def wilson(
-    successes: float, n: int, confidence: float = 0.95
+  successes: float, n: int, confidence: float = 0.95
 ) -> tuple[float, float]:
   """Wilson's score interval of a proportion (Wilson 1927).
 
@@ -172,11 +172,11 @@ def wilson(
 
 
 def routing_metrics(
-    experts: np.ndarray,
-    weights: np.ndarray,
-    probs: np.ndarray,
-    labels: np.ndarray,
-    dropped: float | None = None,
+  experts: np.ndarray,
+  weights: np.ndarray,
+  probs: np.ndarray,
+  labels: np.ndarray,
+  dropped: float | None = None,
 ) -> dict[str, Any]:
   """How one gate uses the experts over a split.
 
@@ -208,17 +208,17 @@ def routing_metrics(
   information, null = mutual_information(received[known], labels[known])
   limit = math.log(num_experts)
   out = {
-      "load": _shares(load),
-      "importance": _shares(importance),
-      "cv_load": _variation(load),
-      "cv_importance": _variation(importance),
-      "max_load": float(load.max() / max(load.mean(), 1e-12)),
-      "entropy": float(np.mean(_entropy(probs))),
-      "entropy_mean_gate": float(_entropy(mean_gate)),
-      "effective_experts": float(np.exp(_entropy(mean_gate))),
-      "mutual_information": information,
-      "mutual_information_null": null,
-      "specialisation": (information - null) / limit if limit else 0.0,
+    "load": _shares(load),
+    "importance": _shares(importance),
+    "cv_load": _variation(load),
+    "cv_importance": _variation(importance),
+    "max_load": float(load.max() / max(load.mean(), 1e-12)),
+    "entropy": float(np.mean(_entropy(probs))),
+    "entropy_mean_gate": float(_entropy(mean_gate)),
+    "effective_experts": float(np.exp(_entropy(mean_gate))),
+    "mutual_information": information,
+    "mutual_information_null": null,
+    "specialisation": (information - null) / limit if limit else 0.0,
   }
   if dropped is not None:
     out["dropped"] = float(dropped)
@@ -240,10 +240,10 @@ def _entropy(probs: np.ndarray) -> np.ndarray:
 
 
 def mutual_information(
-    weights: np.ndarray,
-    labels: np.ndarray,
-    permutations: int = 50,
-    seed: int = 0,
+  weights: np.ndarray,
+  labels: np.ndarray,
+  permutations: int = 50,
+  seed: int = 0,
 ) -> tuple[float, float]:
   """Mutual information of expert and class, and what chance alone gives.
 

@@ -17,15 +17,15 @@ class Progress:
   """
 
   def __init__(
-      self,
-      total: int,
-      *,
-      initial: int = 0,
-      unit: str = "step",
-      items_per_step: int = 1,
-      item: str = "images",
-      label: str = "",
-      enabled: bool = True,
+    self,
+    total: int,
+    *,
+    initial: int = 0,
+    unit: str = "step",
+    items_per_step: int = 1,
+    item: str = "images",
+    label: str = "",
+    enabled: bool = True,
   ):
     self._total, self._done, self._label = total, initial, label
     self._unit, self._per_step, self._item = unit, items_per_step, item
@@ -37,12 +37,12 @@ class Progress:
     self._bar = None
     if enabled and sys.stderr.isatty():
       self._bar = tqdm.tqdm(
-          total=total,
-          initial=initial,
-          desc=label or None,
-          unit=unit,
-          dynamic_ncols=True,
-          leave=False,
+        total=total,
+        initial=initial,
+        desc=label or None,
+        unit=unit,
+        dynamic_ncols=True,
+        leave=False,
       )
 
   def update(self, steps: int = 1, **notes: Any) -> None:
@@ -81,10 +81,10 @@ class Progress:
       left = (self._total - self._done) * self._per_step / rate
       speed = f"  {rate:.1f} {self._item}/s  {duration(left)} left"
     print(
-        f"{self._label + ' ' if self._label else ''}{self._unit} {self._done}/"
-        f"{self._total}{speed}  {self._note}".rstrip(),
-        file=sys.stderr,
-        flush=True,
+      f"{self._label + ' ' if self._label else ''}{self._unit} {self._done}/"
+      f"{self._total}{speed}  {self._note}".rstrip(),
+      file=sys.stderr,
+      flush=True,
     )
 
   def __enter__(self) -> "Progress":

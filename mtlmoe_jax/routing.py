@@ -79,11 +79,11 @@ def dense_routing(logits: Array, valid: Array | None = None) -> Routing:
 
 
 def noisy_top_k_routing(
-    logits: Array,
-    k: int,
-    noise_std: Array | None = None,
-    noise: Array | None = None,
-    valid: Array | None = None,
+  logits: Array,
+  k: int,
+  noise_std: Array | None = None,
+  noise: Array | None = None,
+  valid: Array | None = None,
 ) -> Routing:
   """Noisy top-k gating (Shazeer et al. 2017, eqs. 3-10).
 
@@ -121,18 +121,18 @@ def noisy_top_k_routing(
     load = hard_load(experts, logits.shape[1], valid)
   else:
     load = smooth_load(
-        logits, noisy, noise_std, k, exclude_self=True, valid=valid
+      logits, noisy, noise_std, k, exclude_self=True, valid=valid
     )
   received = full_weights(experts, weights, logits.shape[1])
   return _routing(logits, experts, weights, received, load, valid)
 
 
 def top_k_routing(
-    logits: Array,
-    k: int,
-    noise: Array | None = None,
-    noise_scale: float = 1.0,
-    valid: Array | None = None,
+  logits: Array,
+  k: int,
+  noise: Array | None = None,
+  noise_scale: float = 1.0,
+  valid: Array | None = None,
 ) -> Routing:
   """Softmax, then top-k, not renormalised (V-MoE, Riquelme et al. 2021, eq. 2).
 
@@ -170,7 +170,7 @@ def top_k_routing(
 
 
 def uniform_routing(
-    batch_size: int, num_experts: int, valid: Array | None = None
+  batch_size: int, num_experts: int, valid: Array | None = None
 ) -> Routing:
   """The control without a gate: weight 1/N on all N experts, no losses.
 
@@ -194,7 +194,7 @@ def full_weights(experts: Array, weights: Array, num_experts: int) -> Array:
 
 
 def hard_load(
-    experts: Array, num_experts: int, valid: Array | None = None
+  experts: Array, num_experts: int, valid: Array | None = None
 ) -> Array:
   """Number of valid images that selected each expert, f32 [N]."""
   ones = jnp.ones(experts.shape, jnp.float32)
@@ -202,13 +202,13 @@ def hard_load(
 
 
 def smooth_load(
-    logits: Array,
-    noisy_logits: Array,
-    noise_std: Array | float,
-    k: int,
-    *,
-    exclude_self: bool,
-    valid: Array | None = None,
+  logits: Array,
+  noisy_logits: Array,
+  noise_std: Array | float,
+  k: int,
+  *,
+  exclude_self: bool,
+  valid: Array | None = None,
 ) -> Array:
   """Expected number of images per expert if its own noise were drawn again.
 
@@ -250,9 +250,7 @@ def cv_squared(values: Array) -> Array:
   """
   mean = jnp.mean(values)
   some = mean > 0
-  return jnp.where(
-      some, jnp.var(values) / jnp.where(some, mean, 1.0) ** 2, 0.0
-  )
+  return jnp.where(some, jnp.var(values) / jnp.where(some, mean, 1.0) ** 2, 0.0)
 
 
 def importance_loss(weights: Array, valid: Array | None = None) -> Array:
@@ -269,7 +267,7 @@ def importance_loss(weights: Array, valid: Array | None = None) -> Array:
 
 
 def balance_loss(
-    probs: Array, experts: Array, valid: Array | None = None
+  probs: Array, experts: Array, valid: Array | None = None
 ) -> Array:
   """N sum_i f_i P_i (GShard, Lepikhin et al. 2020; Switch, Fedus et al. 2021).
 
@@ -306,48 +304,48 @@ def z_loss(logits: Array, valid: Array | None = None) -> Array:
 
 
 def _routing(
-    logits: Array,
-    experts: Array,
-    weights: Array,
-    received: Array,
-    load: Array,
-    valid: Array | None,
+  logits: Array,
+  experts: Array,
+  weights: Array,
+  received: Array,
+  load: Array,
+  valid: Array | None,
 ) -> Routing:
   """Adds losses and metrics; `received` [B, N] is what importance counts."""
   num_experts = logits.shape[1]
   probs = jax.nn.softmax(logits)
   losses = {
-      "importance": importance_loss(received, valid),
-      "load": cv_squared(load),
-      "balance": balance_loss(probs, experts[:, :1], valid),
-      "z": z_loss(logits, valid) if num_experts > 1 else jnp.zeros(()),
+    "importance": importance_loss(received, valid),
+    "load": cv_squared(load),
+    "balance": balance_loss(probs, experts[:, :1], valid),
+    "z": z_loss(logits, valid) if num_experts > 1 else jnp.zeros(()),
   }
   metrics = _metrics(*jax.lax.stop_gradient((experts, weights, probs)), valid)
   return Routing(experts, weights, probs, losses, metrics)
 
 
 def _metrics(
-    experts: Array, weights: Array, probs: Array, valid: Array | None
+  experts: Array, weights: Array, probs: Array, valid: Array | None
 ) -> dict[str, Array]:
   num_experts = probs.shape[1]
   load = hard_load(experts, num_experts, valid)
   importance = _sum_valid(full_weights(experts, weights, num_experts), valid)
   of_mean = jnp.sum(special.entr(_mean_valid(probs, valid)))
   return {
-      "entropy": _mean_valid(jnp.sum(special.entr(probs), axis=-1), valid),
-      "entropy_mean_gate": of_mean,
-      "effective_experts": jnp.exp(of_mean),
-      "cv_importance": jnp.sqrt(cv_squared(importance)),
-      "cv_load": jnp.sqrt(cv_squared(load)),
-      "max_load": jnp.max(load) / jnp.maximum(jnp.mean(load), 1e-6),
+    "entropy": _mean_valid(jnp.sum(special.entr(probs), axis=-1), valid),
+    "entropy_mean_gate": of_mean,
+    "effective_experts": jnp.exp(of_mean),
+    "cv_importance": jnp.sqrt(cv_squared(importance)),
+    "cv_load": jnp.sqrt(cv_squared(load)),
+    "max_load": jnp.max(load) / jnp.maximum(jnp.mean(load), 1e-6),
   }
 
 
 def _check_k(logits: Array, k: int) -> None:
   if not 1 <= k <= logits.shape[1]:
     raise errors.InputError(
-        f"k={k} experts per image: must be from 1 to the number of experts, "
-        f"{logits.shape[1]}"
+      f"k={k} experts per image: must be from 1 to the number of experts, "
+      f"{logits.shape[1]}"
     )
 
 

@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _FAST_COMPILE = "--xla_backend_optimization_level=0"
 if _FAST_COMPILE not in os.environ.get("XLA_FLAGS", ""):
   os.environ["XLA_FLAGS"] = (
-      os.environ.get("XLA_FLAGS", "") + " " + _FAST_COMPILE
+    os.environ.get("XLA_FLAGS", "") + " " + _FAST_COMPILE
   ).strip()
 
 import jax  # noqa: E402 (after its environment)

@@ -9,11 +9,11 @@ from PIL import Image
 
 # Class, width, height, box x y w h, 1 = train; numbers are not consecutive.
 CUB_ROWS = {
-    1: ("001.Red_bird", 40, 30, (4.0, 6.0, 20.0, 15.0), 1),
-    2: ("001.Red_bird", 30, 40, (0.0, 0.0, 30.0, 40.0), 0),
-    5: ("001.Red_bird", 32, 32, (8.0, 8.0, 16.0, 8.0), 1),
-    6: ("002.Sky_blue_bird", 50, 20, (10.0, 5.0, 25.0, 10.0), 1),
-    9: ("002.Sky_blue_bird", 24, 36, (6.0, 9.0, 12.0, 18.0), 0),
+  1: ("001.Red_bird", 40, 30, (4.0, 6.0, 20.0, 15.0), 1),
+  2: ("001.Red_bird", 30, 40, (0.0, 0.0, 30.0, 40.0), 0),
+  5: ("001.Red_bird", 32, 32, (8.0, 8.0, 16.0, 8.0), 1),
+  6: ("002.Sky_blue_bird", 50, 20, (10.0, 5.0, 25.0, 10.0), 1),
+  9: ("002.Sky_blue_bird", 24, 36, (6.0, 9.0, 12.0, 18.0), 0),
 }
 
 
@@ -40,15 +40,15 @@ def make_cub(root: pathlib.Path, rows=None) -> pathlib.Path:
   rows = rows or CUB_ROWS
   names = sorted({row[0] for row in rows.values()})
   lines = {
-      "images.txt": [f"{n} {cub_name(n)}" for n in rows],
-      "image_class_labels.txt": [
-          f"{n} {int(row[0][:3])}" for n, row in rows.items()
-      ],
-      "bounding_boxes.txt": [
-          f"{n} " + " ".join(str(v) for v in row[3]) for n, row in rows.items()
-      ],
-      "train_test_split.txt": [f"{n} {row[4]}" for n, row in rows.items()],
-      "classes.txt": [f"{int(name[:3])} {name}" for name in names],
+    "images.txt": [f"{n} {cub_name(n)}" for n in rows],
+    "image_class_labels.txt": [
+      f"{n} {int(row[0][:3])}" for n, row in rows.items()
+    ],
+    "bounding_boxes.txt": [
+      f"{n} " + " ".join(str(v) for v in row[3]) for n, row in rows.items()
+    ],
+    "train_test_split.txt": [f"{n} {row[4]}" for n, row in rows.items()],
+    "classes.txt": [f"{int(name[:3])} {name}" for name in names],
   }
   root.mkdir(parents=True, exist_ok=True)
   for name, text in lines.items():

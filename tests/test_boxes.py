@@ -13,82 +13,86 @@ from mtlmoe_jax.errors import InputError
 LOSSES = (boxes.giou_loss, boxes.diou_loss, boxes.ciou_loss)
 
 # Non-square pairs computed independently in float64.
-PRED = np.array([
+PRED = np.array(
+  [
     [0.1, 0.2, 0.5, 0.9],
     [0.2, 0.3, 0.8, 0.5],
     [0.0, 0.0, 0.2, 0.4],
     [0.1, 0.1, 0.6, 0.8],
-])
-TRUE = np.array([
+  ]
+)
+TRUE = np.array(
+  [
     [0.2, 0.1, 0.7, 0.6],
     [0.3, 0.2, 0.7, 0.8],
     [0.5, 0.5, 1.0, 0.7],
     [0.12, 0.15, 0.7, 0.78],
-])
+  ]
+)
 VALUES = {
-    boxes.iou: [0.292683, 0.285714, 0, 0.732203],
-    boxes.giou_loss: [0.853150, 0.936508, 1.742857, 0.284463],
-    boxes.diou_loss: [0.769817, 0.728175, 1.390940, 0.272297],
-    boxes.ciou_loss: [0.770939, 0.763361, 1.428661, 0.272438],
+  boxes.iou: [0.292683, 0.285714, 0, 0.732203],
+  boxes.giou_loss: [0.853150, 0.936508, 1.742857, 0.284463],
+  boxes.diou_loss: [0.769817, 0.728175, 1.390940, 0.272297],
+  boxes.ciou_loss: [0.770939, 0.763361, 1.428661, 0.272438],
 }
 # d CIoU / d pred with alpha constant.
 GRADIENTS = [
-    [-0.565630, 0.855137, -0.920524, 0.390728],
-    [-0.234162, 1.245286, 0.234162, -1.523064],
-    [0.296157, -0.004954, -0.643889, -0.164633],
-    [-1.303104, -0.898219, -1.474064, 0.862925],
+  [-0.565630, 0.855137, -0.920524, 0.390728],
+  [-0.234162, 1.245286, 0.234162, -1.523064],
+  [0.296157, -0.004954, -0.643889, -0.164633],
+  [-1.303104, -0.898219, -1.474064, 0.862925],
 ]
 # The same if the gradient went through alpha, which it must not.
 GRADIENTS_THROUGH_ALPHA = [
-    [-0.556151, 0.849149, -0.928081, 0.395275],
-    [-0.268759, 1.324910, 0.268759, -1.602688],
-    [0.467201, -0.090476, -0.814933, -0.079110],
-    [-1.300359, -0.899267, -1.475448, 0.863973],
+  [-0.556151, 0.849149, -0.928081, 0.395275],
+  [-0.268759, 1.324910, 0.268759, -1.602688],
+  [0.467201, -0.090476, -0.814933, -0.079110],
+  [-1.300359, -0.899267, -1.475448, 0.863973],
 ]
 
 # pred, true: everything that divides by zero somewhere.
 AWKWARD = np.array(
-    [
-        [[0.2, 0.3, 0.6, 0.9], [0.2, 0.3, 0.6, 0.9]],  # identical
-        [[0.5, 0.2, 0.5, 0.9], [0.2, 0.3, 0.6, 0.9]],  # no width
-        [[0.2, 0.5, 0.9, 0.5], [0.2, 0.3, 0.6, 0.9]],  # no height
-        [[0.5, 0.5, 0.5, 0.5], [0.2, 0.3, 0.6, 0.9]],  # a point
-        [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]],  # the same point
-        [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]],
-        [[0.2, 0.3, 0.6, 0.9], [0.0, 0.0, 0.0, 0.0]],  # no target
-        [[0.2, 0.1, 0.2, 0.9], [0.2, 0.3, 0.2, 0.8]],  # both without width
-        [[0.0, 0.0, 0.1, 0.1], [0.8, 0.7, 1.0, 1.0]],  # disjoint
-        [[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]],  # touching
-        [[0.7, 0.8, 0.2, 0.1], [0.2, 0.3, 0.6, 0.9]],  # inverted
-        [[0.7, 0.1, 0.2, 0.8], [0.2, 0.3, 0.6, 0.9]],  # inverted in x
-        [[0.2, 0.3, 0.6, 0.9], [0.6, 0.9, 0.2, 0.3]],  # inverted target
-        [[0.2, 0.3, 0.2000001, 0.9], [0.2, 0.3, 0.6, 0.9]],  # thread
-        [[0.3, 0.3, 0.3000001, 0.3000001], [0.3, 0.3, 0.3000001, 0.3000001]],
-        [[0.0, 0.0, 1e-8, 1e-8], [0.0, 0.0, 1e-8, 2e-8]],
-        [[-1e4, -1e4, 1e4, 1e4], [0.2, 0.3, 0.6, 0.9]],  # wide off
-    ],
-    np.float32,
+  [
+    [[0.2, 0.3, 0.6, 0.9], [0.2, 0.3, 0.6, 0.9]],  # identical
+    [[0.5, 0.2, 0.5, 0.9], [0.2, 0.3, 0.6, 0.9]],  # no width
+    [[0.2, 0.5, 0.9, 0.5], [0.2, 0.3, 0.6, 0.9]],  # no height
+    [[0.5, 0.5, 0.5, 0.5], [0.2, 0.3, 0.6, 0.9]],  # a point
+    [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5]],  # the same point
+    [[0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]],
+    [[0.2, 0.3, 0.6, 0.9], [0.0, 0.0, 0.0, 0.0]],  # no target
+    [[0.2, 0.1, 0.2, 0.9], [0.2, 0.3, 0.2, 0.8]],  # both without width
+    [[0.0, 0.0, 0.1, 0.1], [0.8, 0.7, 1.0, 1.0]],  # disjoint
+    [[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]],  # touching
+    [[0.7, 0.8, 0.2, 0.1], [0.2, 0.3, 0.6, 0.9]],  # inverted
+    [[0.7, 0.1, 0.2, 0.8], [0.2, 0.3, 0.6, 0.9]],  # inverted in x
+    [[0.2, 0.3, 0.6, 0.9], [0.6, 0.9, 0.2, 0.3]],  # inverted target
+    [[0.2, 0.3, 0.2000001, 0.9], [0.2, 0.3, 0.6, 0.9]],  # thread
+    [[0.3, 0.3, 0.3000001, 0.3000001], [0.3, 0.3, 0.3000001, 0.3000001]],
+    [[0.0, 0.0, 1e-8, 1e-8], [0.0, 0.0, 1e-8, 2e-8]],
+    [[-1e4, -1e4, 1e4, 1e4], [0.2, 0.3, 0.6, 0.9]],  # wide off
+  ],
+  np.float32,
 )
 
 corner = st.floats(0, 1, width=32).map(lambda v: round(v, 3))
 side = st.floats(0.01, 1).map(lambda v: round(v, 3))
 box = st.tuples(corner, corner, side, side).map(
-    lambda b: np.array([b[0], b[1], b[0] + b[2], b[1] + b[3]])
+  lambda b: np.array([b[0], b[1], b[0] + b[2], b[1] + b[3]])
 )
 
 
 def naive_ciou(p, t, alpha=None):
   """One pair in plain Python; `alpha` may be held fixed."""
   inter = max(min(p[2], t[2]) - max(p[0], t[0]), 0) * max(
-      min(p[3], t[3]) - max(p[1], t[1]), 0
+    min(p[3], t[3]) - max(p[1], t[1]), 0
   )
   pw, ph, tw, th = p[2] - p[0], p[3] - p[1], t[2] - t[0], t[3] - t[1]
   iou = inter / (pw * ph + tw * th - inter)
   rho2 = ((p[0] + p[2] - t[0] - t[2]) / 2) ** 2 + (
-      (p[1] + p[3] - t[1] - t[3]) / 2
+    (p[1] + p[3] - t[1] - t[3]) / 2
   ) ** 2
   c2 = (max(p[2], t[2]) - min(p[0], t[0])) ** 2 + (
-      max(p[3], t[3]) - min(p[1], t[1])
+    max(p[3], t[3]) - min(p[1], t[1])
   ) ** 2
   v = 4 / math.pi**2 * (math.atan(tw / th) - math.atan(pw / ph)) ** 2
   if alpha is None:
@@ -97,7 +101,7 @@ def naive_ciou(p, t, alpha=None):
 
 
 _gradient = jax.jit(
-    jax.grad(lambda pred, true: boxes.ciou_loss(pred, true).sum())
+  jax.grad(lambda pred, true: boxes.ciou_loss(pred, true).sum())
 )
 
 
@@ -120,9 +124,9 @@ def test_square_pairs_of_torchvision():
   pred = np.array([[-1.0, -1, 1, 1], [0, 0, 1, 1], [0, 1, 1, 2], [1, 1, 2, 2]])
   for loss in (boxes.diou_loss, boxes.ciou_loss):
     np.testing.assert_allclose(
-        loss(pred, np.broadcast_to(true, (4, 4))),
-        [0, 0.8125, 1.1923, 1.25],
-        atol=5e-5,
+      loss(pred, np.broadcast_to(true, (4, 4))),
+      [0, 0.8125, 1.1923, 1.25],
+      atol=5e-5,
     )
   # The published mean: [0, 0, 1, 1] against the last two.
   mean = np.mean(boxes.ciou_loss(pred[1], pred[2:]))
@@ -148,17 +152,17 @@ def test_ciou_is_the_naive_one_and_its_gradient_the_finite_difference(p, t):
   value, alpha = naive_ciou(p, t)
   assert float(boxes.ciou_loss(p, t)) == pytest.approx(value, abs=1e-9)
   if np.abs(p - t).min() < 1e-3 or (
-      np.abs(p[[0, 1, 2, 3]] - t[[2, 3, 0, 1]]).min() < 1e-3
+    np.abs(p[[0, 1, 2, 3]] - t[[2, 3, 0, 1]]).min() < 1e-3
   ):
     return  # min and max have ties: no derivative there
   step = 1e-6
   expected = [
-      (naive_ciou(p + d, t, alpha)[0] - naive_ciou(p - d, t, alpha)[0])
-      / (2 * step)
-      for d in np.eye(4) * step
+    (naive_ciou(p + d, t, alpha)[0] - naive_ciou(p - d, t, alpha)[0])
+    / (2 * step)
+    for d in np.eye(4) * step
   ]
   np.testing.assert_allclose(
-      ciou_gradient(p, t), expected, atol=2e-4, rtol=1e-4
+    ciou_gradient(p, t), expected, atol=2e-4, rtol=1e-4
   )
 
 
@@ -183,24 +187,24 @@ def test_gate_switches_alpha_off_up_to_half_overlap():
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
 def test_awkward_boxes_are_finite_with_finite_gradients(loss):
   both = jax.jit(
-      jax.vmap(jax.value_and_grad(lambda pair: loss(pair[0], pair[1])))
+    jax.vmap(jax.value_and_grad(lambda pair: loss(pair[0], pair[1])))
   )
   value, gradient = both(jnp.asarray(AWKWARD))
   assert np.isfinite(value).all()
   assert np.isfinite(gradient).all()
   assert np.isfinite(loss(AWKWARD[:, 0], AWKWARD[:, 1])).all()
   np.testing.assert_allclose(
-      loss(AWKWARD[:, 0], AWKWARD[:, 1]), value, rtol=1e-3, atol=1e-5
+    loss(AWKWARD[:, 0], AWKWARD[:, 1]), value, rtol=1e-3, atol=1e-5
   )
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.lists(
-        st.sampled_from([0.0, 1e-8, 1e-4, 0.25, 0.5, 0.75, 1.0]),
-        min_size=8,
-        max_size=8,
-    )
+  st.lists(
+    st.sampled_from([0.0, 1e-8, 1e-4, 0.25, 0.5, 0.75, 1.0]),
+    min_size=8,
+    max_size=8,
+  )
 )
 def test_any_corners_are_finite(numbers):
   pair = jnp.asarray(numbers, jnp.float32).reshape(2, 4)
@@ -209,7 +213,7 @@ def test_any_corners_are_finite(numbers):
 
 
 _ciou_of_pair = jax.jit(
-    jax.value_and_grad(lambda pair: boxes.ciou_loss(pair[0], pair[1]))
+  jax.value_and_grad(lambda pair: boxes.ciou_loss(pair[0], pair[1]))
 )
 
 
@@ -261,14 +265,14 @@ def test_losses_broadcast_and_keep_leading_axes():
 SIZE = (200, 400)  # height, width
 XYXY = [0.1, 0.2, 0.5, 0.9]
 FORMATS = {
-    "xyxy": XYXY,
-    "yxyx": [0.2, 0.1, 0.9, 0.5],
-    "xywh": [0.1, 0.2, 0.4, 0.7],
-    "cxcywh": [0.3, 0.55, 0.4, 0.7],
-    "pixel_xyxy": [40, 40, 200, 180],
-    "pixel_yxyx": [40, 40, 180, 200],
-    "pixel_xywh": [40, 40, 160, 140],
-    "pixel_cxcywh": [120, 110, 160, 140],
+  "xyxy": XYXY,
+  "yxyx": [0.2, 0.1, 0.9, 0.5],
+  "xywh": [0.1, 0.2, 0.4, 0.7],
+  "cxcywh": [0.3, 0.55, 0.4, 0.7],
+  "pixel_xyxy": [40, 40, 200, 180],
+  "pixel_yxyx": [40, 40, 180, 200],
+  "pixel_xywh": [40, 40, 160, 140],
+  "pixel_cxcywh": [120, 110, 160, 140],
 }
 
 
@@ -297,18 +301,18 @@ def test_convert_names_an_unknown_format():
 def test_convert_on_jax():
   convert = jax.jit(lambda b: boxes.convert(b, "cxcywh", "xyxy"))
   np.testing.assert_allclose(
-      convert(jnp.asarray(FORMATS["cxcywh"])), XYXY, rtol=1e-5
+    convert(jnp.asarray(FORMATS["cxcywh"])), XYXY, rtol=1e-5
   )
 
 
 def test_numpy_stays_on_numpy():
   with jax.transfer_guard("disallow"):
     for out in (
-        boxes.clip(TRUE),
-        boxes.area(TRUE),
-        boxes.flip_left_right(TRUE),
-        *boxes.crop(TRUE, [0.1, 0.1, 0.9, 0.9]),
-        boxes.ciou_loss(PRED, TRUE),
+      boxes.clip(TRUE),
+      boxes.area(TRUE),
+      boxes.flip_left_right(TRUE),
+      *boxes.crop(TRUE, [0.1, 0.1, 0.9, 0.9]),
+      boxes.ciou_loss(PRED, TRUE),
     ):
       assert isinstance(out, np.ndarray) and out.dtype == np.float64
 
@@ -327,23 +331,25 @@ def test_clip_area_and_flip():
 def test_crop_renormalises_and_tells_what_is_visible():
   window = np.array([0.2, 0.1, 0.6, 0.9])
   inside, visible = boxes.crop(
-      np.array([
-          [0.3, 0.3, 0.5, 0.5],  # within
-          [0.1, 0.1, 0.3, 0.3],  # half
-          [0.7, 0.1, 0.9, 0.3],  # without
-          [0.2, 0.1, 0.6, 0.9],  # the window
-          [0.0, 0.0, 1.0, 1.0],  # the frame
-          [0.4, 0.4, 0.4, 0.4],  # no area
-      ]),
-      window,
+    np.array(
+      [
+        [0.3, 0.3, 0.5, 0.5],  # within
+        [0.1, 0.1, 0.3, 0.3],  # half
+        [0.7, 0.1, 0.9, 0.3],  # without
+        [0.2, 0.1, 0.6, 0.9],  # the window
+        [0.0, 0.0, 1.0, 1.0],  # the frame
+        [0.4, 0.4, 0.4, 0.4],  # no area
+      ]
+    ),
+    window,
   )
   expected = [
-      [0.25, 0.25, 0.75, 0.5],
-      [0, 0, 0.25, 0.25],
-      [1, 0, 1, 0.25],
-      [0, 0, 1, 1],
-      [0, 0, 1, 1],
-      [0.5, 0.375, 0.5, 0.375],
+    [0.25, 0.25, 0.75, 0.5],
+    [0, 0, 0.25, 0.25],
+    [1, 0, 1, 0.25],
+    [0, 0, 1, 1],
+    [0, 0, 1, 1],
+    [0.5, 0.375, 0.5, 0.375],
   ]
   np.testing.assert_allclose(inside, expected, atol=1e-12)
   np.testing.assert_allclose(visible, [1, 0.5, 0, 1, 0.32, 0], atol=1e-12)

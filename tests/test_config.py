@@ -9,28 +9,28 @@ def test_defaults_pass_their_own_checks():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("batch_size", 0),
-        ("epochs", 0),
-        ("data.name", "coco"),
-        ("data.validation_fraction", 1.0),
-        ("data.augment.flip", 1.5),
-        ("model.tasks", "class,depth"),
-        ("model.tasks", "class,class"),
-        ("model.gate", "hash"),
-        ("model.k", "4"),
-        ("model.k", "two"),
-        ("model.k", "1,2,3"),
-        ("model.experts", 0),
-        ("model.capacity_factor", -1.0),
-        ("optimizer.lr", 0.0),
-        ("optimizer.ema", 1.0),
-        ("loss.weighting", "magic"),
-        ("precision", "float16"),
-        ("mesh.expert", 0),
-        ("data.name", "cub"),  # with an empty path
-    ],
+  ("key", "value"),
+  [
+    ("batch_size", 0),
+    ("epochs", 0),
+    ("data.name", "coco"),
+    ("data.validation_fraction", 1.0),
+    ("data.augment.flip", 1.5),
+    ("model.tasks", "class,depth"),
+    ("model.tasks", "class,class"),
+    ("model.gate", "hash"),
+    ("model.k", "4"),
+    ("model.k", "two"),
+    ("model.k", "1,2,3"),
+    ("model.experts", 0),
+    ("model.capacity_factor", -1.0),
+    ("optimizer.lr", 0.0),
+    ("optimizer.ema", 1.0),
+    ("loss.weighting", "magic"),
+    ("precision", "float16"),
+    ("mesh.expert", 0),
+    ("data.name", "cub"),  # with an empty path
+  ],
 )
 def test_bad_values_are_named(key, value):
   config = config_lib.default_config()
@@ -44,7 +44,7 @@ def test_bad_values_are_named(key, value):
 def test_overrides_by_full_path_and_by_last_name():
   config = config_lib.default_config()
   config_lib.apply_overrides(
-      config, "experts=5,data.name=cub,loss.class=0.5,share_gate=true"
+    config, "experts=5,data.name=cub,loss.class=0.5,share_gate=true"
   )
   assert config.model.experts == 5
   assert config.data.name == "cub"
@@ -53,14 +53,14 @@ def test_overrides_by_full_path_and_by_last_name():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("expertz=5", "model.experts"),
-        ("name=cub", "ambiguous"),
-        ("experts", "no '='"),
-        ("experts=many", "not of type int"),
-        ("share_gate=perhaps", "not of type bool"),
-    ],
+  ("text", "message"),
+  [
+    ("expertz=5", "model.experts"),
+    ("name=cub", "ambiguous"),
+    ("experts", "no '='"),
+    ("experts=many", "not of type int"),
+    ("share_gate=perhaps", "not of type bool"),
+  ],
 )
 def test_bad_overrides(text, message):
   with pytest.raises(errors.InputError, match=message):
@@ -86,5 +86,5 @@ def test_saved_config_round_trip_and_unknown_key():
   assert again == config
   with pytest.raises(errors.InputError, match=r"model\.wheels"):
     config_lib.update_from_dict(
-        config_lib.default_config(), {"model": {"wheels": 4}}
+      config_lib.default_config(), {"model": {"wheels": 4}}
     )

@@ -32,14 +32,12 @@ def test_builds(path):
   config_lib.check_config(config)
   model = models.build_model(config, CLASSES)
   images = np.zeros(
-      (2, config.data.image_size, config.data.image_size, 3), np.uint8
+    (2, config.data.image_size, config.data.image_size, 3), np.uint8
   )
   variables = jax.eval_shape(
-      lambda: model.init({"params": jax.random.key(0)}, images, train=False)
+    lambda: model.init({"params": jax.random.key(0)}, images, train=False)
   )
-  out = jax.eval_shape(
-      lambda v: model.apply(v, images, train=False), variables
-  )
+  out = jax.eval_shape(lambda v: model.apply(v, images, train=False), variables)
   tasks = config_lib.tasks_of(config)
   if "class" in tasks:
     assert out.logits.shape == (2, CLASSES)
@@ -54,13 +52,13 @@ def test_builds(path):
 def test_poster_model_prints_its_parameter_table(experts):
   k = min(2, experts)
   config = load(ROOT / "configs" / "cub.py").get_config(
-      f"experts={experts},k={k},gate=noisy_top_k"
+    f"experts={experts},k={k},gate=noisy_top_k"
   )
   total, active = models.count_parameters(config, CLASSES)
   model = models.build_model(config, CLASSES)
   images = np.zeros((1, 240, 240, 3), np.uint8)
   variables = jax.eval_shape(
-      lambda: model.init({"params": jax.random.key(0)}, images, train=False)
+    lambda: model.init({"params": jax.random.key(0)}, images, train=False)
   )
   table = models.parameter_table(variables)
   assert f"{total:,}" in table

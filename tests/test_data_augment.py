@@ -21,12 +21,12 @@ def options(**changes):
 
 def record(image, box=None):
   return {
-      "image": image,
-      "label": np.int32(0),
-      "box": np.zeros(4, np.float32) if box is None else np.float32(box),
-      "has_label": True,
-      "has_box": box is not None,
-      "id": "x",
+    "image": image,
+    "label": np.int32(0),
+    "box": np.zeros(4, np.float32) if box is None else np.float32(box),
+    "has_label": True,
+    "has_box": box is not None,
+    "id": "x",
   }
 
 
@@ -38,10 +38,10 @@ def test_box_follows_the_pixels(seed, flip):
   image[24:72, 40:120] = 255
   size = 96
   out, moved = augment.augment(
-      record(image, box),
-      np.random.default_rng(seed),
-      size,
-      options(**{**PLAIN, "flip": float(flip)}),
+    record(image, box),
+    np.random.default_rng(seed),
+    size,
+    options(**{**PLAIN, "flip": float(flip)}),
   )
   assert out.shape == (size, size, 3)
   # Edge positions from areas: the sum of grey along a line through the box is
@@ -54,25 +54,23 @@ def test_box_follows_the_pixels(seed, flip):
   assert grey[:, centre_column].sum() == pytest.approx(y2 - y1, abs=0.1)
   weights = grey[centre_row] * (np.arange(size) + 0.5)
   assert weights.sum() / grey[centre_row].sum() == pytest.approx(
-      (x1 + x2) / 2, abs=0.1
+    (x1 + x2) / 2, abs=0.1
   )
 
 
 @given(
-    st.integers(0, 10**6),
-    st.floats(0.05, 0.9),
-    st.floats(0, 1),
-    st.integers(10, 300),
+  st.integers(0, 10**6),
+  st.floats(0.05, 0.9),
+  st.floats(0, 1),
+  st.integers(10, 300),
 )
 @settings(max_examples=25, deadline=None)
 def test_windows_obey_area_aspect_and_visibility(seed, area, visible, width):
-  chosen = options(
-      crop_area_min=area, min_visible=visible, crop_aspect_max=1.5
-  )
+  chosen = options(crop_area_min=area, min_visible=visible, crop_aspect_max=1.5)
   box = np.array([0.6, 0.1, 0.95, 0.5], np.float32)
   height = 100
   x1, y1, x2, y2 = augment.random_window(
-      np.random.default_rng(seed), height, width, box, chosen
+    np.random.default_rng(seed), height, width, box, chosen
   )
   assert 0 <= x1 < x2 <= 1
   assert 0 <= y1 < y2 <= 1
@@ -87,11 +85,11 @@ def test_windows_obey_area_aspect_and_visibility(seed, area, visible, width):
 def test_hopeless_visibility_takes_the_whole_image():
   # Small square crops of a very wide image never show all of a box as wide.
   window = augment.random_window(
-      np.random.default_rng(0),
-      100,
-      1000,
-      np.array([0, 0, 1, 1], np.float32),
-      options(crop_area_min=0.05, min_visible=1.0),
+    np.random.default_rng(0),
+    100,
+    1000,
+    np.array([0, 0, 1, 1], np.float32),
+    options(crop_area_min=0.05, min_visible=1.0),
   )
   np.testing.assert_array_equal(window, [0, 0, 1, 1])
 
@@ -99,10 +97,8 @@ def test_hopeless_visibility_takes_the_whole_image():
 def test_no_box_gives_zeros_and_still_crops():
   image = layouts.picture(0, 80, 60)
   outs = [
-      augment.augment(
-          record(image), np.random.default_rng(s), 32, options()
-      )
-      for s in (0, 1)
+    augment.augment(record(image), np.random.default_rng(s), 32, options())
+    for s in (0, 1)
   ]
   np.testing.assert_array_equal(outs[0][1], np.zeros(4))
   assert (outs[0][0] != outs[1][0]).any()
@@ -113,8 +109,8 @@ def test_same_generator_same_bits_and_record_is_left_alone():
   image.flags.writeable = False
   item = record(image, (0.2, 0.2, 0.8, 0.9))
   first, second = (
-      augment.augment(item, np.random.default_rng(7), 32, options())
-      for _ in range(2)
+    augment.augment(item, np.random.default_rng(7), 32, options())
+    for _ in range(2)
   )
   np.testing.assert_array_equal(first[0], second[0])
   np.testing.assert_array_equal(first[1], second[1])
@@ -126,26 +122,26 @@ def test_flip_mirrors_pixels_and_box():
   item = record(image, (0.1, 0.2, 0.5, 0.9))
   fixed = {**PLAIN, "crop_area_min": 1.0, "crop_aspect_max": 1.0}
   plain, box = augment.augment(
-      item, np.random.default_rng(0), 64, options(**fixed)
+    item, np.random.default_rng(0), 64, options(**fixed)
   )
   np.testing.assert_array_equal(plain, image)
   np.testing.assert_allclose(box, [0.1, 0.2, 0.5, 0.9], atol=1e-6)
   mirrored, box = augment.augment(
-      item, np.random.default_rng(0), 64, options(**{**fixed, "flip": 1.0})
+    item, np.random.default_rng(0), 64, options(**{**fixed, "flip": 1.0})
   )
   np.testing.assert_array_equal(mirrored, image[:, ::-1])
   np.testing.assert_allclose(box, [0.5, 0.2, 0.9, 0.9], atol=1e-6)
 
 
 @given(
-    st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.floats(0, 2), st.integers(0, 9)
+  st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.floats(0, 2), st.integers(0, 9)
 )
 @settings(max_examples=25, deadline=None)
 def test_recolour_against_three_steps(brightness, contrast, saturation, seed):
   # Values around the middle, so that nothing is cut at 0 or 255.
   image = layouts.picture(seed, 16, 16) // 8 + 112
   out = augment.recolour(
-      Image.fromarray(image), brightness, contrast, saturation
+    Image.fromarray(image), brightness, contrast, saturation
   )
   luma = np.array([0.299, 0.587, 0.114])
   want = brightness * image.astype(float)

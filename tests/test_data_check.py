@@ -52,7 +52,7 @@ def test_good_data_set(root, tmp_path):
 
 def test_every_problem_is_listed(root):
   layouts.edit(
-      root / "bounding_boxes.txt", "1 4.0 6.0 20.0 15.0", "1 90.0 6.0 20.0 15.0"
+    root / "bounding_boxes.txt", "1 4.0 6.0 20.0 15.0", "1 90.0 6.0 20.0 15.0"
   )
   layouts.edit(root / "image_class_labels.txt", "6 2", "6 9")
   truncated = root / "images" / layouts.cub_name(2)
@@ -62,10 +62,10 @@ def test_every_problem_is_listed(root):
   text = "\n".join(report.problems)
   assert len(report.problems) == 4
   for part in (
-      "outside its image",
-      "'9', which is not in classes.txt",
-      f"{layouts.cub_name(2)} cannot be read",
-      "no such image file",
+    "outside its image",
+    "'9', which is not in classes.txt",
+    f"{layouts.cub_name(2)} cannot be read",
+    "no such image file",
   ):
     assert part in text
 
@@ -74,8 +74,8 @@ def test_class_without_training_images(root):
   layouts.edit(root / "train_test_split.txt", "6 1", "6 0")
   report = check.check(make_config(root))
   assert report.problems == [
-      "class '002.Sky_blue_bird' has no training image: add some or leave it "
-      "out with config.data.classes"
+    "class '002.Sky_blue_bird' has no training image: add some or leave it "
+    "out with config.data.classes"
   ]
 
 
@@ -92,16 +92,16 @@ def test_script_exits_with_2_on_problems(root):
   layouts.edit(root / "train_test_split.txt", "6 1", "6 7")
   layouts.edit(root / "train_test_split.txt", "9 0", "9 8")
   done = subprocess.run(
-      [
-          sys.executable,
-          str(ROOT / "launch" / "check_data.py"),
-          "--data.name=cub",
-          f"--data.path={root}",
-      ],
-      capture_output=True,
-      text=True,
-      env={**os.environ, "PYTHONPATH": str(ROOT)},
-      check=False,
+    [
+      sys.executable,
+      str(ROOT / "launch" / "check_data.py"),
+      "--data.name=cub",
+      f"--data.path={root}",
+    ],
+    capture_output=True,
+    text=True,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    check=False,
   )
   assert done.returncode == 2
   lines = done.stderr.strip().splitlines()

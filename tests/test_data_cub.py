@@ -36,65 +36,74 @@ def test_fingerprint_tells_content(root, tmp_path):
   again = layouts.make_cub(tmp_path / "again")
   assert cub.open_cub(str(again), Problems()).source.fingerprint == first
   layouts.edit(
-      again / "bounding_boxes.txt",
-      "1 4.0 6.0 20.0 15.0",
-      "1 4.0 6.0 20.0 16.0",
+    again / "bounding_boxes.txt",
+    "1 4.0 6.0 20.0 15.0",
+    "1 4.0 6.0 20.0 16.0",
   )
   assert cub.open_cub(str(again), Problems()).source.fingerprint != first
 
 
 # File, line, what replaces it, what the message must name.
 BAD = {
-    "no label row": ("image_class_labels.txt", "5 1", "", "image 5"),
-    "no box row": (
-        "bounding_boxes.txt", "1 4.0 6.0 20.0 15.0", "", "image 1",
-    ),
-    "no split row": ("train_test_split.txt", "9 0", "", "image 9"),
-    "row without image": (
-        "images.txt",
-        f"6 {layouts.cub_name(6)}",
-        "",
-        "row of image 6 without",
-    ),
-    "label out of range": (
-        "image_class_labels.txt", "6 2", "6 7", "'7', which is not in",
-    ),
-    "label no number": ("image_class_labels.txt", "6 2", "6 x", "'x'"),
-    "split neither 0 nor 1": ("train_test_split.txt", "9 0", "9 2", "'2'"),
-    "box outside": (
-        "bounding_boxes.txt",
-        "1 4.0 6.0 20.0 15.0",
-        "1 60.0 6.0 20.0 15.0",
-        "image 1 .*outside its image",
-    ),
-    "box without area": (
-        "bounding_boxes.txt",
-        "1 4.0 6.0 20.0 15.0",
-        "1 4.0 6.0 0.0 15.0",
-        "image 1 .*no area",
-    ),
-    "box no number": (
-        "bounding_boxes.txt",
-        "1 4.0 6.0 20.0 15.0",
-        "1 4.0 6.0 wide 15.0",
-        "wide",
-    ),
-    "box nan": (
-        "bounding_boxes.txt",
-        "1 4.0 6.0 20.0 15.0",
-        "1 4.0 6.0 nan 15.0",
-        "not a number",
-    ),
-    "short row": (
-        "bounding_boxes.txt", "1 4.0 6.0 20.0 15.0", "1 4.0", "line 1",
-    ),
-    "repeated number": ("train_test_split.txt", "9 0", "6 0", "number 6"),
-    "missing image": (
-        "images.txt",
-        f"6 {layouts.cub_name(6)}",
-        "6 gone/away.jpg",
-        r"no such image file: .*away\.jpg",
-    ),
+  "no label row": ("image_class_labels.txt", "5 1", "", "image 5"),
+  "no box row": (
+    "bounding_boxes.txt",
+    "1 4.0 6.0 20.0 15.0",
+    "",
+    "image 1",
+  ),
+  "no split row": ("train_test_split.txt", "9 0", "", "image 9"),
+  "row without image": (
+    "images.txt",
+    f"6 {layouts.cub_name(6)}",
+    "",
+    "row of image 6 without",
+  ),
+  "label out of range": (
+    "image_class_labels.txt",
+    "6 2",
+    "6 7",
+    "'7', which is not in",
+  ),
+  "label no number": ("image_class_labels.txt", "6 2", "6 x", "'x'"),
+  "split neither 0 nor 1": ("train_test_split.txt", "9 0", "9 2", "'2'"),
+  "box outside": (
+    "bounding_boxes.txt",
+    "1 4.0 6.0 20.0 15.0",
+    "1 60.0 6.0 20.0 15.0",
+    "image 1 .*outside its image",
+  ),
+  "box without area": (
+    "bounding_boxes.txt",
+    "1 4.0 6.0 20.0 15.0",
+    "1 4.0 6.0 0.0 15.0",
+    "image 1 .*no area",
+  ),
+  "box no number": (
+    "bounding_boxes.txt",
+    "1 4.0 6.0 20.0 15.0",
+    "1 4.0 6.0 wide 15.0",
+    "wide",
+  ),
+  "box nan": (
+    "bounding_boxes.txt",
+    "1 4.0 6.0 20.0 15.0",
+    "1 4.0 6.0 nan 15.0",
+    "not a number",
+  ),
+  "short row": (
+    "bounding_boxes.txt",
+    "1 4.0 6.0 20.0 15.0",
+    "1 4.0",
+    "line 1",
+  ),
+  "repeated number": ("train_test_split.txt", "9 0", "6 0", "number 6"),
+  "missing image": (
+    "images.txt",
+    f"6 {layouts.cub_name(6)}",
+    "6 gone/away.jpg",
+    r"no such image file: .*away\.jpg",
+  ),
 }
 
 
@@ -128,9 +137,9 @@ def test_image_without_a_row_is_ignored(root):
 def test_a_box_a_little_outside_is_cut(root):
   # As in CUB itself: x + width is one pixel beyond the image.
   layouts.edit(
-      root / "bounding_boxes.txt",
-      "2 0.0 0.0 30.0 40.0",
-      "2 1.0 0.0 30.0 40.0",
+    root / "bounding_boxes.txt",
+    "2 0.0 0.0 30.0 40.0",
+    "2 1.0 0.0 30.0 40.0",
   )
   box = cub.open_cub(str(root), Problems()).source[1]["box"]
   np.testing.assert_allclose(box, [1 / 30, 0, 1, 1], atol=1e-6)
@@ -145,14 +154,14 @@ def test_file_that_is_no_image_is_told_at_open(root):
 def test_real_photographs(cub_dir):
   whole = cub.open_cub(str(cub_dir), Problems())
   assert len(whole.official["train"]) + len(whole.official["test"]) == len(
-      whole.source
+    whole.source
   )
   record = whole.source[0]
   height, width = record["image"].shape[:2]
   line = (cub_dir / "bounding_boxes.txt").read_text().split("\n")[0]
   x, y, w, h = (float(v) for v in line.split()[1:])
   np.testing.assert_allclose(
-      record["box"] * [width, height, width, height],
-      [x, y, x + w, y + h],
-      rtol=1e-5,
+    record["box"] * [width, height, width, height],
+    [x, y, x + w, y + h],
+    rtol=1e-5,
   )

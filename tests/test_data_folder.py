@@ -23,25 +23,25 @@ def opened(root):
 
 def test_split_folders_and_hidden_files(tmp_path):
   fill(
-      tmp_path,
-      "train/cat/b.jpg",
-      "train/cat/a.jpg",
-      "train/ant/c.JPG",
-      "val/cat/d.jpg",
-      "test/bee/e.jpg",
+    tmp_path,
+    "train/cat/b.jpg",
+    "train/cat/a.jpg",
+    "train/ant/c.JPG",
+    "val/cat/d.jpg",
+    "test/bee/e.jpg",
   )
   (tmp_path / "train/cat/notes.txt").write_text("x")
   (tmp_path / "train/cat/._a.jpg").write_text("x")
   whole = opened(tmp_path)
   assert whole.source.class_names == ("ant", "bee", "cat")
   ids = {
-      split: [whole.source.ids[i] for i in index]
-      for split, index in whole.official.items()
+    split: [whole.source.ids[i] for i in index]
+    for split, index in whole.official.items()
   }
   assert ids == {
-      "train": ["train/ant/c.JPG", "train/cat/a.jpg", "train/cat/b.jpg"],
-      "validation": ["val/cat/d.jpg"],
-      "test": ["test/bee/e.jpg"],
+    "train": ["train/ant/c.JPG", "train/cat/a.jpg", "train/cat/b.jpg"],
+    "validation": ["val/cat/d.jpg"],
+    "test": ["test/bee/e.jpg"],
   }
   record = whole.source[0]
   assert record["has_box"] is False
@@ -59,9 +59,7 @@ def test_no_split_holds_out_a_seeded_fifth_of_each_class(tmp_path):
   first, again = opened(tmp_path), opened(tmp_path)
   test = first.official["test"]
   np.testing.assert_array_equal(test, again.official["test"])
-  np.testing.assert_array_equal(
-      np.bincount(first.source.labels[test]), [2, 2]
-  )
+  np.testing.assert_array_equal(np.bincount(first.source.labels[test]), [2, 2])
   both = np.sort(np.concatenate([test, first.official["train"]]))
   np.testing.assert_array_equal(both, np.arange(20))
 
@@ -69,11 +67,11 @@ def test_no_split_holds_out_a_seeded_fifth_of_each_class(tmp_path):
 def test_boxes_in_pixels_and_in_shares_are_equal(tmp_path):
   fill(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
   (tmp_path / "boxes.csv").write_text(
-      PIXELS + "a/1.jpg,2,1,12,9\n./b/3.jpg, 0, 0, 20, 10\n"
+    PIXELS + "a/1.jpg,2,1,12,9\n./b/3.jpg, 0, 0, 20, 10\n"
   )
   pixels = opened(tmp_path).source
   (tmp_path / "boxes.csv").write_text(
-      SHARES + "b/3.jpg,0,0,1,1\na\\1.jpg,0.1,0.1,0.6,0.9\n"
+    SHARES + "b/3.jpg,0,0,1,1\na\\1.jpg,0.1,0.1,0.6,0.9\n"
   )
   shares = opened(tmp_path).source
   for source in (pixels, shares):
@@ -85,14 +83,14 @@ def test_boxes_in_pixels_and_in_shares_are_equal(tmp_path):
 
 
 BAD = {
-    PIXELS + "a/9.jpg,0,0,5,5\n": r"boxes\.csv line 2: no image 'a/9\.jpg'",
-    PIXELS + "a/1.jpg,0,0,0,5\n": r"line 2 \(a/1\.jpg\): .*no area",
-    PIXELS + "a/1.jpg,30,0,50,5\n": "outside its image",
-    PIXELS + "a/1.jpg,x,0,5,5\n": "four numbers",
-    PIXELS + "a/1.jpg,1,2\n": "four numbers",
-    PIXELS + "a/1.jpg,0,0,5,5\na/1.jpg,0,0,6,6\n": "line 3: .* already",
-    SHARES + "a/1.jpg,0,0,15,8\n": "looks like pixels",
-    "path,x,y,w,h\na/1.jpg,0,0,5,5\n": "header 'path,x,y,w,h' must be",
+  PIXELS + "a/9.jpg,0,0,5,5\n": r"boxes\.csv line 2: no image 'a/9\.jpg'",
+  PIXELS + "a/1.jpg,0,0,0,5\n": r"line 2 \(a/1\.jpg\): .*no area",
+  PIXELS + "a/1.jpg,30,0,50,5\n": "outside its image",
+  PIXELS + "a/1.jpg,x,0,5,5\n": "four numbers",
+  PIXELS + "a/1.jpg,1,2\n": "four numbers",
+  PIXELS + "a/1.jpg,0,0,5,5\na/1.jpg,0,0,6,6\n": "line 3: .* already",
+  SHARES + "a/1.jpg,0,0,15,8\n": "looks like pixels",
+  "path,x,y,w,h\na/1.jpg,0,0,5,5\n": "header 'path,x,y,w,h' must be",
 }
 
 

@@ -47,7 +47,7 @@ def test_palette_and_cmyk(tmp_path):
   out = images.load_image(save(tmp_path / "a.png", palette))
   np.testing.assert_array_equal(out, QUARTERS)
   out = images.load_image(
-      save(tmp_path / "b.jpg", rgb.convert("CMYK"), quality=98, subsampling=0)
+    save(tmp_path / "b.jpg", rgb.convert("CMYK"), quality=98, subsampling=0)
   )
   assert np.abs(out.astype(int) - QUARTERS).mean() < 12
 
@@ -66,14 +66,14 @@ def test_transparent_parts_become_white(tmp_path):
 
 
 UPRIGHT = {
-    1: QUARTERS,
-    2: QUARTERS[:, ::-1],
-    3: QUARTERS[::-1, ::-1],
-    4: QUARTERS[::-1],
-    5: QUARTERS.transpose(1, 0, 2),
-    6: np.rot90(QUARTERS, -1),
-    7: QUARTERS[::-1, ::-1].transpose(1, 0, 2),
-    8: np.rot90(QUARTERS, 1),
+  1: QUARTERS,
+  2: QUARTERS[:, ::-1],
+  3: QUARTERS[::-1, ::-1],
+  4: QUARTERS[::-1],
+  5: QUARTERS.transpose(1, 0, 2),
+  6: np.rot90(QUARTERS, -1),
+  7: QUARTERS[::-1, ::-1].transpose(1, 0, 2),
+  8: np.rot90(QUARTERS, 1),
 }
 
 
@@ -87,7 +87,7 @@ def test_exif_orientation(tmp_path, orientation):
   assert images.image_size(path) == out.shape[:2]
   # TFDS boxes refer to the stored pixels.
   np.testing.assert_array_equal(
-      images.decode_bytes(path.read_bytes(), "a"), QUARTERS
+    images.decode_bytes(path.read_bytes(), "a"), QUARTERS
   )
 
 
@@ -121,8 +121,8 @@ def test_first_frame_of_an_animation(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "want"),
-    [(100, 50, (20, 40)), (50, 100, (40, 20)), (20, 400, (400, 20))],
+  ("width", "height", "want"),
+  [(100, 50, (20, 40)), (50, 100, (40, 20)), (20, 400, (400, 20))],
 )
 def test_shrink_keeps_aspect(width, height, want):
   out = images.shrink(layouts.picture(1, width, height), 20)
@@ -136,7 +136,7 @@ def test_resize_of_a_shrunk_image_is_the_resize_of_the_image(shape):
   direct = images.resize(image, 16)
   assert direct.shape == (16, 16, 3)
   np.testing.assert_array_equal(
-      direct, images.resize(images.shrink(image, 32), 16)
+    direct, images.resize(images.shrink(image, 32), 16)
   )
 
 

@@ -11,8 +11,8 @@ from mtlmoe_jax.data import cache, pipeline
 from tests import data_layouts as layouts
 
 ROWS = {
-    i + 1: (f"00{1 + i % 2}.c{i % 2}", 50 + i, 40, (5, 5, 30, 25), 1)
-    for i in range(14)
+  i + 1: (f"00{1 + i % 2}.c{i % 2}", 50 + i, 40, (5, 5, 30, 25), 1)
+  for i in range(14)
 }
 
 
@@ -22,9 +22,7 @@ def root(tmp_path, monkeypatch):
   root = layouts.make_cub(tmp_path / "cub")
   # The last two are the test split.
   for number in (13, 14):
-    layouts.edit(
-        root / "train_test_split.txt", f"{number} 1", f"{number} 0"
-    )
+    layouts.edit(root / "train_test_split.txt", f"{number} 1", f"{number} 0")
   return root
 
 
@@ -60,13 +58,13 @@ def test_batch_contract(root):
   (batch,) = take(train(make_config(root)), 1)
   shapes = {k: (v.shape, v.dtype.str[1:]) for k, v in batch.items()}
   assert shapes == {
-      "image": ((5, 32, 32, 3), "u1"),
-      "label": ((5,), "i4"),
-      "box": ((5, 4), "f4"),
-      "has_label": ((5,), "b1"),
-      "has_box": ((5,), "b1"),
-      "valid": ((5,), "b1"),
-      "index": ((5,), "i4"),
+    "image": ((5, 32, 32, 3), "u1"),
+    "label": ((5,), "i4"),
+    "box": ((5, 4), "f4"),
+    "has_label": ((5,), "b1"),
+    "has_box": ((5,), "b1"),
+    "valid": ((5,), "b1"),
+    "index": ((5,), "i4"),
   }
   assert batch["valid"].all()
   assert batch["has_box"].all()
@@ -92,9 +90,9 @@ def test_each_epoch_has_each_image_once_in_its_own_order(root):
 def test_threads_and_cache_never_change_the_bits(root):
   want = take(train(make_config(root, threads=1, cache_gib=0.0)), 8)
   for options in (
-      {"threads": 4, "cache_gib": 0.0},
-      {"threads": 2, "cache_gib": 1.0},
-      {"threads": 2, "cache_gib": 3 * 6000 / cache.GIB},
+    {"threads": 4, "cache_gib": 0.0},
+    {"threads": 2, "cache_gib": 1.0},
+    {"threads": 2, "cache_gib": 3 * 6000 / cache.GIB},
   ):
     assert_same(want, take(train(make_config(root, **options)), 8))
 
@@ -147,8 +145,8 @@ def test_eval_drops_nothing_and_pads_the_last_batch(root):
 def test_eval_of_a_large_image_equals_prediction(tmp_path, monkeypatch):
   # Cached images are shrunk first; that must not show.
   rows = {
-      1: ("001.c0", 401, 203, (5, 5, 30, 25), 0),
-      2: ("001.c0", 90, 300, (5, 5, 30, 25), 1),
+    1: ("001.c0", 401, 203, (5, 5, 30, 25), 0),
+    2: ("001.c0", 90, 300, (5, 5, 30, 25), 1),
   }
   monkeypatch.setattr(layouts, "CUB_ROWS", rows)
   config = make_config(layouts.make_cub(tmp_path / "large"))
@@ -192,12 +190,12 @@ class Counting:
   def __getitem__(self, index):
     self.reads[index] += 1
     return {
-        "image": np.full((10, 10, 3), index, np.uint8),
-        "label": np.int32(0),
-        "box": np.zeros(4, np.float32),
-        "has_label": True,
-        "has_box": False,
-        "id": self.ids[index],
+      "image": np.full((10, 10, 3), index, np.uint8),
+      "label": np.int32(0),
+      "box": np.zeros(4, np.float32),
+      "has_label": True,
+      "has_box": False,
+      "id": self.ids[index],
     }
 
 

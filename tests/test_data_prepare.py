@@ -113,7 +113,8 @@ def test_whole_way_from_a_server(server, tmp_path):
   assert folder == out / "CUB_200_2011"
   # The archive stays; no temporary folder does.
   assert sorted(p.name for p in out.iterdir()) == [
-      "CUB_200_2011", "CUB_200_2011.tgz",
+    "CUB_200_2011",
+    "CUB_200_2011.tgz",
   ]
   for path in (tmp_path / "work" / "CUB_200_2011").rglob("*"):
     if path.is_file():
@@ -140,13 +141,13 @@ def member(name, kind=tarfile.REGTYPE, target=""):
 
 
 UNSAFE = {
-    "absolute": member("/tmp/evil.txt"),
-    "parent": member("CUB_200_2011/../../evil.txt"),
-    "backslash": member("CUB_200_2011\\..\\..\\evil.txt"),
-    "drive": member("C:evil.txt"),
-    "symlink": member("CUB_200_2011/l", tarfile.SYMTYPE, "/etc"),
-    "hardlink": member("CUB_200_2011/l", tarfile.LNKTYPE, "images.txt"),
-    "fifo": member("CUB_200_2011/l", tarfile.FIFOTYPE),
+  "absolute": member("/tmp/evil.txt"),
+  "parent": member("CUB_200_2011/../../evil.txt"),
+  "backslash": member("CUB_200_2011\\..\\..\\evil.txt"),
+  "drive": member("C:evil.txt"),
+  "symlink": member("CUB_200_2011/l", tarfile.SYMTYPE, "/etc"),
+  "hardlink": member("CUB_200_2011/l", tarfile.LNKTYPE, "images.txt"),
+  "fifo": member("CUB_200_2011/l", tarfile.FIFOTYPE),
 }
 
 
@@ -199,18 +200,18 @@ def test_tfds_packages_are_asked_for_first(tmp_path, monkeypatch):
 def test_script(tmp_path):
   archive = layouts.make_cub_archive(tmp_path / "work")
   command = [
-      sys.executable,
-      str(ROOT / "launch" / "prepare_cub.py"),
-      f"--out={tmp_path / 'out'}",
-      f"--archive={archive}",
+    sys.executable,
+    str(ROOT / "launch" / "prepare_cub.py"),
+    f"--out={tmp_path / 'out'}",
+    f"--archive={archive}",
   ]
   environment = {**os.environ, "PYTHONPATH": str(ROOT)}
   done = subprocess.run(
-      [*command, "--expect=any"],
-      capture_output=True,
-      text=True,
-      env=environment,
-      check=False,
+    [*command, "--expect=any"],
+    capture_output=True,
+    text=True,
+    env=environment,
+    check=False,
   )
   assert done.returncode == 0, done.stderr
   path = tmp_path / "out" / "CUB_200_2011"

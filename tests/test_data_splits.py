@@ -13,7 +13,7 @@ from mtlmoe_jax.data.source import Concat, Subset
 from tests import data_layouts as layouts
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(
-    lambda v: np.asarray(v, np.int32)
+  lambda v: np.asarray(v, np.int32)
 )
 
 
@@ -80,36 +80,36 @@ NAMES = ("ant", "bee", "cat", "dog", "7")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "labels"),
-    [
-        ("all", [0, 1, 2, 3, 4]),
-        ("first:2", [0, 1]),
-        ("last:2", [3, 4]),
-        ("except_last:2", [0, 1, 2]),
-        ("cat,ant", [0, 2]),
-        (("dog", "1"), [1, 3]),
-        ("7", [4]),  # the name wins over the index
-        (" bee , 0 ", [0, 1]),
-    ],
+  ("wanted", "labels"),
+  [
+    ("all", [0, 1, 2, 3, 4]),
+    ("first:2", [0, 1]),
+    ("last:2", [3, 4]),
+    ("except_last:2", [0, 1, 2]),
+    ("cat,ant", [0, 2]),
+    (("dog", "1"), [1, 3]),
+    ("7", [4]),  # the name wins over the index
+    (" bee , 0 ", [0, 1]),
+  ],
 )
 def test_choose_classes(wanted, labels):
   assert splits.choose_classes(NAMES, wanted) == labels
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
-    [
-        ("first:0", "from 1 to 5"),
-        ("last:6", "from 1 to 5"),
-        ("first:x", "'x'"),
-        ("except_last:5", "leaves none"),
-        ("", "names no class"),
-        ((), "names no class"),
-        ("cow", "unknown class 'cow'"),
-        ("5", "unknown class '5'"),
-        ("middle:2", "unknown class 'middle:2'"),
-        ("ant,0", "names a class twice"),
-    ],
+  ("wanted", "message"),
+  [
+    ("first:0", "from 1 to 5"),
+    ("last:6", "from 1 to 5"),
+    ("first:x", "'x'"),
+    ("except_last:5", "leaves none"),
+    ("", "names no class"),
+    ((), "names no class"),
+    ("cow", "unknown class 'cow'"),
+    ("5", "unknown class '5'"),
+    ("middle:2", "unknown class 'middle:2'"),
+    ("ant,0", "names a class twice"),
+  ],
 )
 def test_bad_classes(wanted, message):
   with pytest.raises(errors.InputError, match=message) as info:
@@ -130,9 +130,9 @@ def cub_config(root, **options):
 @pytest.fixture
 def eleven_each(tmp_path, monkeypatch):
   rows = {
-      100 * c + i + 1: (f"{c + 1:03d}.{n}", 12, 8, (1, 1, 9, 5), i % 2)
-      for c, n in enumerate(("a", "b", "c"))
-      for i in range(11)
+    100 * c + i + 1: (f"{c + 1:03d}.{n}", 12, 8, (1, 1, 9, 5), i % 2)
+    for c, n in enumerate(("a", "b", "c"))
+    for i in range(11)
   }
   monkeypatch.setattr(layouts, "CUB_ROWS", rows)
   return layouts.make_cub(tmp_path / "cub")
@@ -144,7 +144,7 @@ def test_open_data_official(eleven_each):
   np.testing.assert_array_equal(np.bincount(opened.test.labels), [6, 6, 6])
   np.testing.assert_array_equal(np.bincount(opened.train.labels), [4, 4, 4])
   np.testing.assert_array_equal(
-      np.bincount(opened.validation.labels), [1, 1, 1]
+    np.bincount(opened.validation.labels), [1, 1, 1]
   )
   ids = [*opened.train.ids, *opened.validation.ids, *opened.test.ids]
   assert len(set(ids)) == 33
@@ -152,10 +152,10 @@ def test_open_data_official(eleven_each):
 
 def test_open_data_poster_subset_and_no_validation(eleven_each):
   config = cub_config(
-      eleven_each,
-      split_scheme="poster",
-      classes="last:2",
-      validation_fraction=0.0,
+    eleven_each,
+    split_scheme="poster",
+    classes="last:2",
+    validation_fraction=0.0,
   )
   opened = data.open_data(config)
   assert opened.validation is None
@@ -177,10 +177,10 @@ def test_fingerprint_follows_split_and_seed(eleven_each):
     return data.open_data(config).fingerprint
 
   prints = [
-      told(),
-      told(seed=1),
-      told(split_scheme="poster"),
-      told(classes="first:2"),
+    told(),
+    told(seed=1),
+    told(split_scheme="poster"),
+    told(classes="first:2"),
   ]
   assert len(set(prints)) == 4
   assert told() == prints[0]
@@ -188,7 +188,7 @@ def test_fingerprint_follows_split_and_seed(eleven_each):
 
 def test_empty_split_is_refused(tmp_path):
   rows = {
-      n: (*row[:4], 1) for n, row in layouts.CUB_ROWS.items()
+    n: (*row[:4], 1) for n, row in layouts.CUB_ROWS.items()
   }  # nothing in test
   root = layouts.make_cub(tmp_path / "cub", rows)
   with pytest.raises(errors.InputError, match="test split is empty"):

@@ -23,11 +23,11 @@ def build(tmp_path, boxes=(BOX,), splits=("train", "test"), **features):
   """Prepares `tiny` (PNG images) with TFDS; returns its data directory."""
   lib = tensorflow_datasets
   kinds = {
-      "image": lib.features.Image(encoding_format="png"),
-      "label": lib.features.ClassLabel(names=["ant", "bee"]),
-      "bbox": lib.features.BBoxFeature(),
-      "image/filename": lib.features.Text(),
-      **features,
+    "image": lib.features.Image(encoding_format="png"),
+    "label": lib.features.ClassLabel(names=["ant", "bee"]),
+    "bbox": lib.features.BBoxFeature(),
+    "image/filename": lib.features.Text(),
+    **features,
   }
   kinds = {key: kind for key, kind in kinds.items() if kind is not None}
 
@@ -37,7 +37,7 @@ def build(tmp_path, boxes=(BOX,), splits=("train", "test"), **features):
 
     def _info(self):
       return lib.core.DatasetInfo(
-          builder=self, features=lib.features.FeaturesDict(kinds)
+        builder=self, features=lib.features.FeaturesDict(kinds)
       )
 
     def _split_generators(self, _):
@@ -46,13 +46,13 @@ def build(tmp_path, boxes=(BOX,), splits=("train", "test"), **features):
     def _generate_examples(self, split):
       for i in range(4):
         example = {
-            "image": io.BytesIO(
-                layouts.encode(layouts.picture(i, 30, 20), "PNG")
-            ),
-            "label": i % 2,
-            "bbox": lib.features.BBox(*boxes[i % len(boxes)]),
-            "image/filename": f"{split}/{i}.png",
-            "label_name": ("Ant", "Bee")[i % 2],
+          "image": io.BytesIO(
+            layouts.encode(layouts.picture(i, 30, 20), "PNG")
+          ),
+          "label": i % 2,
+          "bbox": lib.features.BBox(*boxes[i % len(boxes)]),
+          "image/filename": f"{split}/{i}.png",
+          "label_name": ("Ant", "Bee")[i % 2],
         }
         yield i, {key: example[key] for key in kinds}
 
@@ -75,11 +75,11 @@ def test_reads_pixels_labels_and_turned_boxes(tmp_path):
     assert split == ("train" if i < 4 else "test")
     record = whole.source[i]
     np.testing.assert_array_equal(
-        record["image"], layouts.picture(int(number), 30, 20)
+      record["image"], layouts.picture(int(number), 30, 20)
     )
     assert record["label"] == whole.source.labels[i] == int(number) % 2
     np.testing.assert_array_equal(
-        record["box"], np.float32([0.2, 0.1, 0.9, 0.7])
+      record["box"], np.float32([0.2, 0.1, 0.9, 0.7])
     )
     assert record["has_box"] is True
 
@@ -103,9 +103,9 @@ def test_validation_is_the_test_split_where_there_is_no_other(tmp_path):
 def test_numbered_classes_take_the_told_names(tmp_path):
   lib = tensorflow_datasets
   path = build(
-      tmp_path,
-      label=lib.features.ClassLabel(num_classes=3),
-      label_name=lib.features.Text(),
+    tmp_path,
+    label=lib.features.ClassLabel(num_classes=3),
+    label_name=lib.features.Text(),
   )
   assert opened(path).source.class_names == ("Ant", "Bee", "2")
 
@@ -147,9 +147,9 @@ def test_wrong_folder_or_name(tmp_path, name):
 def test_no_tensorflow_is_imported(tmp_path):
   path = build(tmp_path)
   code = (
-      "import sys; from mtlmoe_jax.data import tfds, problems;"
-      f"tfds.open_tfds({path!r}, 'tiny', True, problems.Problems()).source[0];"
-      "assert 'tensorflow' not in sys.modules"
+    "import sys; from mtlmoe_jax.data import tfds, problems;"
+    f"tfds.open_tfds({path!r}, 'tiny', True, problems.Problems()).source[0];"
+    "assert 'tensorflow' not in sys.modules"
   )
   subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -168,13 +168,11 @@ def make_segmentations(work):
 
 @pytest.mark.tfds_prepare
 @pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None
-    or importlib.util.find_spec("cv2") is None,
-    reason="TFDS's caltech_birds2011 needs the extra tfds-prepare",
+  importlib.util.find_spec("tensorflow") is None
+  or importlib.util.find_spec("cv2") is None,
+  reason="TFDS's caltech_birds2011 needs the extra tfds-prepare",
 )
-def test_real_caltech_birds_builder_gives_what_cub_gives(
-    tmp_path, monkeypatch
-):
+def test_real_caltech_birds_builder_gives_what_cub_gives(tmp_path, monkeypatch):
   archive = layouts.make_cub_archive(tmp_path / "work")
   make_segmentations(tmp_path / "work")
 
@@ -184,14 +182,12 @@ def test_real_caltech_birds_builder_gives_what_cub_gives(
     self._recorded_url_infos[url] = url_info
 
   monkeypatch.setattr(
-      tensorflow_datasets.download.DownloadManager,
-      "_register_or_validate_checksums",
-      accept,
+    tensorflow_datasets.download.DownloadManager,
+    "_register_or_validate_checksums",
+    accept,
   )
   tfds_dir = str(tmp_path / "tfds")
-  folder = prepare.prepare(
-      str(tmp_path / "out"), str(archive), "any", tfds_dir
-  )
+  folder = prepare.prepare(str(tmp_path / "out"), str(archive), "any", tfds_dir)
   ours = cub.open_cub(str(folder), Problems())
   theirs = tfds.open_tfds(tfds_dir, "caltech_birds2011", True, Problems())
   assert len(theirs.source) == len(ours.source) == len(layouts.CUB_ROWS)

@@ -11,7 +11,7 @@ from mtlmoe_jax import dispatch
 from mtlmoe_jax.errors import InputError
 
 make_plan = jax.jit(
-    dispatch.make_plan, static_argnames=("num_experts", "capacity")
+  dispatch.make_plan, static_argnames=("num_experts", "capacity")
 )
 
 
@@ -55,14 +55,16 @@ def check_plan(plan, experts_per_task, num_experts, slots, valid):
     assert float(plan.dropped[task]) == pytest.approx(lost / total)
 
 
-SHAPES = st.sampled_from([
+SHAPES = st.sampled_from(
+  [
     # B, N, ks, capacity
     (5, 4, (2,), None),
     (7, 3, (1, 2), 3),
     (6, 5, (2, 2), 2),
     (4, 2, (2, 1), 1),
     (3, 1, (1, 1), None),
-])
+  ]
+)
 seeds = st.integers(0, 10**6)
 
 
@@ -85,7 +87,7 @@ def test_published_priority():
   gates = jnp.array([[0.4, 0, 0.2], [0.5, 0.1, 0.4], [0.3, 0.2, 0.6]])
   plan = make_plan([jax.lax.top_k(gates, 2)[1]], 3, 2)
   np.testing.assert_array_equal(
-      plan.kept[0], [[True, True], [True, False], [True, False]]
+    plan.kept[0], [[True, True], [True, False], [True, False]]
   )
   assert float(plan.dropped[0]) == pytest.approx(1 / 3)
   np.testing.assert_array_equal(plan.images[2], [2, 0])
@@ -118,17 +120,17 @@ def test_without_capacity_nothing_is_dropped():
 
 
 @pytest.mark.parametrize(
-    "args, expected",
-    [
-        ((16, [2], 8, 2.0), 8),
-        ((16, [2], 8, 1.25), 5),
-        ((16, [2, 2], 8, 1.0), 8),
-        ((10, [1], 1, 1.1), 10),  # never above B
-        ((30, [1], 3, 1.1), 11),  # 1.1 * 30 / 3 is 11.000000000000002
-        ((16, [2], 3, 1.0), 11),
-        ((4, [1], 64, 0.1), 1),
-        ((16, [2, 1], 6, 0), 16),
-    ],
+  "args, expected",
+  [
+    ((16, [2], 8, 2.0), 8),
+    ((16, [2], 8, 1.25), 5),
+    ((16, [2, 2], 8, 1.0), 8),
+    ((10, [1], 1, 1.1), 10),  # never above B
+    ((30, [1], 3, 1.1), 11),  # 1.1 * 30 / 3 is 11.000000000000002
+    ((16, [2], 3, 1.0), 11),
+    ((4, [1], 64, 0.1), 1),
+    ((16, [2, 1], 6, 0), 16),
+  ],
 )
 def test_capacity(args, expected):
   assert dispatch.capacity(*args) == expected
@@ -154,16 +156,14 @@ def experts_apply(params, x):
 def sparse(params, x, weights, experts, capacity=None, valid=None):
   plan = dispatch.make_plan(experts, params[0].shape[0], capacity, valid)
   outputs = experts_apply(params, dispatch.dispatch(x, plan))
-  return [
-      dispatch.combine(outputs, plan, t, w) for t, w in enumerate(weights)
-  ]
+  return [dispatch.combine(outputs, plan, t, w) for t, w in enumerate(weights)]
 
 
 def dense(params, x, weights, experts):
   num = params[0].shape[0]
   outputs = experts_apply(params, jnp.broadcast_to(x, (num, *x.shape)))
   return [
-      dispatch.combine_dense(outputs, e, w) for e, w in zip(experts, weights)
+    dispatch.combine_dense(outputs, e, w) for e, w in zip(experts, weights)
   ]
 
 
@@ -174,14 +174,14 @@ def value_and_grads(how, params, x, weights, experts, targets):
     return sum(jnp.vdot(o, t) for o, t in zip(outputs, targets)), outputs
 
   return jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(
-      params, x, weights
+    params, x, weights
   )
 
 
 def inputs(seed, batch, num_experts, ks, inner=(), channels=3, width=4):
   params = (
-      draw(seed, (num_experts, channels, width)),
-      draw(seed + 1, (num_experts, width)),
+    draw(seed, (num_experts, channels, width)),
+    draw(seed + 1, (num_experts, width)),
   )
   x = draw(seed + 2, (batch, *inner, channels))
   experts = [choices(seed + i, batch, num_experts, k) for i, k in enumerate(ks)]
@@ -192,13 +192,15 @@ def inputs(seed, batch, num_experts, ks, inner=(), channels=3, width=4):
 
 @settings(max_examples=20, deadline=None)
 @given(
-    seeds,
-    st.sampled_from([
-        (5, 4, (2,), ()),
-        (6, 3, (1, 2), ()),
-        (4, 4, (4, 2), (2, 3)),
-        (3, 1, (1,), (2,)),
-    ]),
+  seeds,
+  st.sampled_from(
+    [
+      (5, 4, (2,), ()),
+      (6, 3, (1, 2), ()),
+      (4, 4, (4, 2), (2, 3)),
+      (3, 1, (1,), (2,)),
+    ]
+  ),
 )
 def test_sparse_equals_dense_in_values_and_gradients(seed, shape):
   args = inputs(seed, *shape)
@@ -207,9 +209,9 @@ def test_sparse_equals_dense_in_values_and_gradients(seed, shape):
   for found, other in zip(outputs, expected):
     np.testing.assert_allclose(found, other, atol=1e-5, rtol=1e-5)
   jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4),
-      grads,
-      expected_grads,
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4),
+    grads,
+    expected_grads,
   )
 
 
@@ -219,8 +221,8 @@ def test_combine_is_the_naive_sum():
   for task in range(2):
     for b in range(5):
       expected = sum(
-          w * np.tanh(x[b] @ params[0][e] + params[1][e])
-          for w, e in zip(weights[task][b], experts[task][b])
+        w * np.tanh(x[b] @ params[0][e] + params[1][e])
+        for w, e in zip(weights[task][b], experts[task][b])
       )
       np.testing.assert_allclose(found[task][b], expected, atol=1e-5)
 
@@ -230,16 +232,16 @@ def test_dropped_choices_add_nothing_and_get_no_gradient():
   experts = [np.array([[0, 1], [0, 2], [0, 1], [1, 2]], "i4")]
   how = functools.partial(sparse, capacity=1)
   (_, (found,)), (_, grad_x, (grad_w,)) = value_and_grads(
-      how, params, x, weights, experts, targets
+    how, params, x, weights, experts, targets
   )
   # First choices: image 0 has expert 0 and image 3 has expert 1; then image 1
   # gets expert 2. Image 2 finds both of its experts full.
   kept = np.array([[1, 0], [0, 1], [0, 0], [1, 0]], bool)
   for b in range(4):
     expected = sum(
-        w * np.tanh(x[b] @ params[0][e] + params[1][e])
-        for w, e, k in zip(weights[0][b], experts[0][b], kept[b])
-        if k
+      w * np.tanh(x[b] @ params[0][e] + params[1][e])
+      for w, e, k in zip(weights[0][b], experts[0][b], kept[b])
+      if k
     )
     np.testing.assert_allclose(found[b], expected, atol=1e-5)
   np.testing.assert_array_equal(np.asarray(grad_w) != 0, kept)
@@ -252,7 +254,7 @@ def test_padding_takes_no_slot_and_gives_zero():
   valid = np.array([False, True, False, True])
   x[~valid] = np.nan
   found = jax.jit(sparse, static_argnames="capacity")(
-      params, x, weights, experts, capacity=2, valid=valid
+    params, x, weights, experts, capacity=2, valid=valid
   )[0]
   assert not np.any(found[~valid])
   expected = weights[0] * np.tanh(x @ params[0][0] + params[1][0])
@@ -289,7 +291,7 @@ def test_no_array_grows_with_batch_experts_and_slots():
     return dispatch.combine(outputs, plan, 0, weights).sum()
 
   jaxpr = jax.make_jaxpr(jax.grad(run, argnums=(0, 1)))(
-      draw(0, (batch, width)), draw(1, (batch, k))
+    draw(0, (batch, width)), draw(1, (batch, k))
   )
   largest = max(v.aval.size for e in all_eqns(jaxpr.jaxpr) for v in e.outvars)
   # [B, N, S] would be 16384 and [B, K, N] is 1024.
@@ -300,8 +302,8 @@ def all_eqns(jaxpr):
   for eqn in jaxpr.eqns:
     yield eqn
     for inner in jax.tree.leaves(
-        list(eqn.params.values()),
-        is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr"),
+      list(eqn.params.values()),
+      is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr"),
     ):
       if hasattr(inner, "jaxpr"):
         inner = inner.jaxpr

@@ -31,12 +31,12 @@ class FakeSource:
 
   def __getitem__(self, i):
     return {
-        "image": np.full((40, 50, 3), 30 * i, np.uint8),
-        "label": self.labels[i],
-        "has_label": bool(self.labels[i] >= 0),
-        "box": np.asarray([0.1, 0.2, 0.6, 0.5 + 0.05 * i], np.float32),
-        "has_box": i != 4,
-        "id": self.ids[i],
+      "image": np.full((40, 50, 3), 30 * i, np.uint8),
+      "label": self.labels[i],
+      "has_label": bool(self.labels[i] >= 0),
+      "box": np.asarray([0.1, 0.2, 0.6, 0.5 + 0.05 * i], np.float32),
+      "has_box": i != 4,
+      "id": self.ids[i],
     }
 
 
@@ -55,14 +55,14 @@ class FakeModel:
     one = jnp.ones_like(grey)
     probs = jnp.stack([0.4 * one, grey / 5, 0.3 - grey / 5, 0.3 * one], -1)
     routing = types.SimpleNamespace(
-        experts=jnp.stack([grey * 0, 1 + (grey > 0.3)], -1).astype(jnp.int32),
-        weights=jnp.stack([0.75 * one, 0.25 * one], -1),
-        probs=probs,
+      experts=jnp.stack([grey * 0, 1 + (grey > 0.3)], -1).astype(jnp.int32),
+      weights=jnp.stack([0.75 * one, 0.25 * one], -1),
+      probs=probs,
     )
     return types.SimpleNamespace(
-        logits=logits if "class" in self.tasks else None,
-        box=box if "box" in self.tasks else None,
-        routing=dict.fromkeys(self.tasks, routing),
+      logits=logits if "class" in self.tasks else None,
+      box=box if "box" in self.tasks else None,
+      routing=dict.fromkeys(self.tasks, routing),
     )
 
 
@@ -78,11 +78,11 @@ def config_of(batch_size=3):
 
 def run(batch_size=3, tasks=("class", "box"), source=None):
   return evaluate.evaluate_source(
-      evaluate.make_predict_step(FakeModel(tasks)),
-      VARIABLES,
-      FakeSource() if source is None else source,
-      config_of(batch_size),
-      progress=False,
+    evaluate.make_predict_step(FakeModel(tasks)),
+    VARIABLES,
+    FakeSource() if source is None else source,
+    config_of(batch_size),
+    progress=False,
   )
 
 
@@ -164,21 +164,23 @@ def restored(monkeypatch):
   config.data.validation_fraction = 0.0
   names = evaluate.data_lib.open_data(config).class_names
   return types.SimpleNamespace(
-      variables=VARIABLES,
-      config=config,
-      class_names=names,
-      step=12,
-      meta={"commit": "abc", "seconds": 3.0},
+    variables=VARIABLES,
+    config=config,
+    class_names=names,
+    step=12,
+    meta={"commit": "abc", "seconds": 3.0},
   )
 
 
 def test_evaluate_restored_writes_the_three_files(restored, tmp_path):
   found = evaluate.evaluate_restored(
-      restored, tmp_path, "test", batch_size=4, progress=False
+    restored, tmp_path, "test", batch_size=4, progress=False
   )
   assert found.metrics["n"] == 6
   assert sorted(f.name for f in (tmp_path / "test").iterdir()) == [
-      "metrics.json", "predictions.csv", "report.html"
+    "metrics.json",
+    "predictions.csv",
+    "report.html",
   ]
   # The checkpoint's config is not changed by the flags of one evaluation.
   assert restored.config.eval.batch_size == 3
@@ -187,9 +189,7 @@ def test_evaluate_restored_writes_the_three_files(restored, tmp_path):
 def test_evaluate_restored_refuses_what_cannot_be(restored, tmp_path):
   def fails(match, **options):
     with pytest.raises(errors.InputError, match=match):
-      evaluate.evaluate_restored(
-          restored, tmp_path, progress=False, **options
-      )
+      evaluate.evaluate_restored(restored, tmp_path, progress=False, **options)
 
   fails("must be one of train, validation, test", split="tset")
   fails("held no images out", split="validation")

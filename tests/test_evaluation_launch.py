@@ -12,21 +12,21 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def launch(script, *arguments):
   return subprocess.run(
-      [sys.executable, f"launch/{script}.py", *arguments],
-      cwd=ROOT,
-      env={**os.environ, "PYTHONPATH": str(ROOT)},
-      capture_output=True,
-      text=True,
-      timeout=120,
+    [sys.executable, f"launch/{script}.py", *arguments],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=120,
   )
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        ("evaluate", ("--data.path", "--split", "--step", "report.html")),
-        ("predict", ("--out", "IMAGE", "overlay", "exit code is 2")),
-    ],
+  ("script", "words"),
+  [
+    ("evaluate", ("--data.path", "--split", "--step", "report.html")),
+    ("predict", ("--out", "IMAGE", "overlay", "exit code is 2")),
+  ],
 )
 def test_help(script, words):
   text = launch(script, "--help").stdout

@@ -29,16 +29,16 @@ class FakeModel:
     far = (grey[:, None] - jnp.asarray([0.0, 0.5, 1.0])) ** 2
     one = jnp.ones_like(grey)
     routing = types.SimpleNamespace(
-        experts=jnp.stack([one, 3 * one], -1).astype(jnp.int32),
-        weights=jnp.stack([0.25 * one, 0.75 * one], -1),
-        probs=jnp.stack([0.25 * one] * 4, -1),
+      experts=jnp.stack([one, 3 * one], -1).astype(jnp.int32),
+      weights=jnp.stack([0.25 * one, 0.75 * one], -1),
+      probs=jnp.stack([0.25 * one] * 4, -1),
     )
     return types.SimpleNamespace(
-        logits=-20 * far if "class" in self.tasks else None,
-        box=jnp.stack([0.25 * one, 0.5 * one, one, 0.75 * one], -1)
-        if "box" in self.tasks
-        else None,
-        routing=dict.fromkeys(self.tasks, routing),
+      logits=-20 * far if "class" in self.tasks else None,
+      box=jnp.stack([0.25 * one, 0.5 * one, one, 0.75 * one], -1)
+      if "box" in self.tasks
+      else None,
+      routing=dict.fromkeys(self.tasks, routing),
     )
 
 
@@ -48,7 +48,7 @@ def restored_of(monkeypatch, tasks=("class", "box")):
   config.data.image_size = 32
   config.eval.batch_size = 2
   return types.SimpleNamespace(
-      variables={}, config=config, class_names=NAMES, step=1, meta={}
+    variables={}, config=config, class_names=NAMES, step=1, meta={}
   )
 
 
@@ -64,9 +64,7 @@ def picture(path, grey, size=(80, 40), mode="RGB"):
 
 
 def run(restored, paths, out, **options):
-  return predict.predict_images(
-      restored, paths, out, progress=False, **options
-  )
+  return predict.predict_images(restored, paths, out, progress=False, **options)
 
 
 def test_json_csv_and_overlays(restored, tmp_path):
@@ -74,25 +72,28 @@ def test_json_csv_and_overlays(restored, tmp_path):
   file = picture(tmp_path / "bird.jpg", 128)
   run(restored, [file], out)
   assert sorted(f.name for f in out.iterdir()) == [
-      "bird.png", "predictions.csv", "predictions.json"
+    "bird.png",
+    "predictions.csv",
+    "predictions.json",
   ]
   (entry,) = json.loads((out / "predictions.json").read_text())
   assert entry.pop("probability") == pytest.approx(
-      entry["top5"][0]["probability"]
+    entry["top5"][0]["probability"]
   )
   assert [t["class"] for t in entry.pop("top5")] == ["middle", "light", "dark"]
   assert list(entry["experts"]) == ["class", "box"]
   assert entry == {
-      "id": str(file), "width": 80, "height": 40,
-      "class": "middle", "class_index": 1,
-      "box": {"pixels": [20, 20, 80, 30], "normalised": [0.25, 0.5, 1, 0.75]},
-      "experts": {
-          task: [
-              {"expert": 3, "weight": 0.75}, {"expert": 1, "weight": 0.25}
-          ]
-          for task in ("class", "box")
-      },
-      "overlay": "bird.png",
+    "id": str(file),
+    "width": 80,
+    "height": 40,
+    "class": "middle",
+    "class_index": 1,
+    "box": {"pixels": [20, 20, 80, 30], "normalised": [0.25, 0.5, 1, 0.75]},
+    "experts": {
+      task: [{"expert": 3, "weight": 0.75}, {"expert": 1, "weight": 0.25}]
+      for task in ("class", "box")
+    },
+    "overlay": "bird.png",
   }
   with open(out / "predictions.csv") as f:
     (row,) = csv.DictReader(f)
@@ -109,10 +110,14 @@ def test_batches_change_nothing(restored, tmp_path, batch_size):
   for i in range(5):
     picture(tmp_path / "in" / f"{i}.png", 60 * i, mode="L" if i % 2 else "RGB")
   found = run(
-      restored, [tmp_path / "in"], tmp_path / "out", batch_size=batch_size
+    restored, [tmp_path / "in"], tmp_path / "out", batch_size=batch_size
   )
   assert [e["class"] for e in found] == [
-      "dark", "dark", "middle", "middle", "light"
+    "dark",
+    "dark",
+    "middle",
+    "middle",
+    "light",
   ]
   assert [e["overlay"] for e in found] == [f"{i}.png" for i in range(5)]
 
@@ -166,7 +171,7 @@ def test_a_named_file_that_is_no_image_stops_everything(restored, tmp_path):
 
 
 def test_unreadable_files_in_a_folder_are_told_after_the_rest(
-    restored, tmp_path
+  restored, tmp_path
 ):
   folder, out = tmp_path / "in", tmp_path / "out"
   picture(folder / "1.png", 0)
@@ -199,11 +204,11 @@ def test_wrong_paths(restored, tmp_path):
   empty.mkdir()
   file = picture(tmp_path / "in" / "a.png", 0)
   for paths, out, match in (
-      ([], tmp_path / "o", "no images given"),
-      ([tmp_path / "no.jpg"], tmp_path / "o", "no such file or folder"),
-      ([empty], tmp_path / "o", "no images in"),
-      ([file.parent], file.parent, "also an input folder"),
-      ([file], file, "cannot write there"),
+    ([], tmp_path / "o", "no images given"),
+    ([tmp_path / "no.jpg"], tmp_path / "o", "no such file or folder"),
+    ([empty], tmp_path / "o", "no images in"),
+    ([file.parent], file.parent, "also an input folder"),
+    ([file], file, "cannot write there"),
   ):
     with pytest.raises(errors.InputError, match=match):
       run(restored, paths, out)
@@ -227,8 +232,8 @@ def test_overlay_bar_lengths_follow_the_weights():
   image = np.zeros((300, 300, 3), np.uint8)
   drawn = overlay.draw(image, None, "", WEIGHTS)
   count = [
-      (drawn == ImageColor.getrgb(overlay.expert_color(e))).all(-1).sum()
-      for e in range(3)
+    (drawn == ImageColor.getrgb(overlay.expert_color(e))).all(-1).sum()
+    for e in range(3)
   ]
   # Up to the digit drawn inside each part.
   assert count[2] / count[0] == pytest.approx(3, rel=0.35)
@@ -237,10 +242,10 @@ def test_overlay_bar_lengths_follow_the_weights():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(1, 70),
-    st.integers(1, 70),
-    st.lists(st.floats(-50, 150), min_size=4, max_size=4),
-    st.text(max_size=30),
+  st.integers(1, 70),
+  st.integers(1, 70),
+  st.lists(st.floats(-50, 150), min_size=4, max_size=4),
+  st.text(max_size=30),
 )
 def test_overlay_takes_any_size_box_and_text(height, width, box, label):
   image = np.zeros((height, width, 3), np.uint8)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax.evaluation import evaluate, figures, gallery, report
 from mtlmoe_jax.evaluation.predictions import (
-    Evaluation,
-    Gate,
-    Predictions,
-    softmax,
+  Evaluation,
+  Gate,
+  Predictions,
+  softmax,
 )
 
 LIMIT = 8_000_000
@@ -53,7 +53,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def evaluation(
-    n=30, classes=5, experts=3, tasks=("class", "box"), labelled=1.0
+  n=30, classes=5, experts=3, tasks=("class", "box"), labelled=1.0
 ):
   rng = np.random.default_rng(0)
   labels = np.arange(n) % classes
@@ -70,14 +70,14 @@ def evaluation(
     weights = weights / weights.sum(-1, keepdims=True)
     routing[task] = Gate(chosen, weights, probs)
   p = Predictions(
-      ids=[f"img/{i}.jpg" for i in range(n)],
-      labels=np.where(has_label, labels, -1),
-      has_label=has_label,
-      logits=logits if "class" in tasks else None,
-      boxes=corners[0].astype(np.float32) if "box" in tasks else None,
-      true_boxes=corners[1].astype(np.float32),
-      has_box=has_label,
-      routing=routing,
+    ids=[f"img/{i}.jpg" for i in range(n)],
+    labels=np.where(has_label, labels, -1),
+    has_label=has_label,
+    logits=logits if "class" in tasks else None,
+    boxes=corners[0].astype(np.float32) if "box" in tasks else None,
+    true_boxes=corners[1].astype(np.float32),
+    has_box=has_label,
+    routing=routing,
   )
   return Evaluation(evaluate.compute_metrics(p), p, 1.5)
 
@@ -88,28 +88,36 @@ def write(tmp_path, found, source, names, meta=None, rows=()):
   return path.read_text("utf-8")
 
 
-NAMES = ["001.Black_footed_Albatross", "<script>alert(1)</script>", 'q"\'&',
-         "d", "e"]
+NAMES = [
+  "001.Black_footed_Albatross",
+  "<script>alert(1)</script>",
+  "q\"'&",
+  "d",
+  "e",
+]
 ROWS = [
-    {"step": s, "split": split, "loss": 1 / s, "top1": 0.5, "mciou": None}
-    for split in ("train", "validation")
-    for s in range(1, 80)
+  {"step": s, "split": split, "loss": 1 / s, "top1": 0.5, "mciou": None}
+  for split in ("train", "validation")
+  for s in range(1, 80)
 ]
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
   return write(
-      tmp_path_factory.mktemp("report"),
-      evaluation(),
-      Noise(attributes=True),
-      NAMES,
-      {
-          "split": "test", "seed": 7, "commit": "0123456789abcdef",
-          "config": {"model": {"experts": 3, "gate": "<b>"}},
-          "wall_seconds": 754.2, "dataset_fingerprint": "fedcba9876543210",
-      },
-      ROWS,
+    tmp_path_factory.mktemp("report"),
+    evaluation(),
+    Noise(attributes=True),
+    NAMES,
+    {
+      "split": "test",
+      "seed": 7,
+      "commit": "0123456789abcdef",
+      "config": {"model": {"experts": 3, "gate": "<b>"}},
+      "wall_seconds": 754.2,
+      "dataset_fingerprint": "fedcba9876543210",
+    },
+    ROWS,
   )
 
 
@@ -132,35 +140,47 @@ def test_names_are_escaped(page):
 
 def test_the_page_tells_facts_figures_and_intervals(page):
   for text in (
-      "Evaluation of the test split", "30 images, 5 classes", "12 min 34 s",
-      "0123456789ab", "fedcba987654", "Black footed Albatross",
-      "share of images with the right class and IoU &gt;= 0.5",
-      "Worst boxes first", "Worst classified first", "Most confused pairs",
+    "Evaluation of the test split",
+    "30 images, 5 classes",
+    "12 min 34 s",
+    "0123456789ab",
+    "fedcba987654",
+    "Black footed Albatross",
+    "share of images with the right class and IoU &gt;= 0.5",
+    "Worst boxes first",
+    "Worst classified first",
+    "Most confused pairs",
   ):
     assert text in page, text
   alts = Reader(page).alts
-  for what in ("confusion matrix", "over steps", "accuracy against", "IoU",
-               "each expert by pose", "each expert for each class"):
+  for what in (
+    "confusion matrix",
+    "over steps",
+    "accuracy against",
+    "IoU",
+    "each expert by pose",
+    "each expert for each class",
+  ):
     assert any(what in alt for alt in alts), what
 
 
 def test_worst_images_come_first(page):
   p = evaluation().predictions
-  section = page[page.index("Worst boxes first"):]
+  section = page[page.index("Worst boxes first") :]
   shown = [a for a in Reader(section).alts if a.startswith("img/")]
   expected = [p.ids[i] for i in np.argsort(p.iou, kind="stable")]
   assert shown == expected[: gallery.WORST]
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"tasks": ("class",)},
-        {"tasks": ("box",)},
-        {"experts": 1},
-        {"labelled": 0.0},
-        {"n": 1, "classes": 2, "labelled": 1.0},
-    ],
+  "options",
+  [
+    {"tasks": ("class",)},
+    {"tasks": ("box",)},
+    {"experts": 1},
+    {"labelled": 0.0},
+    {"n": 1, "classes": 2, "labelled": 1.0},
+  ],
 )
 def test_every_kind_of_run_has_a_report(tmp_path, options):
   found = evaluation(**{"n": 6, **options})
@@ -209,19 +229,19 @@ def test_training_curves_take_what_is_there():
   # A repeated step counts once, as it was last written.
   assert figures.training_curves(one) == figures.training_curves(again)
   assert figures.training_curves([{**one[0], "loss": 3.0}]) != (
-      figures.training_curves(one)
+    figures.training_curves(one)
   )
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("001.Black_footed_Albatross", "Black footed Albatross"),
-        ("0.5 to 0.6", "0.5 to 0.6"),
-        ("St. Bernard", "St. Bernard"),
-        ("x" * 40, "x" * 27 + "…"),
-        ("7.", "7."),
-    ],
+  ("name", "shown"),
+  [
+    ("001.Black_footed_Albatross", "Black footed Albatross"),
+    ("0.5 to 0.6", "0.5 to 0.6"),
+    ("St. Bernard", "St. Bernard"),
+    ("x" * 40, "x" * 27 + "…"),
+    ("7.", "7."),
+  ],
 )
 def test_display_name(name, shown):
   assert figures.display_name(name) == shown

@@ -18,47 +18,51 @@ def test_help(script):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ([], "--workdir is missing"),
-        (["--workdir=x"], "--config is missing"),
-        (["--workdir=x", "--config=configs/nothing.py"], "configs/nothing.py"),
-        (
-            ["--workdir=x", "--config=configs/demo.py:expertz=3"],
-            "expertz",
-        ),
-        (
-            ["--workdir=x", "--config=configs/demo.py",
-             "--config.model.expertz=3"],
-            "expertz",
-        ),
-        (
-            ["--workdir=x", "--config=configs/demo.py",
-             "--config.model.experts=many"],
-            "many",
-        ),
-        (
-            ["--workdir=x", "--config=configs/demo.py",
-             "--config.model.gate=hash"],
-            "config.model.gate='hash'",
-        ),
-        (
-            ["--workdir=x", "--config=configs/demo.py",
-             "--config.data.name=cub", "--config.data.path=/no/where"],
-            "/no/where",
-        ),
-        (
-            ["--workdir=/proc/none", "--config=configs/demo.py"],
-            "/proc/none",
-        ),
-        (["--workdir=x", "--config=configs/demo.py", "oops"], "oops"),
-        (["--workdir=x", "--confi=y"], "confi"),
-    ],
+  ("arguments", "named"),
+  [
+    ([], "--workdir is missing"),
+    (["--workdir=x"], "--config is missing"),
+    (["--workdir=x", "--config=configs/nothing.py"], "configs/nothing.py"),
+    (
+      ["--workdir=x", "--config=configs/demo.py:expertz=3"],
+      "expertz",
+    ),
+    (
+      ["--workdir=x", "--config=configs/demo.py", "--config.model.expertz=3"],
+      "expertz",
+    ),
+    (
+      [
+        "--workdir=x",
+        "--config=configs/demo.py",
+        "--config.model.experts=many",
+      ],
+      "many",
+    ),
+    (
+      ["--workdir=x", "--config=configs/demo.py", "--config.model.gate=hash"],
+      "config.model.gate='hash'",
+    ),
+    (
+      [
+        "--workdir=x",
+        "--config=configs/demo.py",
+        "--config.data.name=cub",
+        "--config.data.path=/no/where",
+      ],
+      "/no/where",
+    ),
+    (
+      ["--workdir=/proc/none", "--config=configs/demo.py"],
+      "/proc/none",
+    ),
+    (["--workdir=x", "--config=configs/demo.py", "oops"], "oops"),
+    (["--workdir=x", "--confi=y"], "confi"),
+  ],
 )
 def test_train_says_one_line_and_exits_2(arguments, named, tmp_path):
   arguments = [
-      a.replace("--workdir=x", f"--workdir={tmp_path / 'run'}")
-      for a in arguments
+    a.replace("--workdir=x", f"--workdir={tmp_path / 'run'}") for a in arguments
   ]
   got = tiny.launch("train.py", *arguments)
   assert got.returncode == 2, got.stderr

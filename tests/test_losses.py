@@ -9,10 +9,10 @@ LOGITS = np.array([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-3.0, 4.0, 0.0]], "f4")
 LABELS = np.array([0, 2, 0], "i4")
 ALL = np.ones(3, bool)
 BOXES = np.array(
-    [[0.1, 0.2, 0.5, 0.9], [0.2, 0.3, 0.8, 0.5], [0.1, 0.1, 0.6, 0.8]], "f4"
+  [[0.1, 0.2, 0.5, 0.9], [0.2, 0.3, 0.8, 0.5], [0.1, 0.1, 0.6, 0.8]], "f4"
 )
 TRUE = np.array(
-    [[0.2, 0.1, 0.7, 0.6], [0.3, 0.2, 0.7, 0.8], [0.12, 0.15, 0.7, 0.78]], "f4"
+  [[0.2, 0.1, 0.7, 0.6], [0.3, 0.2, 0.7, 0.8], [0.12, 0.15, 0.7, 0.78]], "f4"
 )
 
 cross_entropy = jax.jit(losses.cross_entropy)
@@ -32,7 +32,7 @@ def naive_cross_entropy(logits, labels, smoothing):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_cross_entropy_is_the_naive_one(smoothing):
   assert float(cross_entropy(LOGITS, LABELS, ALL, smoothing)) == pytest.approx(
-      naive_cross_entropy(LOGITS, LABELS, smoothing), rel=1e-6
+    naive_cross_entropy(LOGITS, LABELS, smoothing), rel=1e-6
   )
 
 
@@ -75,9 +75,9 @@ def test_masked_rows_count_nowhere(bad):
 def test_without_rows_losses_and_gradients_are_zero():
   none = np.zeros(3, bool)
   for value, gradient in (
-      cross_entropy_grad(LOGITS, LABELS, none, 0.1),
-      box_loss_grad(BOXES, TRUE, none),
-      jax.value_and_grad(losses.masked_mean)(jnp.ones(3), none),
+    cross_entropy_grad(LOGITS, LABELS, none, 0.1),
+    box_loss_grad(BOXES, TRUE, none),
+    jax.value_and_grad(losses.masked_mean)(jnp.ones(3), none),
   ):
     assert value == 0 and not gradient.any()
 
@@ -89,7 +89,7 @@ def test_masked_mean():
 
 def test_uncertainty_at_zero_is_the_plain_sum():
   total = losses.uncertainty_weighted(
-      {"class": jnp.float32(2), "box": jnp.float32(0.5)}, jnp.zeros(2)
+    {"class": jnp.float32(2), "box": jnp.float32(0.5)}, jnp.zeros(2)
   )
   assert total == 2.5
 
@@ -106,35 +106,37 @@ def test_uncertainty_is_least_at_log_of_twice_the_loss():
 
 TASKS = {"class": jnp.float32(2), "box": jnp.float32(0.5)}
 AUX = {
-    "class": {"importance": jnp.float32(0.4), "z": jnp.float32(jnp.inf)},
-    "box": {"importance": jnp.float32(0.8), "z": jnp.float32(9)},
+  "class": {"importance": jnp.float32(0.4), "z": jnp.float32(jnp.inf)},
+  "box": {"importance": jnp.float32(0.8), "z": jnp.float32(9)},
 }
 
 
 def test_total_weights_tasks_and_averages_the_gates():
   total, parts = losses.total_loss(
-      TASKS,
-      AUX,
-      task_weights={"class": 1.0, "box": 3.0},
-      aux_weights={"importance": 0.1, "z": 0.0, "load": 1.0},
+    TASKS,
+    AUX,
+    task_weights={"class": 1.0, "box": 3.0},
+    aux_weights={"importance": 0.1, "z": 0.0, "load": 1.0},
   )
   assert float(total) == pytest.approx(2 + 3 * 0.5 + 0.1 * 0.6, rel=1e-6)
-  assert {k: float(v) for k, v in parts.items()} == pytest.approx({
+  assert {k: float(v) for k, v in parts.items()} == pytest.approx(
+    {
       "loss_class": 2,
       "loss_box": 0.5,
       "class/loss_importance": 0.4,
       "box/loss_importance": 0.8,
       "class/loss_z": np.inf,
       "box/loss_z": 9,
-  })
+    }
+  )
 
 
 def test_a_task_of_weight_zero_cannot_spoil_the_total():
   total, _ = losses.total_loss(
-      {"class": jnp.float32(2), "box": jnp.float32(jnp.nan)},
-      {},
-      task_weights={"class": 1.0, "box": 0.0},
-      aux_weights={},
+    {"class": jnp.float32(2), "box": jnp.float32(jnp.nan)},
+    {},
+    task_weights={"class": 1.0, "box": 0.0},
+    aux_weights={},
   )
   assert total == 2
 
@@ -142,11 +144,11 @@ def test_a_task_of_weight_zero_cannot_spoil_the_total():
 def test_total_with_learned_weights():
   log_variance = jnp.array([1.0, -1.0])
   total, parts = losses.total_loss(
-      TASKS,
-      AUX,
-      task_weights={"class": 7.0, "box": 7.0},
-      aux_weights={"importance": 1.0},
-      log_variance=log_variance,
+    TASKS,
+    AUX,
+    task_weights={"class": 7.0, "box": 7.0},
+    aux_weights={"importance": 1.0},
+    log_variance=log_variance,
   )
   expected = losses.uncertainty_weighted(TASKS, log_variance) + 0.6
   assert float(total) == pytest.approx(float(expected), rel=1e-6)

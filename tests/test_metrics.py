@@ -8,37 +8,43 @@ from sklearn import metrics as sk
 
 from mtlmoe_jax import boxes, metrics
 
-TRUE = np.array([
+TRUE = np.array(
+  [
     [0.0, 0.0, 0.5, 0.5],
     [0.2, 0.2, 0.6, 0.6],
     [0.1, 0.1, 0.9, 0.9],
     [0.0, 0.0, 0.0, 0.0],  # no box
-])
-PRED = np.array([
+  ]
+)
+PRED = np.array(
+  [
     [0.0, 0.0, 0.5, 0.5],  # IoU 1
     [0.2, 0.2, 0.6, 0.5],  # IoU 0.75
     [0.1, 0.1, 0.9, 0.3],  # IoU 0.25
     [0.3, 0.3, 0.4, 0.4],
-])
+  ]
+)
 HAS_BOX = np.array([True, True, True, False])
-LOGITS = np.log([
+LOGITS = np.log(
+  [
     [0.7, 0.1, 0.1, 0.05, 0.03, 0.02],
     [0.1, 0.6, 0.1, 0.1, 0.05, 0.05],
     [0.05, 0.1, 0.1, 0.15, 0.2, 0.4],
     [0.5, 0.1, 0.1, 0.1, 0.1, 0.1],
-]).astype("f4")
+  ]
+).astype("f4")
 LABELS = np.array([0, 1, 0, -1], "i4")
 HAS_LABEL = np.array([True, True, True, False])
 
 
 def split(**changed):
   arguments = {
-      "logits": LOGITS,
-      "labels": LABELS,
-      "has_label": HAS_LABEL,
-      "boxes": PRED,
-      "true_boxes": TRUE,
-      "has_box": HAS_BOX,
+    "logits": LOGITS,
+    "labels": LABELS,
+    "has_label": HAS_LABEL,
+    "boxes": PRED,
+    "true_boxes": TRUE,
+    "has_box": HAS_BOX,
   }
   return metrics.split_metrics(**{**arguments, **changed})
 
@@ -47,21 +53,21 @@ def test_split_metrics_by_hand():
   found = split()
   ciou = np.array([boxes.ciou_loss(p, t) for p, t in zip(PRED, TRUE)])[:3]
   expected = {
-      "n": 4,
-      "top1": 2 / 3,
-      "top5": 2 / 3,  # the third label is the least probable of six
-      "loss_class": -np.mean(np.log([0.7, 0.6, 0.05])),
-      # bins of one image each: |1 - .7| + |1 - .6| + |0 - .4|
-      "ece": (0.3 + 0.4 + 0.4) / 3,
-      "miou": 2 / 3,
-      "mciou": np.mean(1 - ciou),
-      "ciou_score": 1 - np.mean(ciou) / 2,
-      "acc_iou_50": 2 / 3,
-      "acc_iou_70": 2 / 3,
-      "acc_iou_75": 2 / 3,
-      "acc_iou_90": 1 / 3,
-      "top1_loc": 2 / 3,
-      "score": 2 / 3,
+    "n": 4,
+    "top1": 2 / 3,
+    "top5": 2 / 3,  # the third label is the least probable of six
+    "loss_class": -np.mean(np.log([0.7, 0.6, 0.05])),
+    # bins of one image each: |1 - .7| + |1 - .6| + |0 - .4|
+    "ece": (0.3 + 0.4 + 0.4) / 3,
+    "miou": 2 / 3,
+    "mciou": np.mean(1 - ciou),
+    "ciou_score": 1 - np.mean(ciou) / 2,
+    "acc_iou_50": 2 / 3,
+    "acc_iou_70": 2 / 3,
+    "acc_iou_75": 2 / 3,
+    "acc_iou_90": 1 / 3,
+    "top1_loc": 2 / 3,
+    "score": 2 / 3,
   }
   assert found == pytest.approx(expected, rel=1e-5)
   json.dumps(found)
@@ -104,20 +110,20 @@ def test_class_figures_agree_with_sklearn(seed, classes):
   logits = rng.normal(size=(len(labels), classes)).round(1)
   every = np.ones(len(labels), bool)
   found = metrics.split_metrics(
-      logits=logits,
-      labels=labels,
-      has_label=every,
-      boxes=None,
-      true_boxes=np.zeros((len(labels), 4)),
-      has_box=~every,
+    logits=logits,
+    labels=labels,
+    has_label=every,
+    boxes=None,
+    true_boxes=np.zeros((len(labels), 4)),
+    has_box=~every,
   )
   predicted = logits.argmax(1)
   probs = np.exp(metrics.log_softmax(logits))
   assert found["top1"] == pytest.approx(sk.accuracy_score(labels, predicted))
   assert found["loss_class"] == pytest.approx(sk.log_loss(labels, probs))
   np.testing.assert_array_equal(
-      metrics.confusion_matrix(labels, predicted, classes),
-      sk.confusion_matrix(labels, predicted),
+    metrics.confusion_matrix(labels, predicted, classes),
+    sk.confusion_matrix(labels, predicted),
   )
   assert 0 <= found["ece"] <= 1
   assert found["top1"] <= found["top5"] <= 1
@@ -127,13 +133,13 @@ def test_calibration_error():
   # One bin: 0.6 right at confidence 0.62; the upper edge belongs to a bin.
   right = np.array([1, 1, 1, 0, 0], bool)
   assert metrics.calibration_error(np.full(5, 0.62), right) == pytest.approx(
-      0.02
+    0.02
   )
   assert metrics.calibration_error(np.ones(4), np.ones(4, bool)) == 0
   assert metrics.calibration_error(np.zeros(0), np.zeros(0, bool)) == 0
   # 1/15 is the upper edge of the first bin, so both are in it.
   assert metrics.calibration_error(
-      np.array([1 / 15, 0.0]), np.array([False, False])
+    np.array([1 / 15, 0.0]), np.array([False, False])
   ) == pytest.approx(1 / 30)
 
 
@@ -148,9 +154,9 @@ def test_wilson_interval():
 def test_routing_metrics_by_hand():
   experts = np.array([[0, 1], [0, 2], [0, 1], [1, 0]], "i4")
   weights = np.array([[0.6, 0.4], [0.5, 0.5], [0.9, 0.1], [0.7, 0.3]], "f4")
-  probs = np.array([
-      [0.5, 0.5, 0.0], [0.25, 0.25, 0.5], [1.0, 0.0, 0.0], [0.25, 0.75, 0.0]
-  ])
+  probs = np.array(
+    [[0.5, 0.5, 0.0], [0.25, 0.25, 0.5], [1.0, 0.0, 0.0], [0.25, 0.75, 0.0]]
+  )
   labels = np.array([0, 1, 0, -1])
   found = metrics.routing_metrics(experts, weights, probs, labels, 0.125)
   load, received = np.array([4, 3, 1]), np.array([2.3, 1.2, 0.5])
@@ -159,7 +165,7 @@ def test_routing_metrics_by_hand():
   assert found["importance"] == pytest.approx(received / 4)
   assert found["cv_load"] == pytest.approx(load.std() / load.mean())
   assert found["cv_importance"] == pytest.approx(
-      received.std() / received.mean()
+    received.std() / received.mean()
   )
   assert found["max_load"] == pytest.approx(1.5)
   assert found["entropy"] == pytest.approx(np.mean([entropy(p) for p in probs]))
@@ -170,11 +176,11 @@ def test_routing_metrics_by_hand():
   # Of the labelled: class 0 has (1.5, .5, 0), class 1 has (.5, 0, .5).
   joint = np.array([[1.5, 0.5, 0], [0.5, 0, 0.5]]) / 3
   information = (
-      entropy(joint.sum(0)) + entropy(joint.sum(1)) - entropy(joint.ravel())
+    entropy(joint.sum(0)) + entropy(joint.sum(1)) - entropy(joint.ravel())
   )
   assert found["mutual_information"] == pytest.approx(information)
   assert found["specialisation"] == pytest.approx(
-      (information - found["mutual_information_null"]) / np.log(3)
+    (information - found["mutual_information_null"]) / np.log(3)
   )
   json.dumps(found)
 
@@ -182,7 +188,7 @@ def test_routing_metrics_by_hand():
 def test_one_expert_and_no_label():
   ones = np.ones((3, 1))
   found = metrics.routing_metrics(
-      np.zeros((3, 1), int), ones, ones, np.full(3, -1)
+    np.zeros((3, 1), int), ones, ones, np.full(3, -1)
   )
   assert found["specialisation"] == 0 and found["effective_experts"] == 1
   assert found["load"] == [1.0] and found["cv_load"] == 0
@@ -205,12 +211,12 @@ def test_information_minus_null_tells_specialists_from_chance():
   assert found == pytest.approx(np.log(4))
   assert (found - null) / np.log(4) > 0.6
   found, null = metrics.mutual_information(
-      np.eye(4)[rng.integers(0, 4, 120)], labels
+    np.eye(4)[rng.integers(0, 4, 120)], labels
   )
   assert found > 0.15  # few images per class: biased upwards
   assert abs(found - null) < 0.1
   assert metrics.mutual_information(perfect, labels) == (
-      metrics.mutual_information(perfect, labels)
+    metrics.mutual_information(perfect, labels)
   )
 
 
@@ -226,8 +232,8 @@ def test_jensen_shannon():
   found = metrics.jensen_shannon(p, q)
   np.testing.assert_allclose(found[:2], [1, 0], atol=1e-12)
   mean = (p[2] + q[2]) / 2
-  expected = np.mean([
-      np.sum(p[2] * np.log2(p[2] / mean)), np.sum(q[2] * np.log2(q[2] / mean))
-  ])
+  expected = np.mean(
+    [np.sum(p[2] * np.log2(p[2] / mean)), np.sum(q[2] * np.log2(q[2] / mean))]
+  )
   assert found[2] == pytest.approx(expected)
   np.testing.assert_allclose(metrics.jensen_shannon(q, p), found)

@@ -102,9 +102,7 @@ def test_any_four_numbers_are_a_box(raw):
 def test_decode_box_exactly():
   raw = jnp.log(jnp.array([0.5, 0.25, 0.4, 0.2]))
   raw -= jnp.log1p(-jnp.array([0.5, 0.25, 0.4, 0.2]))
-  np.testing.assert_allclose(
-    decode_box(raw), [0.3, 0.15, 0.7, 0.35], atol=1e-6
-  )
+  np.testing.assert_allclose(decode_box(raw), [0.3, 0.15, 0.7, 0.35], atol=1e-6)
 
 
 def test_new_box_tower_starts_at_the_centre():

@@ -274,9 +274,7 @@ def test_shapes_with_registered_backbones(name, condense):
   config = make_config(backbone=name, experts=2, condense=condense)
   model = models.build_model(config, CLASSES)
   images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
-  out, variables = shapes_of(
-    model.init_with_output, jax.random.key(0), images
-  )
+  out, variables = shapes_of(model.init_with_output, jax.random.key(0), images)
   assert (out.logits.shape, out.box.shape) == ((2, CLASSES), (2, 4))
   experts = jax.tree.leaves(variables["params"]["experts"])
   assert {v.shape[0] for v in experts} == {2}

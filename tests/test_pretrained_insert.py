@@ -26,7 +26,7 @@ def _shapes(backbone="efficientnet_nano", **options):
 def _variables(**options):
   """Zeros, so that what was filled shows; NumPy, for nothing to compile."""
   return jax.tree.map(
-      lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(**options)
+    lambda leaf: np.zeros(leaf.shape, leaf.dtype), _shapes(**options)
   )
 
 
@@ -34,15 +34,15 @@ def _weights(backbone="efficientnet_nano"):
   """Random weights of a whole backbone; no value is zero."""
   network = backbones.EfficientNet(backbones.backbone(backbone).variant)
   shapes = jax.eval_shape(
-      network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
+    network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
   )
   rng = np.random.default_rng(0)
   tree = jax.tree.map(
-      lambda leaf: rng.uniform(0.1, 1, leaf.shape).astype(np.float32),
-      dict(shapes),
+    lambda leaf: rng.uniform(0.1, 1, leaf.shape).astype(np.float32),
+    dict(shapes),
   )
   return pretrained.Weights(
-      tree["params"], tree["batch_stats"], "w.npz", "w.npz: a report"
+    tree["params"], tree["batch_stats"], "w.npz", "w.npz: a report"
   )
 
 
@@ -52,7 +52,7 @@ def test_every_backbone_leaf_is_filled_and_no_other(shared):
   old = _variables(shared_stages=shared)
   new, summary = pretrained.insert(old, weights)
   expected = _flat(
-      {"params": weights.params, "batch_stats": weights.batch_stats}
+    {"params": weights.params, "batch_stats": weights.batch_stats}
   )
   used = set()
   for path, leaf in _flat(new).items():
@@ -88,8 +88,8 @@ def test_loaded_experts_compute_the_backbones_features():
   whole = {"params": weights.params, "batch_stats": weights.batch_stats}
   stem = {c: new[c]["stem"] for c in new}
   expert = {
-      c: jax.tree.map(lambda leaf: leaf[1], new[c]["experts"]["backbone"])
-      for c in new
+    c: jax.tree.map(lambda leaf: leaf[1], new[c]["experts"]["backbone"])
+    for c in new
   }
 
   def part(variables, x, **units):
@@ -155,11 +155,12 @@ def test_one_error_lists_all_that_differs():
   assert "\n" not in text and "w.npz" in text
   missing, rest = text.split("missing: ")[1].split("; unexpected: ")
   assert set(missing.split(", ")) == {
-      "params/stem_conv/kernel", "batch_stats/stem_norm/mean"
+    "params/stem_conv/kernel",
+    "batch_stats/stem_norm/mean",
   }
   assert rest == (
-      "params/block_99/expand_conv/kernel; misshapen: params/head_norm/bias "
-      "(file (33,), model (32,))"
+    "params/block_99/expand_conv/kernel; misshapen: params/head_norm/bias "
+    "(file (33,), model (32,))"
   )
 
 
@@ -170,12 +171,12 @@ def test_a_model_without_backbone_is_refused():
 
 def test_types_and_shardings_stay():
   mesh = jax.make_mesh(
-      (1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    (1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
   )
   sharding = jax.NamedSharding(mesh, jax.P())
   old = _variables()
   old["params"] = jax.tree.map(
-      lambda leaf: leaf.astype(jnp.bfloat16), old["params"]
+    lambda leaf: leaf.astype(jnp.bfloat16), old["params"]
   )
   old = jax.device_put(old, sharding)
   new, _ = pretrained.insert(old, _weights())
@@ -193,12 +194,12 @@ def test_published_lite_weights_fit_the_model(size):
   new, summary = pretrained.insert(shapes, weights)
   filled = [k for k, v in _flat(new).items() if isinstance(v, np.ndarray)]
   assert len(filled) == len(_flat(weights.params)) + len(
-      _flat(weights.batch_stats)
+    _flat(weights.batch_stats)
   )
   assert weights.source in summary
   # Statistics of a trained network: no variance is what init would give.
   variances = [
-      v for k, v in _flat(weights.batch_stats).items() if k.endswith("var")
+    v for k, v in _flat(weights.batch_stats).items() if k.endswith("var")
   ]
   assert all((v >= 0).all() and (v != 1).any() for v in variances)
   other = f"efficientnet_lite{(size + 1) % 3}"

@@ -11,30 +11,32 @@ from mtlmoe_jax.pretrained import names
 # Block 0 does not expand; blocks 1 and 2 are of one stage. Both conventions
 # for the same layer of ours, written out by hand.
 _LAYERS = {
-    "stem_conv": ("_conv_stem", "conv_stem"),
-    "stem_norm": ("_bn0", "bn1"),
-    "block_00/depthwise_conv": (
-        "_blocks.0._depthwise_conv", "blocks.0.0.conv_dw"
-    ),
-    "block_00/depthwise_norm": ("_blocks.0._bn1", "blocks.0.0.bn1"),
-    "block_00/se_reduce": ("_blocks.0._se_reduce", "blocks.0.0.se.conv_reduce"),
-    "block_00/se_expand": ("_blocks.0._se_expand", "blocks.0.0.se.conv_expand"),
-    "block_00/project_conv": ("_blocks.0._project_conv", "blocks.0.0.conv_pw"),
-    "block_00/project_norm": ("_blocks.0._bn2", "blocks.0.0.bn2"),
-    "block_01/expand_conv": ("_blocks.1._expand_conv", "blocks.1.0.conv_pw"),
-    "block_01/expand_norm": ("_blocks.1._bn0", "blocks.1.0.bn1"),
-    "block_01/depthwise_conv": (
-        "_blocks.1._depthwise_conv", "blocks.1.0.conv_dw"
-    ),
-    "block_01/depthwise_norm": ("_blocks.1._bn1", "blocks.1.0.bn2"),
-    "block_01/se_reduce": ("_blocks.1._se_reduce", "blocks.1.0.se.conv_reduce"),
-    "block_01/se_expand": ("_blocks.1._se_expand", "blocks.1.0.se.conv_expand"),
-    "block_01/project_conv": ("_blocks.1._project_conv", "blocks.1.0.conv_pwl"),
-    "block_01/project_norm": ("_blocks.1._bn2", "blocks.1.0.bn3"),
-    "block_02/expand_conv": ("_blocks.2._expand_conv", "blocks.1.1.conv_pw"),
-    "block_02/project_conv": ("_blocks.2._project_conv", "blocks.1.1.conv_pwl"),
-    "head_conv": ("_conv_head", "conv_head"),
-    "head_norm": ("_bn1", "bn2"),
+  "stem_conv": ("_conv_stem", "conv_stem"),
+  "stem_norm": ("_bn0", "bn1"),
+  "block_00/depthwise_conv": (
+    "_blocks.0._depthwise_conv",
+    "blocks.0.0.conv_dw",
+  ),
+  "block_00/depthwise_norm": ("_blocks.0._bn1", "blocks.0.0.bn1"),
+  "block_00/se_reduce": ("_blocks.0._se_reduce", "blocks.0.0.se.conv_reduce"),
+  "block_00/se_expand": ("_blocks.0._se_expand", "blocks.0.0.se.conv_expand"),
+  "block_00/project_conv": ("_blocks.0._project_conv", "blocks.0.0.conv_pw"),
+  "block_00/project_norm": ("_blocks.0._bn2", "blocks.0.0.bn2"),
+  "block_01/expand_conv": ("_blocks.1._expand_conv", "blocks.1.0.conv_pw"),
+  "block_01/expand_norm": ("_blocks.1._bn0", "blocks.1.0.bn1"),
+  "block_01/depthwise_conv": (
+    "_blocks.1._depthwise_conv",
+    "blocks.1.0.conv_dw",
+  ),
+  "block_01/depthwise_norm": ("_blocks.1._bn1", "blocks.1.0.bn2"),
+  "block_01/se_reduce": ("_blocks.1._se_reduce", "blocks.1.0.se.conv_reduce"),
+  "block_01/se_expand": ("_blocks.1._se_expand", "blocks.1.0.se.conv_expand"),
+  "block_01/project_conv": ("_blocks.1._project_conv", "blocks.1.0.conv_pwl"),
+  "block_01/project_norm": ("_blocks.1._bn2", "blocks.1.0.bn3"),
+  "block_02/expand_conv": ("_blocks.2._expand_conv", "blocks.1.1.conv_pw"),
+  "block_02/project_conv": ("_blocks.2._project_conv", "blocks.1.1.conv_pwl"),
+  "head_conv": ("_conv_head", "conv_head"),
+  "head_norm": ("_bn1", "bn2"),
 }
 
 
@@ -73,27 +75,26 @@ def test_both_conventions_become_ours(convention, prefix):
   theirs, ours = _torch_and_ours(convention)
   # Files list layers in any order.
   found = names.rename(
-      {prefix + k: theirs[k] for k in sorted(theirs, reverse=True)}, "f"
+    {prefix + k: theirs[k] for k in sorted(theirs, reverse=True)}, "f"
   )
   assert found.arrays.keys() == ours.keys()
   for path, value in ours.items():
     assert found.arrays[path].shape == value.shape, path
     assert (found.arrays[path] == value).all(), path
   assert len(found.ignored) == 2 + sum(
-      layer.endswith("_norm") for layer in _LAYERS
+    layer.endswith("_norm") for layer in _LAYERS
   )
 
 
 def test_timm_stages_are_counted_as_numbers():
   theirs = {
-      f"blocks.{s}.{r}.conv_pwl.weight": np.full((1, 1, 1, 1), 100 * s + r)
-      for s in (0, 2, 10)
-      for r in (0, 2, 10)
+    f"blocks.{s}.{r}.conv_pwl.weight": np.full((1, 1, 1, 1), 100 * s + r)
+    for s in (0, 2, 10)
+    for r in (0, 2, 10)
   }
   found = names.rename(theirs, "f").arrays
   values = [
-      found[f"params/block_{i:02d}/project_conv/kernel"].item()
-      for i in range(9)
+    found[f"params/block_{i:02d}/project_conv/kernel"].item() for i in range(9)
   ]
   assert values == sorted(v.item() for v in theirs.values())
 
@@ -101,8 +102,11 @@ def test_timm_stages_are_counted_as_numbers():
 def test_all_unknown_names_are_listed():
   theirs, _ = _torch_and_ours(0)
   wrong = [
-      "layer1.0.conv1.weight", "_blocks.0._depthwise_conv.gamma",
-      "_blocks.0._bn7.weight", "blocks.0.0.conv_x.weight", "scale",
+    "layer1.0.conv1.weight",
+    "_blocks.0._depthwise_conv.gamma",
+    "_blocks.0._bn7.weight",
+    "blocks.0.0.conv_x.weight",
+    "scale",
   ]
   with pytest.raises(errors.InputError) as caught:
     names.rename(theirs | {n: np.zeros(1) for n in wrong}, "some.pth")
@@ -125,8 +129,8 @@ def test_values_that_are_not_finite_are_refused(bad):
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
 def test_load_reads_our_own_names_from_a_path(tmp_path, ending):
   arrays = {
-      "params/stem_conv/kernel": np.ones((3, 3, 3, 8), np.float16),
-      "batch_stats/stem_norm/mean": np.arange(8.0),
+    "params/stem_conv/kernel": np.ones((3, 3, 3, 8), np.float16),
+    "batch_stats/stem_norm/mean": np.arange(8.0),
   }
   path = tmp_path / f"w.{ending}"
   if ending == "npz":

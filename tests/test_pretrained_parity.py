@@ -22,10 +22,10 @@ def _features(weights, name, images):
   """[B, H / 32, W / 32, C] of normalised images [B, H, W, 3]."""
   network = backbones.EfficientNet(backbones.backbone(name).variant)
   return np.asarray(
-      jax.jit(network.apply)(
-          {"params": weights.params, "batch_stats": weights.batch_stats},
-          images,
-      )
+    jax.jit(network.apply)(
+      {"params": weights.params, "batch_stats": weights.batch_stats},
+      images,
+    )
   )
 
 
@@ -38,7 +38,7 @@ def lite0():
 def _pattern():
   """[1, 64, 64, 3] of waves between -1 and 1."""
   h, w, c = np.meshgrid(
-      np.arange(64), np.arange(64), np.arange(3), indexing="ij"
+    np.arange(64), np.arange(64), np.arange(3), indexing="ij"
   )
   waves = np.sin(h * (c + 1) / 9) + np.cos(w / (c + 4))
   return waves[None].astype(np.float32) / 2
@@ -48,23 +48,23 @@ def test_lite0_features_equal_stored_values_of_timm(lite0):
   found = _features(lite0, "efficientnet_lite0", _pattern())
   assert found.shape == (1, 2, 2, 1280)
   stored = {
-      (0, 0, 4): 2.7895622,
-      (0, 0, 321): 1.0955069,
-      (0, 0, 613): 1.3856471,
-      (0, 0, 920): 4.9542885,
-      (0, 1, 331): 2.9453847,
-      (0, 1, 964): 3.9605410,
-      (1, 0, 625): 0.6232476,
-      (1, 0, 331): 3.8863432,
-      (1, 1, 324): 1.7489781,
-      (1, 1, 949): 3.0557919,
+    (0, 0, 4): 2.7895622,
+    (0, 0, 321): 1.0955069,
+    (0, 0, 613): 1.3856471,
+    (0, 0, 920): 4.9542885,
+    (0, 1, 331): 2.9453847,
+    (0, 1, 964): 3.9605410,
+    (1, 0, 625): 0.6232476,
+    (1, 0, 331): 3.8863432,
+    (1, 1, 324): 1.7489781,
+    (1, 1, 949): 3.0557919,
   }
   for place, value in stored.items():
     np.testing.assert_allclose(found[0][place], value, rtol=1e-3)
   np.testing.assert_allclose(
-      found.mean((0, 3)),
-      [[0.67915016, 0.7051011], [0.6587025, 0.6623026]],
-      rtol=1e-3,
+    found.mean((0, 3)),
+    [[0.67915016, 0.7051011], [0.6587025, 0.6623026]],
+    rtol=1e-3,
   )
 
 
@@ -76,10 +76,12 @@ def test_lite0_knows_an_albatross(lite0, cub_dir):
   raw = pretrained.read_weights(next(folder.glob("models/*.pth")))
   entry = backbones.backbone("efficientnet_lite0")
   paths = sorted(cub_dir.glob("images/00[123].*/*.jpg"))[:90:15]
-  images = np.stack([
+  images = np.stack(
+    [
       np.asarray(Image.open(p).convert("RGB").resize((160, 160)), np.float32)
       for p in paths
-  ])
+    ]
+  )
   images = (images - entry.mean) / np.float32(entry.std)
   found = _features(lite0, entry.name, images.astype(np.float32))
   logits = found.mean((1, 2)) @ raw["_fc.weight"].T + raw["_fc.bias"]
@@ -117,9 +119,7 @@ def _random_network(name):
 def test_features_equal_timm(tmp_path, name, zipped):
   torch, network = _random_network(f"tf_{name}")
   path = tmp_path / "w.pth"
-  torch.save(
-      network.state_dict(), path, _use_new_zipfile_serialization=zipped
-  )
+  torch.save(network.state_dict(), path, _use_new_zipfile_serialization=zipped)
   raw = pretrained.read_weights(path)
   for key, value in network.state_dict().items():
     np.testing.assert_array_equal(raw[key], value.numpy(), key)
@@ -129,11 +129,11 @@ def test_features_equal_timm(tmp_path, name, zipped):
     images = rng.standard_normal((2, size, size, 3)).astype(np.float32)
     with torch.no_grad():
       expected = network.forward_features(
-          torch.from_numpy(images).permute(0, 3, 1, 2)
+        torch.from_numpy(images).permute(0, 3, 1, 2)
       )
     expected = expected.permute(0, 2, 3, 1).numpy()
     found = _features(weights, name, images)
     assert found.shape == expected.shape
     np.testing.assert_allclose(
-        found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+      found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
     )

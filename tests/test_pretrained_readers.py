@@ -18,56 +18,56 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.pretrained import (
-    pickle_data,
-    read_weights,
-    save_safetensors,
-    torch_file,
+  pickle_data,
+  read_weights,
+  save_safetensors,
+  torch_file,
 )
 
 # {"epoch": 3, "state_dict": tensors, "lr": 0.1, "note": None} as PyTorch 2.13
 # writes it, compressed; the tensors are those of `_EXPECTED`, `a` and `d`
 # being views of one storage.
 _ZIP = (
-    "c-o~_&u<%55Ptp<+ucB%q@`(72!R%GpmprE9Xo9rCo8lZwgSfp$?^ebV{dJXjn}h&P5}ui0w"
-    "t6i;shK}k6e&AAW<X)5&r-}LY#U)>Y?hX{0Yo^8*le*>lm7+e6e3L-#6blGqWjap)et_7<uG"
-    "Ol4+vb^;UbwSZwH2Pj=rkRb_%yg|i#{2uPwbh6JN))msqILKO*bJ*rcq)@au$1nYInG>tlKT"
-    "b-WtmfbLHqwzZaMuN~n8N!K500}yb)v1LEleIo=n?0#!8(aOh*{D&Y)3fZ_jx0eWk*Gwux@G"
-    "H41ELN^QcX*zZ#zGfAjSn#aH0~z*Lt@Pl6Ho|_=XnHf?9YVp29bgeR%q_7BetGAzp?_PTGR0"
-    "7A9#8gs)khrmH*6L(*`vC20W)r#3XQu;6GsL*aB8W_Umy&IlR`cb8srb<XlI8D>!@NZ}mnXu"
-    "&;rRtxOGbB^8|h3CsK&jTCq!jMm<tK0gvK@D4i7oC)?SnEWKS9^X#JEev9-~v;9$x(fo!YgG"
-    "++~k*qPvO-vyv9=)a8a~uS*C0E5)a8h(y_aEXg9@#(~huAAybAd54;Y!ffs(y!V(e*g*+n?E"
-    "wm2>Eu;nZVc8*Hrf{VUEB#6kqfHyGzES+?D|WuFU~iI+MGaVev!5(!(OC2MAHFj&j-fQPcV|"
-    "f4?cL;c%ih*$ZO5>C*np}s?rq^T6aDeQollrkhT)>KB>zzKumNkj*=}~WjSf|njBhml(^<+g"
-    "1H~I~pA{cG(!dlcx(2pBpoYaJNmZ^qN#4OR+mxCH^RRdI?%4=ti5%%+f~*Q#VKJpDmycn<QQ"
-    "a-#w>A7i>>_R<4iJAM$U5#K#5^K}SVNQ$n}{xA7jYBuIpRyiEyTBo?-94xS!Exu-|1|k(B_E"
-    "BE{K(-Rb_r;Wzj=6%hUbqp2dV?Bl4_>d1O^7Jn<)ZP$UN|cXXqAmkmpJMD8^)cScoKj?+HX0"
-    "I&R)^S@QZ{w0siu87&Qs<L{l?A7Y<TI1xTo6Vj5xIbM+V*da5ruok3`I{s1!v(+#=oxk!H^7"
-    "HFd$iTs4OL10&w5g+TrRzwN*8h&IhDyRr}Bk-x*+EZnS6G+kd<??yo9$rbNT+ccbf_Hk>D-^"
-    "%&hCvyB8-PaqfSP``O+FI3qBB4w7M;)Gy*)Vzc7n3Xvl=r(egrh^7RcFFZQ#0`$|p(>@{4Pl"
-    "t(bclo*A2^P8k__=96*E@kCm;HAnPQ0J%ogb0=r=Ob{a34Qm-cyeFxLJQ*Z{NoS?tzCp<nQf"
-    "m$2oyK9VH_MrKCk77YAb%y5us)eXqYdrIOpx!J3WmcQ+*G?mV%_A`WMq$2+nA0($OWpa"
+  "c-o~_&u<%55Ptp<+ucB%q@`(72!R%GpmprE9Xo9rCo8lZwgSfp$?^ebV{dJXjn}h&P5}ui0w"
+  "t6i;shK}k6e&AAW<X)5&r-}LY#U)>Y?hX{0Yo^8*le*>lm7+e6e3L-#6blGqWjap)et_7<uG"
+  "Ol4+vb^;UbwSZwH2Pj=rkRb_%yg|i#{2uPwbh6JN))msqILKO*bJ*rcq)@au$1nYInG>tlKT"
+  "b-WtmfbLHqwzZaMuN~n8N!K500}yb)v1LEleIo=n?0#!8(aOh*{D&Y)3fZ_jx0eWk*Gwux@G"
+  "H41ELN^QcX*zZ#zGfAjSn#aH0~z*Lt@Pl6Ho|_=XnHf?9YVp29bgeR%q_7BetGAzp?_PTGR0"
+  "7A9#8gs)khrmH*6L(*`vC20W)r#3XQu;6GsL*aB8W_Umy&IlR`cb8srb<XlI8D>!@NZ}mnXu"
+  "&;rRtxOGbB^8|h3CsK&jTCq!jMm<tK0gvK@D4i7oC)?SnEWKS9^X#JEev9-~v;9$x(fo!YgG"
+  "++~k*qPvO-vyv9=)a8a~uS*C0E5)a8h(y_aEXg9@#(~huAAybAd54;Y!ffs(y!V(e*g*+n?E"
+  "wm2>Eu;nZVc8*Hrf{VUEB#6kqfHyGzES+?D|WuFU~iI+MGaVev!5(!(OC2MAHFj&j-fQPcV|"
+  "f4?cL;c%ih*$ZO5>C*np}s?rq^T6aDeQollrkhT)>KB>zzKumNkj*=}~WjSf|njBhml(^<+g"
+  "1H~I~pA{cG(!dlcx(2pBpoYaJNmZ^qN#4OR+mxCH^RRdI?%4=ti5%%+f~*Q#VKJpDmycn<QQ"
+  "a-#w>A7i>>_R<4iJAM$U5#K#5^K}SVNQ$n}{xA7jYBuIpRyiEyTBo?-94xS!Exu-|1|k(B_E"
+  "BE{K(-Rb_r;Wzj=6%hUbqp2dV?Bl4_>d1O^7Jn<)ZP$UN|cXXqAmkmpJMD8^)cScoKj?+HX0"
+  "I&R)^S@QZ{w0siu87&Qs<L{l?A7Y<TI1xTo6Vj5xIbM+V*da5ruok3`I{s1!v(+#=oxk!H^7"
+  "HFd$iTs4OL10&w5g+TrRzwN*8h&IhDyRr}Bk-x*+EZnS6G+kd<??yo9$rbNT+ccbf_Hk>D-^"
+  "%&hCvyB8-PaqfSP``O+FI3qBB4w7M;)Gy*)Vzc7n3Xvl=r(egrh^7RcFFZQ#0`$|p(>@{4Pl"
+  "t(bclo*A2^P8k__=96*E@kCm;HAnPQ0J%ogb0=r=Ob{a34Qm-cyeFxLJQ*Z{NoS?tzCp<nQf"
+  "m$2oyK9VH_MrKCk77YAb%y5us)eXqYdrIOpx!J3WmcQ+*G?mV%_A`WMq$2+nA0($OWpa"
 )
 _LEGACY = (
-    "c-nQ6OK;Oa6oto+G+<~cP@v^m-U*N3yi;Cj5h{y;(wdDo$hgi>8yQcoJ*fmzrED4sE0%y*bl"
-    "D|K*!8Ed<tHF@!L{8M0%7E1kH_QhoO?B0`JLu(eV+X}`C?;!qR^Ee{ZR0}0wiaS5<=P`7u?~"
-    "#wamiE;{iyx!5qdfz9)pwEEcppI{<mj)NoO}YBMYHUb6_46;N|#1{WijhXOKGHWhsH0s%u*H"
-    "Px8GgC)pPwbR-0jQ6uPcU+LDk{}~t3ud)EM}X{L5}!E&gGAcnu*E{wx{qHpQ1V7>C*cn^WE{"
-    "am$1PYL;rWqfg>13o`7KMZAmX95T+(1Dmou{oorm@kgKYYXHtTa+JV_Td*kg|1o~cT;QK=S7"
-    "^+rQ)=&&~_!)bRwqvLY|_AO9}%2e&aew+;TVEC;Y#~BfDz<|*t(;^&n(bC<qd5DGYx*YoLQY"
-    "qES4SlMn!(msW64J*OD9Ptj;t>Hy4LFt%9T@K;-b<1fYrE8meyUzBmTPbvsWMVeAeG9iaFR-"
-    "^a4Myr7I4OZ$%Nj5v;XN~+YarQOt4Ucb7=r~V3*FjX?HFx&@rm6!o}F>QtEVBK+b^tTJmz`4"
-    "O}(gT4KxKdVf)z`@01d`U|S-#YzQkY!{?&7gUUGN~uj*K*fM+LVgalf72$IQoUM&I${W78Zm"
-    "}Yr3X_~p;8ZSrl?y2ZX0l?W6JTV4dL#C=C_aW_>`REfC~oAx%d=6jZg7_&P#*R%Y(8ggN}nb"
-    "sK*&ri1Wl_vq?60<`N-)&9d9iaq{QrHt{x%7pjX|M{T0MqsR;)qo_%gj+#czqn@GKs4i*^^&"
-    "a&BwT{|AeL;Pl`30*w5NZ"
+  "c-nQ6OK;Oa6oto+G+<~cP@v^m-U*N3yi;Cj5h{y;(wdDo$hgi>8yQcoJ*fmzrED4sE0%y*bl"
+  "D|K*!8Ed<tHF@!L{8M0%7E1kH_QhoO?B0`JLu(eV+X}`C?;!qR^Ee{ZR0}0wiaS5<=P`7u?~"
+  "#wamiE;{iyx!5qdfz9)pwEEcppI{<mj)NoO}YBMYHUb6_46;N|#1{WijhXOKGHWhsH0s%u*H"
+  "Px8GgC)pPwbR-0jQ6uPcU+LDk{}~t3ud)EM}X{L5}!E&gGAcnu*E{wx{qHpQ1V7>C*cn^WE{"
+  "am$1PYL;rWqfg>13o`7KMZAmX95T+(1Dmou{oorm@kgKYYXHtTa+JV_Td*kg|1o~cT;QK=S7"
+  "^+rQ)=&&~_!)bRwqvLY|_AO9}%2e&aew+;TVEC;Y#~BfDz<|*t(;^&n(bC<qd5DGYx*YoLQY"
+  "qES4SlMn!(msW64J*OD9Ptj;t>Hy4LFt%9T@K;-b<1fYrE8meyUzBmTPbvsWMVeAeG9iaFR-"
+  "^a4Myr7I4OZ$%Nj5v;XN~+YarQOt4Ucb7=r~V3*FjX?HFx&@rm6!o}F>QtEVBK+b^tTJmz`4"
+  "O}(gT4KxKdVf)z`@01d`U|S-#YzQkY!{?&7gUUGN~uj*K*fM+LVgalf72$IQoUM&I${W78Zm"
+  "}Yr3X_~p;8ZSrl?y2ZX0l?W6JTV4dL#C=C_aW_>`REfC~oAx%d=6jZg7_&P#*R%Y(8ggN}nb"
+  "sK*&ri1Wl_vq?60<`N-)&9d9iaq{QrHt{x%7pjX|M{T0MqsR;)qo_%gj+#czqn@GKs4i*^^&"
+  "a&BwT{|AeL;Pl`30*w5NZ"
 )
 _EXPECTED = {
-    "a": np.array([[1, 7, 13, 19], [2, 8, 14, 20]], np.float32),
-    "b": np.array(7, np.int64),
-    "c": np.array([1.5, -2], ml_dtypes.bfloat16),
-    "d": np.array([20, 21, 22, 23], np.float32),
-    "e": np.array([True, False]),
-    "f": np.zeros((0, 3), np.float32),
+  "a": np.array([[1, 7, 13, 19], [2, 8, 14, 20]], np.float32),
+  "b": np.array(7, np.int64),
+  "c": np.array([1.5, -2], ml_dtypes.bfloat16),
+  "d": np.array([20, 21, 22, 23], np.float32),
+  "e": np.array([True, False]),
+  "f": np.zeros((0, 3), np.float32),
 }
 
 
@@ -109,16 +109,23 @@ def _global(module: str, name: str) -> bytes:
 
 def _tensor(count=6, offset=0, shape=(2, 3), strides=(3, 1), kind="Float"):
   storage = _tuple(
-      _text("storage"), _global("torch", f"{kind}Storage"), _text("0"),
-      _text("cpu"), _int(count),
+    _text("storage"),
+    _global("torch", f"{kind}Storage"),
+    _text("0"),
+    _text("cpu"),
+    _int(count),
   )
   return (
-      _global("torch._utils", "_rebuild_tensor_v2")
-      + _tuple(
-          storage + b"Q", _int(offset), _tuple(*map(_int, shape)),
-          _tuple(*map(_int, strides)), b"\x89", b"}",
-      )
-      + b"R"
+    _global("torch._utils", "_rebuild_tensor_v2")
+    + _tuple(
+      storage + b"Q",
+      _int(offset),
+      _tuple(*map(_int, shape)),
+      _tuple(*map(_int, strides)),
+      b"\x89",
+      b"}",
+    )
+    + b"R"
   )
 
 
@@ -127,7 +134,7 @@ def _state(value: bytes) -> bytes:
 
 
 def _zip(
-    data: bytes, values: bytes, compression=zipfile.ZIP_STORED, **more: bytes
+  data: bytes, values: bytes, compression=zipfile.ZIP_STORED, **more: bytes
 ) -> bytes:
   file = io.BytesIO()
   with zipfile.ZipFile(file, "w", compression) as archive:
@@ -139,7 +146,8 @@ def _zip(
 
 
 def _legacy(data: bytes, values: bytes, count: int, little=b"\x88") -> bytes:
-  return b"".join((
+  return b"".join(
+    (
       pickle.dumps(torch_file.MAGIC_NUMBER, 2),
       pickle.dumps(torch_file.PROTOCOL_VERSION, 2),
       b"\x80\x02}" + _text("little_endian") + little + b"s.",
@@ -147,7 +155,8 @@ def _legacy(data: bytes, values: bytes, count: int, little=b"\x88") -> bytes:
       pickle.dumps(["0"], 2),
       count.to_bytes(8, "little"),
       values,
-  ))
+    )
+  )
 
 
 _SIX = np.arange(6, dtype=np.float32).tobytes()
@@ -164,8 +173,8 @@ def test_assembled_files_are_read(tmp_path):
   # The control of all refusals below: the assembler itself is right.
   expected = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
   for name, data in (
-      ("zip", _zip(_state(_tensor()), _SIX, byteorder=b"little")),
-      ("legacy", _legacy(_state(_tensor()), _SIX, 6)),
+    ("zip", _zip(_state(_tensor()), _SIX, byteorder=b"little")),
+    ("legacy", _legacy(_state(_tensor()), _SIX, 6)),
   ):
     path = _write(tmp_path / f"{name}.pth", data)
     _assert_same(read_weights(path), expected)
@@ -177,7 +186,7 @@ def test_strided_views_equal_numpy(data):
   base = np.arange(60, dtype=np.float32)
   view = base.reshape(3, 4, 5).transpose(data.draw(st.permutations(range(3))))
   bounds = [
-      sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2))) for n in view.shape
+    sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2))) for n in view.shape
   ]
   step = data.draw(st.integers(1, 2))
   view = view[tuple(slice(a, b, step) for a, b in bounds)]
@@ -187,7 +196,6 @@ def test_strided_views_equal_numpy(data):
   tensor = pickle_data.read_pickle(io.BytesIO(_state(pickled)), "t")[0]["w"]
   found = torch_file._materialize(tensor, {"0": base}, "t")
   assert found.shape == view.shape and (found == view).all()
-
 
 
 class _Evil:
@@ -205,9 +213,9 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
   marker = tmp_path / "ran"
   evil = pickle.dumps({"w": _Evil(marker)}, protocol)
   cases = {
-      "zip": _zip(evil, _SIX),
-      "legacy": _legacy(evil, _SIX, 6),
-      "plain": b"\x80\x02" + evil[2:],
+    "zip": _zip(evil, _SIX),
+    "legacy": _legacy(evil, _SIX, 6),
+    "plain": b"\x80\x02" + evil[2:],
   }
   for name, data in cases.items():
     path = _write(tmp_path / f"{name}.pth", data)
@@ -222,22 +230,22 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
 
 
 @pytest.mark.parametrize(
-    "value",
-    [
-        _global("builtins", "eval") + _tuple(_text("1")) + b"R",
-        _text("builtins") + _text("eval") + b"\x93" + _tuple() + b"R",
-        b"(" + _text("1") + b"ibuiltins\neval\n",  # INST
-        b"(" + _global("builtins", "eval") + _text("1") + b"o",  # OBJ
-        _global("builtins", "object") + b")\x81",  # NEWOBJ
-        _global("torch.storage", "_load_from_bytes") + _tuple(_text("")) + b"R",
-        _global("torch", "FloatStorage") + _tuple(_int(3)) + b"R",
-        _global("torch._utils", "_rebuild_tensor_v2") + b"}b",  # BUILD
-        _text("os.system") + _tuple(_text("true")) + b"R",
-        b"\x82\x01",  # EXT1
-        _tuple(_text("module")) + b"Q",
-        b"}" + _tuple(_int(1)) + _int(2) + b"s",  # a tuple as a key
-    ],
-    ids=lambda v: v[:16].hex(),
+  "value",
+  [
+    _global("builtins", "eval") + _tuple(_text("1")) + b"R",
+    _text("builtins") + _text("eval") + b"\x93" + _tuple() + b"R",
+    b"(" + _text("1") + b"ibuiltins\neval\n",  # INST
+    b"(" + _global("builtins", "eval") + _text("1") + b"o",  # OBJ
+    _global("builtins", "object") + b")\x81",  # NEWOBJ
+    _global("torch.storage", "_load_from_bytes") + _tuple(_text("")) + b"R",
+    _global("torch", "FloatStorage") + _tuple(_int(3)) + b"R",
+    _global("torch._utils", "_rebuild_tensor_v2") + b"}b",  # BUILD
+    _text("os.system") + _tuple(_text("true")) + b"R",
+    b"\x82\x01",  # EXT1
+    _tuple(_text("module")) + b"Q",
+    b"}" + _tuple(_int(1)) + _int(2) + b"s",  # a tuple as a key
+  ],
+  ids=lambda v: v[:16].hex(),
 )
 def test_other_ways_to_call_are_refused(tmp_path, value):
   path = _write(tmp_path / "w.pth", _zip(_state(value), _SIX))
@@ -247,29 +255,29 @@ def test_other_ways_to_call_are_refused(tmp_path, value):
 
 
 @pytest.mark.parametrize(
-    "tensor",
-    [
-        _tensor(offset=1),
-        _tensor(strides=(4, 1)),
-        _tensor(shape=(10**12, 10**12), strides=(0, 0)),
-        _tensor(shape=(2, 3), strides=(-3, 1)),
-        _tensor(shape=(-2, -3), strides=(3, 1)),
-        _tensor(offset=-1),
-        _tensor(shape=(0, 2**64), strides=(1, 1)),
-        _tensor(shape=(6,), strides=(1, 1)),
-        _tensor(shape=(1,) * 70, strides=(1,) * 70),
-        _tensor(shape=(1, 6), strides=(2**70, 1)),
-        _tensor(count=7),
-        _tensor(count=2**62),
-        _tensor(count=-1),
-        _tensor(kind="Double"),
-        _tensor(kind="Complex"),
-    ],
+  "tensor",
+  [
+    _tensor(offset=1),
+    _tensor(strides=(4, 1)),
+    _tensor(shape=(10**12, 10**12), strides=(0, 0)),
+    _tensor(shape=(2, 3), strides=(-3, 1)),
+    _tensor(shape=(-2, -3), strides=(3, 1)),
+    _tensor(offset=-1),
+    _tensor(shape=(0, 2**64), strides=(1, 1)),
+    _tensor(shape=(6,), strides=(1, 1)),
+    _tensor(shape=(1,) * 70, strides=(1,) * 70),
+    _tensor(shape=(1, 6), strides=(2**70, 1)),
+    _tensor(count=7),
+    _tensor(count=2**62),
+    _tensor(count=-1),
+    _tensor(kind="Double"),
+    _tensor(kind="Complex"),
+  ],
 )
 def test_tensors_outside_of_their_storage_are_refused(tmp_path, tensor):
   for name, data in (
-      ("zip", _zip(_state(tensor), _SIX)),
-      ("legacy", _legacy(_state(tensor), _SIX, 6)),
+    ("zip", _zip(_state(tensor), _SIX)),
+    ("legacy", _legacy(_state(tensor), _SIX, 6)),
   ):
     path = _write(tmp_path / f"{name}.pth", data)
     with pytest.raises(errors.InputError, match=str(path)):
@@ -277,32 +285,32 @@ def test_tensors_outside_of_their_storage_are_refused(tmp_path, tensor):
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "words"),
-    [
-        ("a.pth", b"", "not a file of torch.save"),
-        ("a.pth", b"<html>404</html>", "not a file of torch.save"),
-        ("a.pth", pickle.dumps({"w": 1}, 2), "not a file of torch.save"),
-        ("a.pth", _zip(_state(_tensor()), _SIX[:-1]), "cut short"),
-        ("a.pth", _legacy(_state(_tensor()), _SIX[:-1], 6), "cut short"),
-        ("a.pth", _legacy(_state(_tensor()), _SIX, 5), "5 values"),
-        ("a.pth", _legacy(_state(_tensor()), _SIX, 6, b"\x89"), "big-endian"),
-        (
-            "a.pth",
-            _zip(_state(_tensor()), _SIX, byteorder=b"big"),
-            "big-endian",
-        ),
-        (
-            "a.pth",
-            _zip(_state(_tensor()), _SIX, zipfile.ZIP_DEFLATED),
-            "compressed",
-        ),
-        ("a.pth", _zip(_state(_int(3)), _SIX), "no state dict"),
-        ("a.pth", _zip(b"\x80\x02" + _int(3) + b".", _SIX), "no state dict"),
-        ("a.npz", b"", "damaged"),
-        ("a.npz", b"PK\x03\x04 nothing", "damaged"),
-        ("a.safetensors", b"", "damaged"),
-        ("a.h5", b"", "unknown ending '.h5'"),
-    ],
+  ("name", "data", "words"),
+  [
+    ("a.pth", b"", "not a file of torch.save"),
+    ("a.pth", b"<html>404</html>", "not a file of torch.save"),
+    ("a.pth", pickle.dumps({"w": 1}, 2), "not a file of torch.save"),
+    ("a.pth", _zip(_state(_tensor()), _SIX[:-1]), "cut short"),
+    ("a.pth", _legacy(_state(_tensor()), _SIX[:-1], 6), "cut short"),
+    ("a.pth", _legacy(_state(_tensor()), _SIX, 5), "5 values"),
+    ("a.pth", _legacy(_state(_tensor()), _SIX, 6, b"\x89"), "big-endian"),
+    (
+      "a.pth",
+      _zip(_state(_tensor()), _SIX, byteorder=b"big"),
+      "big-endian",
+    ),
+    (
+      "a.pth",
+      _zip(_state(_tensor()), _SIX, zipfile.ZIP_DEFLATED),
+      "compressed",
+    ),
+    ("a.pth", _zip(_state(_int(3)), _SIX), "no state dict"),
+    ("a.pth", _zip(b"\x80\x02" + _int(3) + b".", _SIX), "no state dict"),
+    ("a.npz", b"", "damaged"),
+    ("a.npz", b"PK\x03\x04 nothing", "damaged"),
+    ("a.safetensors", b"", "damaged"),
+    ("a.h5", b"", "unknown ending '.h5'"),
+  ],
 )
 def test_wrong_files_are_named(tmp_path, name, data, words):
   path = _write(tmp_path / name, data)
@@ -345,27 +353,25 @@ _GOOD = '{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}'
 
 
 @pytest.mark.parametrize(
-    "data",
-    [
-        _safetensors(_GOOD, _SIX)[:20],
-        _safetensors(_GOOD, _SIX[:-1]),
-        _safetensors(_GOOD, _SIX + b"\0"),
-        (2**63).to_bytes(8, "little") + _GOOD.encode() + _SIX,
-        _safetensors(_GOOD.replace("[2,3]", "[2,4]"), _SIX),
-        _safetensors(_GOOD.replace("[2,3]", "[-2,-3]"), _SIX),
-        _safetensors(_GOOD.replace("[2,3]", "[2.0,3]"), _SIX),
-        _safetensors(_GOOD.replace("[0,24]", "[4,28]"), _SIX + b"0000"),
-        _safetensors(_GOOD.replace("F32", "F13"), _SIX),
-        _safetensors(_GOOD[:-1] + "," + _GOOD[1:], _SIX),
-        _safetensors(
-            _GOOD[:-1] + "," + _GOOD[1:].replace('"a"', '"b"'), _SIX
-        ),
-        _safetensors('{"__metadata__":{"a":1}}', b""),
-        _safetensors("[1]", b""),
-        _safetensors('{"a":' * 100_000, b""),
-        _safetensors('{"a":3}', b""),
-    ],
-    ids=range(15),
+  "data",
+  [
+    _safetensors(_GOOD, _SIX)[:20],
+    _safetensors(_GOOD, _SIX[:-1]),
+    _safetensors(_GOOD, _SIX + b"\0"),
+    (2**63).to_bytes(8, "little") + _GOOD.encode() + _SIX,
+    _safetensors(_GOOD.replace("[2,3]", "[2,4]"), _SIX),
+    _safetensors(_GOOD.replace("[2,3]", "[-2,-3]"), _SIX),
+    _safetensors(_GOOD.replace("[2,3]", "[2.0,3]"), _SIX),
+    _safetensors(_GOOD.replace("[0,24]", "[4,28]"), _SIX + b"0000"),
+    _safetensors(_GOOD.replace("F32", "F13"), _SIX),
+    _safetensors(_GOOD[:-1] + "," + _GOOD[1:], _SIX),
+    _safetensors(_GOOD[:-1] + "," + _GOOD[1:].replace('"a"', '"b"'), _SIX),
+    _safetensors('{"__metadata__":{"a":1}}', b""),
+    _safetensors("[1]", b""),
+    _safetensors('{"a":' * 100_000, b""),
+    _safetensors('{"a":3}', b""),
+  ],
+  ids=range(15),
 )
 def test_broken_safetensors_are_refused(tmp_path, data):
   good = _write(tmp_path / "good.safetensors", _safetensors(_GOOD, _SIX))
@@ -376,33 +382,44 @@ def test_broken_safetensors_are_refused(tmp_path, data):
 
 
 _DTYPES = [
-    "f4", "f8", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?",
-    ml_dtypes.bfloat16,
+  "f4",
+  "f8",
+  "f2",
+  "i8",
+  "i4",
+  "i2",
+  "i1",
+  "u8",
+  "u4",
+  "u2",
+  "u1",
+  "?",
+  ml_dtypes.bfloat16,
 ]
 
 
 @settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+  max_examples=25,
+  deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    st.dictionaries(
-        st.text(st.characters(codec="utf-8"), max_size=8).filter(
-            lambda n: n != "__metadata__"
-        ),
-        st.tuples(
-            st.sampled_from(_DTYPES),
-            st.lists(st.integers(0, 3), max_size=3),
-        ),
-        max_size=4,
-    )
+  st.dictionaries(
+    st.text(st.characters(codec="utf-8"), max_size=8).filter(
+      lambda n: n != "__metadata__"
+    ),
+    st.tuples(
+      st.sampled_from(_DTYPES),
+      st.lists(st.integers(0, 3), max_size=3),
+    ),
+    max_size=4,
+  )
 )
 def test_safetensors_round_trip_and_library_agree(tmp_path, spec):
   rng = np.random.default_rng(0)
   arrays = {
-      name: rng.integers(0, 2, shape).astype(dtype)
-      for name, (dtype, shape) in spec.items()
+    name: rng.integers(0, 2, shape).astype(dtype)
+    for name, (dtype, shape) in spec.items()
   }
   path = tmp_path / "w.safetensors"
   save_safetensors(path, arrays, {"source": "a \u00e9 test"})
@@ -422,7 +439,7 @@ def test_safetensors_aligns_values_and_keeps_the_old_file(tmp_path):
   data = path.read_bytes()
   length = int.from_bytes(data[:8], "little")
   assert length % 8 == 0
-  header = json.loads(data[8:8 + length])
+  header = json.loads(data[8 : 8 + length])
   assert header["b"]["data_offsets"] == [0, 16]
   with pytest.raises(errors.InputError, match="complex64"):
     save_safetensors(path, {"a": np.zeros(3, np.complex64)})
@@ -430,25 +447,25 @@ def test_safetensors_aligns_values_and_keeps_the_old_file(tmp_path):
 
 
 _FILES = {
-    "zip.pth": _sample(_ZIP),
-    "legacy.pth": _sample(_LEGACY),
-    "w.npz": _npz(a=np.arange(6.0), b=np.zeros((2, 2), np.int32)),
-    "w.safetensors": _safetensors(_GOOD, _SIX),
+  "zip.pth": _sample(_ZIP),
+  "legacy.pth": _sample(_LEGACY),
+  "w.npz": _npz(a=np.arange(6.0), b=np.zeros((2, 2), np.int32)),
+  "w.safetensors": _safetensors(_GOOD, _SIX),
 }
 
 
 @settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+  max_examples=100,
+  deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    st.sampled_from(sorted(_FILES)),
-    st.integers(0),
-    st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=4),
+  st.sampled_from(sorted(_FILES)),
+  st.integers(0),
+  st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=4),
 )
 def test_damaged_files_give_arrays_or_one_clear_line(
-    tmp_path, name, length, changes
+  tmp_path, name, length, changes
 ):
   data = bytearray(_FILES[name])
   for place, value in changes:

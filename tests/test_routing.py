@@ -12,20 +12,20 @@ from mtlmoe_jax import routing
 from mtlmoe_jax.errors import InputError
 
 LOGITS = np.array(
-    [[0.9, 0.06, 0.04], [0.7, 0.18, 0.12], [0.85, 0.05, 0.1]], np.float32
+  [[0.9, 0.06, 0.04], [0.7, 0.18, 0.12], [0.85, 0.05, 0.1]], np.float32
 )
 NOISE = np.array(
-    [
-        [-0.037, 0.026, -0.018],
-        [-0.074, 0.045, -0.015],
-        [-0.067, -0.059, 0.073],
-    ],
-    np.float32,
+  [
+    [-0.037, 0.026, -0.018],
+    [-0.074, 0.045, -0.015],
+    [-0.067, -0.059, 0.073],
+  ],
+  np.float32,
 )
 STD = 0.1
 
 smooth_load = jax.jit(
-    routing.smooth_load, static_argnames=("k", "exclude_self")
+  routing.smooth_load, static_argnames=("k", "exclude_self")
 )
 
 GATES = ["noisy_top_k", "top_k", "dense"]
@@ -47,7 +47,7 @@ def route(name, logits, k=2, noise=None, valid=None, std=0.5):
   k = None if name == "dense" else k
   noise = None if name == "dense" or noise is None else jnp.asarray(noise)
   return _route(
-      name, k, logits, noise, valid, jnp.broadcast_to(std, logits.shape)
+    name, k, logits, noise, valid, jnp.broadcast_to(std, logits.shape)
   )
 
 
@@ -60,7 +60,7 @@ def sample(seed, shape=(6, 4), scale=2.0):
 
 def test_gshard_balance_and_importance_vector():
   gates = jnp.array(
-      [[0.5, 0.4, 0.1], [0.3, 0.3, 0.4], [0.1, 0.2, 0.7], [0.8, 0.2, 0.0]]
+    [[0.5, 0.4, 0.1], [0.3, 0.3, 0.4], [0.1, 0.2, 0.7], [0.8, 0.2, 0.0]]
   )
   first = jnp.argmax(gates, axis=1)[:, None]
   assert float(routing.balance_loss(gates, first)) == pytest.approx(1.0875)
@@ -82,9 +82,9 @@ def test_noisy_top_k_vector():
   found = route("noisy_top_k", LOGITS, 2, NOISE / STD, std=STD)
   gates = np.asarray(routing.full_weights(found.experts, found.weights, 3))
   expected = [
-      [0.685033, 0.314967, 0],
-      [0.598928, 0.401072, 0],
-      [0.647941, 0, 0.352059],
+    [0.685033, 0.314967, 0],
+    [0.598928, 0.401072, 0],
+    [0.647941, 0, 0.352059],
   ]
   np.testing.assert_allclose(gates, expected, atol=2e-6)
   assert float(found.losses["load"]) == pytest.approx(0.144936, abs=2e-6)
@@ -96,24 +96,27 @@ def test_top_k_uses_the_vmoe_load_with_noise_of_one_over_n():
   found = route("top_k", LOGITS, 2, NOISE * 3)
   expected = smooth_load(LOGITS, LOGITS + NOISE, 1 / 3, 2, exclude_self=False)
   assert float(found.losses["load"]) == pytest.approx(
-      float(routing.cv_squared(expected)), rel=1e-5
+    float(routing.cv_squared(expected)), rel=1e-5
   )
 
 
 def test_switch_balance_of_transformers():
-  probs = jnp.array([
+  probs = jnp.array(
+    [
       [0.35490513, 0.60419905],
       [0.4275843, 0.23061597],
       [0.32985854, 0.43953657],
       [0.25099766, 0.27730572],
       [0.7678207, 0.71474564],
-  ])
+    ]
+  )
   loss = routing.balance_loss(probs, jnp.array([[0], [1], [1], [0], [0]]))
   assert float(loss) == pytest.approx(0.8741045, abs=1e-6)
 
 
 def test_z_loss_of_transformers():
-  logits = jnp.array([
+  logits = jnp.array(
+    [
       [-4.2124424, 3.891939, -3.6481273, 1.8849981],
       [0.32625437, 2.918651, 0.84758997, -4.556842],
       [-3.32062, 4.6977115, -0.15439987, 0.44086337],
@@ -126,7 +129,8 @@ def test_z_loss_of_transformers():
       [0.23330331, -3.0845237, 0.6262374, -2.9865491],
       [0.7595146, -2.1099675, -4.155346, -2.8326452],
       [2.3771453, 1.004138, -3.1781673, 0.7581556],
-  ])
+    ]
+  )
   assert float(routing.z_loss(logits)) == pytest.approx(13.786719, abs=1e-5)
 
 
@@ -165,7 +169,7 @@ def test_softmax_topk_renormalise_is_topk_softmax():
   probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
   best = -np.sort(-probs, axis=1)[:, :2]
   np.testing.assert_allclose(
-      found.weights, best / best.sum(1, keepdims=True), rtol=1e-5
+    found.weights, best / best.sum(1, keepdims=True), rtol=1e-5
   )
   np.testing.assert_allclose(found.probs, probs, rtol=1e-5)
 
@@ -181,14 +185,14 @@ def test_dense_is_the_softmax_best_first():
   logits = sample(5)
   found = route("dense", logits, None)
   np.testing.assert_allclose(
-      routing.full_weights(found.experts, found.weights, 4),
-      jax.nn.softmax(logits),
-      rtol=1e-6,
+    routing.full_weights(found.experts, found.weights, 4),
+    jax.nn.softmax(logits),
+    rtol=1e-6,
   )
   assert (np.diff(found.weights, axis=1) <= 0).all()
   assert float(found.losses["load"]) == 0
   assert float(found.losses["importance"]) == pytest.approx(
-      float(routing.importance_loss(jax.nn.softmax(logits))), rel=1e-5
+    float(routing.importance_loss(jax.nn.softmax(logits))), rel=1e-5
   )
 
 
@@ -208,12 +212,12 @@ def test_metrics_by_hand():
   entropy = lambda p: -np.sum(p * np.log(p), axis=-1)  # noqa: E731
   load, received = np.array([2, 1, 0]), np.array([1.3, 0.8, 0])
   expected = {
-      "entropy": entropy(probs).mean(),
-      "entropy_mean_gate": entropy(probs.mean(0)),
-      "effective_experts": np.exp(entropy(probs.mean(0))),
-      "cv_importance": received.std() / received.mean(),
-      "cv_load": load.std() / load.mean(),
-      "max_load": 2.0,
+    "entropy": entropy(probs).mean(),
+    "entropy_mean_gate": entropy(probs.mean(0)),
+    "effective_experts": np.exp(entropy(probs.mean(0))),
+    "cv_importance": received.std() / received.mean(),
+    "cv_load": load.std() / load.mean(),
+    "max_load": 2.0,
   }
   assert set(metrics) == set(expected)
   for name, value in expected.items():
@@ -223,35 +227,35 @@ def test_metrics_by_hand():
 # --- edges -------------------------------------------------------------------
 
 EXTREME = np.array(
-    [
-        [1e30, -1e30, 0, 0],
-        [0, 0, 0, 0],
-        [-1e30, -1e30, -1e30, -1e30],
-        [-np.inf, 0, -np.inf, -np.inf],
-        [np.inf, np.inf, -np.inf, 1],
-        [3.4e38, -3.4e38, 1e-38, 200],
-    ],
-    np.float32,
+  [
+    [1e30, -1e30, 0, 0],
+    [0, 0, 0, 0],
+    [-1e30, -1e30, -1e30, -1e30],
+    [-np.inf, 0, -np.inf, -np.inf],
+    [np.inf, np.inf, -np.inf, 1],
+    [3.4e38, -3.4e38, 1e-38, 200],
+  ],
+  np.float32,
 )
 RANKED = [
-    [0, 2, 3, 1],
-    [0, 1, 2, 3],
-    [0, 1, 2, 3],
-    [1, 0, 2, 3],
-    [0, 1, 3, 2],
-    [0, 3, 2, 1],
+  [0, 2, 3, 1],
+  [0, 1, 2, 3],
+  [0, 1, 2, 3],
+  [1, 0, 2, 3],
+  [0, 1, 3, 2],
+  [0, 3, 2, 1],
 ]
 
 
 @pytest.mark.parametrize(
-    "name, k, noise",
-    [
-        ("noisy_top_k", 2, False),
-        *(("noisy_top_k", k, True) for k in (1, 2, 3, 4)),
-        ("top_k", 2, False),
-        ("top_k", 2, True),
-        ("dense", 4, False),
-    ],
+  "name, k, noise",
+  [
+    ("noisy_top_k", 2, False),
+    *(("noisy_top_k", k, True) for k in (1, 2, 3, 4)),
+    ("top_k", 2, False),
+    ("top_k", 2, True),
+    ("dense", 4, False),
+  ],
 )
 def test_extreme_logits(name, k, noise):
   found = route(name, EXTREME, k, sample(6) if noise else None)
@@ -317,7 +321,7 @@ def test_all_experts_selected_have_equal_load(name):
 
 @pytest.mark.parametrize("k", [0, 5])
 @pytest.mark.parametrize(
-    "gate", [routing.noisy_top_k_routing, routing.top_k_routing]
+  "gate", [routing.noisy_top_k_routing, routing.top_k_routing]
 )
 def test_k_out_of_range_is_named(gate, k):
   with pytest.raises(InputError, match=f"k={k} .* 4"):
@@ -342,7 +346,7 @@ def test_routing_is_a_pytree_through_jit():
 
 
 @pytest.mark.parametrize(
-    "name, k", [("noisy_top_k", 1), ("noisy_top_k", 2), ("top_k", 1)]
+  "name, k", [("noisy_top_k", 1), ("noisy_top_k", 2), ("top_k", 1)]
 )
 def test_the_router_gets_a_gradient_from_the_weights(name, k):
   # Softmax after top-1 would give exactly 0 here.
@@ -358,8 +362,8 @@ def test_loss_gradients_are_finite_differences(name):
   gradient, _ = jacobian(name, logits, noise, raw)
   slopes = np.sum(gradient * direction, axis=(1, 2))[1:]
   ahead, behind = (
-      route(name, logits + sign * step * direction, 2, noise, std=std).losses
-      for sign in (1, -1)
+    route(name, logits + sign * step * direction, 2, noise, std=std).losses
+    for sign in (1, -1)
   )
   for loss, slope in zip(LOSSES, slopes):
     expected = float(ahead[loss] - behind[loss]) / (2 * step)
@@ -371,7 +375,7 @@ def test_z_loss_gradient_is_a_finite_difference():
   logits, direction = sample(0), sample(8)
   slope = np.vdot(jax.jit(jax.grad(routing.z_loss))(logits), direction)
   ahead, behind = (
-      float(routing.z_loss(logits + d * direction)) for d in (1e-2, -1e-2)
+    float(routing.z_loss(logits + d * direction)) for d in (1e-2, -1e-2)
   )
   assert slope == pytest.approx((ahead - behind) / 2e-2, rel=1e-3)
 
@@ -398,7 +402,7 @@ def test_padding_counts_nowhere(name):
   for part in ("losses", "metrics"):
     for key, value in getattr(alone, part).items():
       assert float(getattr(padded, part)[key]) == pytest.approx(
-          float(value), rel=1e-4, abs=1e-6
+        float(value), rel=1e-4, abs=1e-6
       ), key
 
 
@@ -436,7 +440,7 @@ def test_permuting_experts_permutes_the_routing(seed, order, name):
   np.testing.assert_allclose(moved.weights, plain.weights, rtol=1e-5)
   for key, value in plain.losses.items():
     assert float(moved.losses[key]) == pytest.approx(
-        float(value), rel=1e-3, abs=1e-5
+      float(value), rel=1e-3, abs=1e-5
     )
 
 

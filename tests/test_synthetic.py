@@ -79,17 +79,20 @@ def test_more_classes_or_images_leave_the_earlier_ones_as_they_are():
 
 def test_pixels_are_the_same_in_another_process():
   code = (
-      "import hashlib\n"
-      "from mtlmoe_jax.data.synthetic import Synthetic\n"
-      "data = Synthetic('train', 10, 8, 48, 7)\n"
-      "for i in (79, 3, 41, 22):\n"
-      "  print(hashlib.sha256(data[i]['image'].tobytes()).hexdigest())\n"
+    "import hashlib\n"
+    "from mtlmoe_jax.data.synthetic import Synthetic\n"
+    "data = Synthetic('train', 10, 8, 48, 7)\n"
+    "for i in (79, 3, 41, 22):\n"
+    "  print(hashlib.sha256(data[i]['image'].tobytes()).hexdigest())\n"
   )
   # The hash seed of the other process differs on purpose.
   out = subprocess.run(
-      [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-      env={**os.environ, "PYTHONHASHSEED": "123", "JAX_PLATFORMS": "cpu"},
-      cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    [sys.executable, "-c", code],
+    capture_output=True,
+    text=True,
+    check=True,
+    env={**os.environ, "PYTHONHASHSEED": "123", "JAX_PLATFORMS": "cpu"},
+    cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
   ).stdout.split()
   data = small(seed=7)
   assert out == [sha(data[i]["image"]) for i in (79, 3, 41, 22)]
@@ -99,9 +102,7 @@ def test_threads_see_the_same_pixels():
   data = small()
   alone = [sha(data[i]["image"]) for i in range(0, 80, 2)]
   with ThreadPoolExecutor(4) as pool:
-    together = list(
-        pool.map(lambda i: sha(data[i]["image"]), range(0, 80, 2))
-    )
+    together = list(pool.map(lambda i: sha(data[i]["image"]), range(0, 80, 2)))
   assert together == alone
 
 
@@ -133,15 +134,18 @@ def test_box_holds_exactly_the_pixels_that_depend_on_the_bird():
   changed = species.Species(**{**kind.__dict__, **paint})
   other._species = (changed, *other._species[1:])
   dry = [
-      i for i in range(8)
-      if data[i]["attributes"]["pose"] != synthetic.POSES.index("swimming")
+    i
+    for i in range(8)
+    if data[i]["attributes"]["pose"] != synthetic.POSES.index("swimming")
   ]
   assert dry
   for i in dry:
     a, b = data[i], other[i]
     differs = (a["image"] != b["image"]).any(-1)
-    rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(
-        differs.any(0))
+    rows, columns = (
+      np.flatnonzero(differs.any(1)),
+      np.flatnonzero(differs.any(0)),
+    )
     x0, y0, x1, y1 = a["box"] * 48
     assert columns[0] >= int(x0) and columns[-1] <= int(np.ceil(x1)) - 1
     assert rows[0] >= int(y0) and rows[-1] <= int(np.ceil(y1)) - 1
@@ -174,7 +178,7 @@ def test_attributes_are_complete_and_true():
   boxes = np.stack([r["box"] for r in records])
   np.testing.assert_allclose(table["centre_x"], boxes[:, ::2].mean(1), 1e-5)
   np.testing.assert_allclose(
-      table["scale"], (boxes[:, 2:] - boxes[:, :2]).max(1), 1e-5
+    table["scale"], (boxes[:, 2:] - boxes[:, :2]).max(1), 1e-5
   )
   # No class keeps to one pose, side or background.
   for c in range(10):
@@ -236,8 +240,11 @@ def test_fingerprint_changes_with_every_option_and_nothing_else():
   base = small()
   assert base.fingerprint == small().fingerprint
   others = [
-      small("test"), small(seed=1), small(size=64), small(classes=9),
-      small(per_class=9),
+    small("test"),
+    small(seed=1),
+    small(size=64),
+    small(classes=9),
+    small(per_class=9),
   ]
   prints = {base.fingerprint, *(o.fingerprint for o in others)}
   assert len(prints) == 6

@@ -27,10 +27,12 @@ def test_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_json_takes_arrays_and_not_a_number(tmp_path):
   path = tmp_path / "x.json"
   files.write_json(
-      path, {"a": np.float32(1.5), "b": (np.arange(2), math.nan), 3: None}
+    path, {"a": np.float32(1.5), "b": (np.arange(2), math.nan), 3: None}
   )
   assert json.loads(path.read_text()) == {
-      "a": 1.5, "b": [[0, 1], None], "3": None,
+    "a": 1.5,
+    "b": [[0, 1], None],
+    "3": None,
   }
 
 
@@ -69,7 +71,7 @@ def test_workdir_that_cannot_be_made(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "0:05"), (75, "1:15"), (3700, "1:01:40")]
+  ("seconds", "text"), [(5, "0:05"), (75, "1:15"), (3700, "1:01:40")]
 )
 def test_duration(seconds, text):
   assert progress.duration(seconds) == text

@@ -16,29 +16,29 @@ from mtlmoe_jax.training import checkpoint, loop, metric_log
 from tests import tiny
 
 PROMISED = {
-    "split",
-    "n",
-    "top1",
-    "top5",
-    "miou",
-    "mciou",
-    "ciou_score",
-    "acc_iou_50",
-    "acc_iou_70",
-    "acc_iou_75",
-    "acc_iou_90",
-    "top1_loc",
-    "class/load",
-    "box/importance",
-    "seed",
-    "wall_seconds",
-    "images_per_second",
-    "parameters",
-    "parameters_active",
-    "device",
-    "versions",
-    "commit",
-    "dataset_fingerprint",
+  "split",
+  "n",
+  "top1",
+  "top5",
+  "miou",
+  "mciou",
+  "ciou_score",
+  "acc_iou_50",
+  "acc_iou_70",
+  "acc_iou_75",
+  "acc_iou_90",
+  "top1_loc",
+  "class/load",
+  "box/importance",
+  "seed",
+  "wall_seconds",
+  "images_per_second",
+  "parameters",
+  "parameters_active",
+  "device",
+  "versions",
+  "commit",
+  "dataset_fingerprint",
 }
 
 
@@ -53,9 +53,9 @@ def finished(tmp_path_factory):
 
 def arguments(folder, **overrides):
   return [
-      "--config=configs/demo.py",
-      f"--workdir={folder}",
-      *tiny.flags(**{"checkpoint.every_steps": 3, **overrides}),
+    "--config=configs/demo.py",
+    f"--workdir={folder}",
+    *tiny.flags(**{"checkpoint.every_steps": 3, **overrides}),
   ]
 
 
@@ -95,11 +95,11 @@ def test_metrics_have_step_epoch_split_seconds(finished):
 def test_kill_at_an_arbitrary_step_and_go_on_bit_equal(finished, tmp_path):
   with (tmp_path / "log").open("w") as log:
     process = subprocess.Popen(
-        [sys.executable, "launch/train.py", *arguments(tmp_path / "run")],
-        cwd=tiny.ROOT,
-        env=tiny.environment(),
-        stdout=log,
-        stderr=log,
+      [sys.executable, "launch/train.py", *arguments(tmp_path / "run")],
+      cwd=tiny.ROOT,
+      env=tiny.environment(),
+      stdout=log,
+      stderr=log,
     )
   deadline = time.monotonic() + 300
   # Any moment after the first checkpoint has been written will do.
@@ -120,11 +120,11 @@ def test_kill_at_an_arbitrary_step_and_go_on_bit_equal(finished, tmp_path):
 
 def test_sigterm_saves_and_exits_143(finished, tmp_path):
   process = subprocess.Popen(
-      [sys.executable, "launch/train.py", *arguments(tmp_path)],
-      cwd=tiny.ROOT,
-      env=tiny.environment(),
-      stderr=subprocess.PIPE,
-      text=True,
+    [sys.executable, "launch/train.py", *arguments(tmp_path)],
+    cwd=tiny.ROOT,
+    env=tiny.environment(),
+    stderr=subprocess.PIPE,
+    text=True,
   )
   while not metric_log.read(tmp_path):
     assert process.poll() is None, process.stderr.read()
@@ -148,9 +148,7 @@ def test_a_finished_run_started_again_changes_nothing(finished):
 
 
 def test_evaluate_gives_the_same_figures(finished):
-  got = tiny.launch(
-      "evaluate.py", f"--workdir={finished}", "--batch_size=9"
-  )
+  got = tiny.launch("evaluate.py", f"--workdir={finished}", "--batch_size=9")
   assert got.returncode == 0, got.stderr
   result = json.loads((finished / "result.json").read_text())
   again = json.loads((finished / "eval/test/metrics.json").read_text())
@@ -160,39 +158,48 @@ def test_evaluate_gives_the_same_figures(finished):
 
 
 def test_transfer_takes_what_fits_and_freezes_what_is_told(finished, tmp_path):
-  config = tiny.config(**{
+  config = tiny.config(
+    **{
       "steps": 3,
       "transfer.from": str(finished),
       "data.classes": "first:2",
-  })
+    }
+  )
   config.transfer.freeze = ("experts/",)
   config.optimizer.ema = 0.0
   assert loop.train(config, str(tmp_path)) == 0
   source = checkpoint.restore_for_eval(finished, "best").variables["params"]
   new = checkpoint.restore_for_eval(tmp_path, "latest").variables["params"]
-  jax.tree.map(
-      np.testing.assert_array_equal, new["experts"], source["experts"]
-  )
+  jax.tree.map(np.testing.assert_array_equal, new["experts"], source["experts"])
   moved = jax.tree.map(
-      lambda a, b: bool(np.any(a != b)), new["tower_box"], source["tower_box"]
+    lambda a, b: bool(np.any(a != b)), new["tower_box"], source["tower_box"]
   )
   assert any(jax.tree.leaves(moved))
 
 
 def test_transfer_from_another_model_is_refused(finished, tmp_path):
-  config = tiny.config(**{
-      "transfer.from": str(finished), "model.condense_dim": 24,
-  })
+  config = tiny.config(
+    **{
+      "transfer.from": str(finished),
+      "model.condense_dim": 24,
+    }
+  )
   with pytest.raises(errors.InputError, match="do not fit this model"):
     loop.train(config, str(tmp_path))
 
 
 def test_steps_that_are_not_finite_stop_the_run(tmp_path):
-  config = tiny.config(**{
-      "steps": 6, "optimizer.max_bad_steps": 2, "optimizer.lr": 1e30,
-      "optimizer.clip": 0.0, "optimizer.schedule": "constant",
-      "optimizer.name": "sgd", "optimizer.warmup_epochs": 0.0,
-  })
+  config = tiny.config(
+    **{
+      "steps": 6,
+      "optimizer.max_bad_steps": 2,
+      "optimizer.lr": 1e30,
+      "optimizer.clip": 0.0,
+      "optimizer.schedule": "constant",
+      "optimizer.name": "sgd",
+      "optimizer.warmup_epochs": 0.0,
+    }
+  )
   with pytest.raises(errors.InputError, match="not finite"):
     loop.train(config, str(tmp_path))
 

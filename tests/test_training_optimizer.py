@@ -9,11 +9,11 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.training import optimizer as optim
 
 PARAMS = {
-    "stem/conv/kernel": jnp.ones((2, 2)),
-    "experts/backbone/block_00/conv/kernel": jnp.ones((3, 2)),
-    "experts/backbone/block_00/norm/scale": jnp.ones((3, 2)),
-    "experts/condense/kernel": jnp.ones((3, 2)),
-    "tower_class/out/bias": jnp.ones((2,)),
+  "stem/conv/kernel": jnp.ones((2, 2)),
+  "experts/backbone/block_00/conv/kernel": jnp.ones((3, 2)),
+  "experts/backbone/block_00/norm/scale": jnp.ones((3, 2)),
+  "experts/condense/kernel": jnp.ones((3, 2)),
+  "tower_class/out/bias": jnp.ones((2,)),
 }
 
 
@@ -38,18 +38,18 @@ def one_update(made, gradients=None):
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_pretrained_backbones_learn_at_their_own_rate(name):
   made = config(
-      optimizer__name=name,
-      optimizer__weight_decay=0.0,
-      optimizer__lr=1e-2,
-      optimizer__pretrained_lr=1e-3,
-      model__pretrained="lite",
+    optimizer__name=name,
+    optimizer__weight_decay=0.0,
+    optimizer__lr=1e-2,
+    optimizer__pretrained_lr=1e-3,
+    model__pretrained="lite",
   )
   updates = one_update(made)
   slow = float(-updates["experts/backbone/block_00/conv/kernel"][0, 0])
   fast = float(-updates["experts/condense/kernel"][0, 0])
   np.testing.assert_allclose(fast / slow, 10.0, rtol=1e-4)
   np.testing.assert_allclose(
-      float(-updates["stem/conv/kernel"][0, 0]), slow, rtol=1e-6
+    float(-updates["stem/conv/kernel"][0, 0]), slow, rtol=1e-6
   )
 
 
@@ -100,8 +100,8 @@ def test_frozen_patterns():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"),
-    [("expert_1/", "matches no parameter"), ("experts/(", "no regular")],
+  ("pattern", "message"),
+  [("expert_1/", "matches no parameter"), ("experts/(", "no regular")],
 )
 def test_bad_patterns(pattern, message):
   made = config_lib.default_config()

@@ -26,13 +26,13 @@ def batch(n=8, size=32, seed=0):
   image = rng.integers(0, 60, (n, size, size, 3), dtype=np.uint8)
   image += (label * 80).astype(np.uint8)[:, None, None, None]
   return {
-      "image": image,
-      "label": label.astype(np.int32),
-      "box": np.concatenate([low, low + 0.5], 1).astype(np.float32),
-      "has_label": np.ones(n, bool),
-      "has_box": np.ones(n, bool),
-      "valid": np.ones(n, bool),
-      "index": np.arange(n, dtype=np.int32),
+    "image": image,
+    "label": label.astype(np.int32),
+    "box": np.concatenate([low, low + 0.5], 1).astype(np.float32),
+    "has_label": np.ones(n, bool),
+    "has_box": np.ones(n, bool),
+    "valid": np.ones(n, bool),
+    "index": np.arange(n, dtype=np.int32),
   }
 
 
@@ -44,7 +44,7 @@ def build(mesh=None, frozen_patterns=(), **overrides):
   config.optimizer.lr = 3e-3
   model = models.build_model(config, CLASSES)
   variables = model.init(
-      {"params": jax.random.key(0)}, batch()["image"], train=False
+    {"params": jax.random.key(0)}, batch()["image"], train=False
   )
   flat = optim.flatten(variables["params"])
   frozen = optim.frozen_names(flat, config)
@@ -57,9 +57,9 @@ def build(mesh=None, frozen_patterns=(), **overrides):
   shardings = sharding.tree_shardings(state, mesh)
   state = jax.device_put(state, shardings)
   return state, jax.jit(
-      step,
-      in_shardings=(shardings, sharding.batch_sharding(mesh)),
-      out_shardings=(shardings, sharding.replicated(mesh)),
+    step,
+    in_shardings=(shardings, sharding.batch_sharding(mesh)),
+    out_shardings=(shardings, sharding.replicated(mesh)),
   )
 
 
@@ -73,10 +73,13 @@ def losses_of(state, step, count, data=None):
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_overfits_a_tiny_batch(weighting):
-  state, step = build(**{
-      "loss.weighting": weighting, "model.dropout": 0.0,
+  state, step = build(
+    **{
+      "loss.weighting": weighting,
+      "model.dropout": 0.0,
       "loss.label_smoothing": 0.0,
-  })
+    }
+  )
   _, metrics = losses_of(state, step, 60)
   assert metrics[-1]["loss_class"] < 0.2 < metrics[0]["loss_class"]
   assert metrics[-1]["miou"] > metrics[0]["miou"] + 0.1
@@ -98,8 +101,8 @@ def test_masked_tasks_leave_their_towers_alone():
 def test_frozen_parameters_and_their_moments_are_absent():
   state, step = build(frozen_patterns=("experts/backbone/",))
   assert not any(
-      "experts/backbone" in jax.tree_util.keystr(path)
-      for path, _ in jax.tree_util.tree_leaves_with_path(state.opt_state)
+    "experts/backbone" in jax.tree_util.keystr(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(state.opt_state)
   )
   new, _ = losses_of(state, step, 2)
   for name, value in state.params.items():
@@ -136,15 +139,15 @@ print(json.dumps([str(leaf.sharding.spec), metrics]))
 
 def run_on(devices, data, expert):
   got = subprocess.run(
-      [sys.executable, "-c", _EIGHT, str(data), str(expert)],
-      cwd=tiny.ROOT,
-      env=tiny.environment(
-          XLA_FLAGS=os.environ["XLA_FLAGS"]
-          + f" --xla_force_host_platform_device_count={devices}"
-      ),
-      capture_output=True,
-      text=True,
-      timeout=400,
+    [sys.executable, "-c", _EIGHT, str(data), str(expert)],
+    cwd=tiny.ROOT,
+    env=tiny.environment(
+      XLA_FLAGS=os.environ["XLA_FLAGS"]
+      + f" --xla_force_host_platform_device_count={devices}"
+    ),
+    capture_output=True,
+    text=True,
+    timeout=400,
   )
   assert got.returncode == 0, got.stderr
   return json.loads(got.stdout.splitlines()[-1])

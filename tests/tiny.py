@@ -10,25 +10,25 @@ from mtlmoe_jax import config as config_lib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 OVERRIDES = {
-    "batch_size": 6,
-    "steps": 8,
-    "data.image_size": 48,
-    "data.synthetic.classes": 3,
-    "data.synthetic.train_per_class": 8,
-    "data.synthetic.test_per_class": 3,
-    "data.synthetic.size": 48,
-    "data.validation_fraction": 0.2,
-    "model.backbone": "efficientnet_tiny",
-    "model.experts": 3,
-    "model.k": "2",
-    "model.norm": "group",
-    "model.condense_dim": 16,
-    "model.tower_dim": 16,
-    "model.gate_width": 4,
-    "optimizer.ema": 0.9,
-    "optimizer.warmup_epochs": 0.5,
-    "log.every_steps": 2,
-    "eval.batch_size": 4,
+  "batch_size": 6,
+  "steps": 8,
+  "data.image_size": 48,
+  "data.synthetic.classes": 3,
+  "data.synthetic.train_per_class": 8,
+  "data.synthetic.test_per_class": 3,
+  "data.synthetic.size": 48,
+  "data.validation_fraction": 0.2,
+  "model.backbone": "efficientnet_tiny",
+  "model.experts": 3,
+  "model.k": "2",
+  "model.norm": "group",
+  "model.condense_dim": 16,
+  "model.tower_dim": 16,
+  "model.gate_width": 4,
+  "optimizer.ema": 0.9,
+  "optimizer.warmup_epochs": 0.5,
+  "log.every_steps": 2,
+  "eval.batch_size": 4,
 }
 
 
@@ -42,28 +42,26 @@ def config(**overrides):
 
 def flags(**overrides) -> list[str]:
   """The same as command-line flags."""
-  return [
-      f"--config.{k}={v}" for k, v in {**OVERRIDES, **overrides}.items()
-  ]
+  return [f"--config.{k}={v}" for k, v in {**OVERRIDES, **overrides}.items()]
 
 
 def environment(**extra: str) -> dict[str, str]:
   return {
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-      **extra,
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    **extra,
   }
 
 
 def launch(script: str, *arguments: str, **extra: str):
   """Runs launch/<script> to its end."""
   return subprocess.run(
-      [sys.executable, str(ROOT / "launch" / script), *arguments],
-      cwd=ROOT,
-      env=environment(**extra),
-      capture_output=True,
-      text=True,
-      timeout=400,
+    [sys.executable, str(ROOT / "launch" / script), *arguments],
+    cwd=ROOT,
+    env=environment(**extra),
+    capture_output=True,
+    text=True,
+    timeout=400,
   )

@@ -3,23 +3,23 @@
 from mtlmoe_jax.data.images import load_image, resize
 from mtlmoe_jax.data.opening import Data, open_data
 from mtlmoe_jax.data.pipeline import (
-    Batch,
-    eval_batches,
-    num_batches,
-    train_iterator,
+  Batch,
+  eval_batches,
+  num_batches,
+  train_iterator,
 )
 from mtlmoe_jax.data.source import Record, Source, Subset
 
 __all__ = [
-    "Batch",
-    "Data",
-    "Record",
-    "Source",
-    "Subset",
-    "eval_batches",
-    "load_image",
-    "num_batches",
-    "open_data",
-    "resize",
-    "train_iterator",
+  "Batch",
+  "Data",
+  "Record",
+  "Source",
+  "Subset",
+  "eval_batches",
+  "load_image",
+  "num_batches",
+  "open_data",
+  "resize",
+  "train_iterator",
 ]

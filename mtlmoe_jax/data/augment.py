@@ -21,10 +21,10 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def augment(
-    record: Record,
-    random: np.random.Generator,
-    size: int,
-    options: ml_collections.ConfigDict,
+  record: Record,
+  random: np.random.Generator,
+  size: int,
+  options: ml_collections.ConfigDict,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Random resized crop, left-right flip and colours.
 
@@ -47,10 +47,10 @@ def augment(
   factors = [random.uniform(1 - v, 1 + v) for v in strengths]
 
   picture = Image.fromarray(image).resize(
-      (size, size),
-      Image.Resampling.BILINEAR,
-      box=tuple((window * [width, height, width, height]).tolist()),
-      reducing_gap=2.0,
+    (size, size),
+    Image.Resampling.BILINEAR,
+    box=tuple((window * [width, height, width, height]).tolist()),
+    reducing_gap=2.0,
   )
   if flip:
     picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -63,11 +63,11 @@ def augment(
 
 
 def random_window(
-    random: np.random.Generator,
-    height: int,
-    width: int,
-    box: np.ndarray | None,
-    options: ml_collections.ConfigDict,
+  random: np.random.Generator,
+  height: int,
+  width: int,
+  box: np.ndarray | None,
+  options: ml_collections.ConfigDict,
 ) -> np.ndarray:
   """A random crop that keeps the object.
 
@@ -103,7 +103,7 @@ def random_window(
 
 
 def recolour(
-    picture: Image.Image, brightness: float, contrast: float, saturation: float
+  picture: Image.Image, brightness: float, contrast: float, saturation: float
 ) -> Image.Image:
   """Brightness, then contrast, then saturation, as one linear map.
 
@@ -126,7 +126,7 @@ def recolour(
   grey = brightness * float(_LUMA @ mean)
   matrix = np.empty((3, 4))
   matrix[:, :3] = (brightness * contrast) * (
-      saturation * np.eye(3) + (1 - saturation) * _LUMA
+    saturation * np.eye(3) + (1 - saturation) * _LUMA
   )
   matrix[:, 3] = (1 - contrast) * grey
   return picture.convert("RGB", tuple(matrix.ravel().tolist()))

@@ -23,25 +23,25 @@ PERCHED, FLYING, SWIMMING = range(3)
 _PALE: Colour = (240, 237, 226)
 _DARK: Colour = (38, 34, 32)
 _HORN: dict[str, Colour] = {
-    "dark": (46, 42, 42),
-    "orange": (236, 120, 28),
-    "yellow": (240, 208, 60),
-    "red": (206, 54, 40),
+  "dark": (46, 42, 42),
+  "orange": (236, 120, 28),
+  "yellow": (240, 208, 60),
+  "red": (206, 54, 40),
 }
 # Colours of small parts; flowers and berries have them as well.
 PART_COLOURS = (_PALE, _DARK, *_HORN.values(), *species.ACCENTS)
 # Length, height at the base and droop of the tip, in body lengths.
 _BILLS = {
-    "short": (0.17, 0.11, 0.0),
-    "long": (0.52, 0.10, 0.0),
-    "curved": (0.46, 0.11, 0.22),
-    "thick": (0.23, 0.23, 0.05),
+  "short": (0.17, 0.11, 0.0),
+  "long": (0.52, 0.10, 0.0),
+  "curved": (0.46, 0.11, 0.22),
+  "thick": (0.23, 0.23, 0.05),
 }
 # Length, width at the tip, depth of the fork.
 _TAILS = {
-    "square": (0.34, 0.24, 0.0),
-    "long": (0.80, 0.17, -0.06),
-    "forked": (0.62, 0.40, 0.36),
+  "square": (0.34, 0.24, 0.0),
+  "long": (0.80, 0.17, -0.06),
+  "forked": (0.62, 0.40, 0.36),
 }
 
 
@@ -109,7 +109,7 @@ class Placement:
 
 
 def paint(
-    parts: list[Part], place: Placement, side: int, waterline: float | None
+  parts: list[Part], place: Placement, side: int, waterline: float | None
 ) -> Image.Image:
   """Paints a bird.
 
@@ -154,25 +154,26 @@ def _fill(pen, points: np.ndarray, ends: list[int], fill) -> None:
 
 
 def _paint_within(
-    canvas: Image.Image,
-    mask: Image.Image,
-    points: np.ndarray,
-    ends: list[int],
-    part: Part,
+  canvas: Image.Image,
+  mask: Image.Image,
+  points: np.ndarray,
+  ends: list[int],
+  part: Part,
 ) -> None:
   x0, y0 = (max(0, int(v) - 1) for v in points.min(0).tolist())
   x1, y1 = (min(canvas.width, int(v) + 2) for v in points.max(0).tolist())
   if x1 <= x0 or y1 <= y0:
     return
   stencil = Image.new("L", (x1 - x0, y1 - y0))
-  _fill(ImageDraw.Draw(stencil), points - (x0, y0), ends,
-        round(255 * part.opacity))
+  _fill(
+    ImageDraw.Draw(stencil), points - (x0, y0), ends, round(255 * part.opacity)
+  )
   stencil = ImageChops.multiply(stencil, mask.crop((x0, y0, x1, y1)))
   canvas.paste((*part.colour, 255), (x0, y0, x1, y1), stencil)
 
 
 def bird_parts(
-    kind: Species, pose: Pose, tones: np.ndarray
+  kind: Species, pose: Pose, tones: np.ndarray
 ) -> tuple[list[Part], float | None, float]:
   """The parts of a bird, back to front.
 
@@ -205,11 +206,18 @@ def bird_parts(
     parts += legs
   if traits["crown"] == "crested":
     parts.append(head.crest(_tint(paint.upper, 0.7)))
-  parts.append(Part([
-      _trunk_outline(trunk, half),
-      *_tube(trunk((0.20, 0.02)), shoulder, head_at, 0.82 * half,
-             0.86 * shape.head),
-  ], paint.upper, tag="body"))
+  parts.append(
+    Part(
+      [
+        _trunk_outline(trunk, half),
+        *_tube(
+          trunk((0.20, 0.02)), shoulder, head_at, 0.82 * half, 0.86 * shape.head
+        ),
+      ],
+      paint.upper,
+      tag="body",
+    )
+  )
   parts.append(Part([head.ellipse(0, 0, 1.08, 0.97)], paint.upper, tag="body"))
   parts.append(Part([head.ellipse(0, 0, 1.08, 0.97)], paint.upper, tag="head"))
   parts += _under_parts(trunk, half, traits, paint)
@@ -226,9 +234,9 @@ def bird_parts(
 
 def extent(parts: list[Part], waterline: float | None) -> np.ndarray:
   """Bounds f64 [4] (x0, y0, x1, y1) in body lengths, y up, of what is seen."""
-  points = np.concatenate([
-      q for part in parts if not part.within for q in part.polygons
-  ])
+  points = np.concatenate(
+    [q for part in parts if not part.within for q in part.polygons]
+  )
   if waterline is not None:
     points = points[points[:, 1] >= waterline]
     points = np.concatenate([points, [[points[:, 0].mean(), waterline]]])
@@ -247,8 +255,9 @@ class _Paint:
     self.bill = _tint(_HORN[kind.traits["bill_colour"]], tones[4])
     self.legs = _tint(_HORN[kind.traits["legs"]], tones[4])
     self.rump = (
-        self.pale if kind.traits["rump"] == "white"
-        else _tint(_HORN["yellow"], tones[4])
+      self.pale
+      if kind.traits["rump"] == "white"
+      else _tint(_HORN["yellow"], tones[4])
     )
 
 
@@ -271,26 +280,59 @@ class _Head:
     return self.at(_ellipse(x, y, rx, ry))
 
   def crest(self, colour: Colour) -> Part:
-    return Part([self.at([
-        (0.75, 0.65), (0.1, 1.15), (-0.9, 1.75), (-0.75, 1.25), (-1.75, 1.45),
-        (-1.25, 0.85), (-1.9, 0.60), (-0.85, 0.05),
-    ])], colour)
+    return Part(
+      [
+        self.at(
+          [
+            (0.75, 0.65),
+            (0.1, 1.15),
+            (-0.9, 1.75),
+            (-0.75, 1.25),
+            (-1.75, 1.45),
+            (-1.25, 0.85),
+            (-1.9, 0.60),
+            (-0.85, 0.05),
+          ]
+        )
+      ],
+      colour,
+    )
 
   def face(self, traits: dict[str, str], paint: _Paint) -> list[Part]:
     shift = 0.35 * math.sin(self._yaw)
     eye = (0.38 - shift, 0.22)
     parts = []
     if traits["crown"] == "capped":
-      cap = [(1.3, 0.42), (0.2, 0.55), (-0.6, 0.35), (-1.3, -0.15), (-1.3, 1.3),
-             (1.3, 1.3)]
+      cap = [
+        (1.3, 0.42),
+        (0.2, 0.55),
+        (-0.6, 0.35),
+        (-1.3, -0.15),
+        (-1.3, 1.3),
+        (1.3, 1.3),
+      ]
       parts.append(Part([self.at(cap)], paint.accent, within="head"))
     if traits["face"] == "masked":
-      band = [(1.2, 0.42), (0.4, 0.55), (-0.7, 0.42), (-1.1, 0.0),
-              (-0.7, -0.22), (0.4, -0.22), (1.2, -0.05)]
+      band = [
+        (1.2, 0.42),
+        (0.4, 0.55),
+        (-0.7, 0.42),
+        (-1.1, 0.0),
+        (-0.7, -0.22),
+        (0.4, -0.22),
+        (1.2, -0.05),
+      ]
       parts.append(Part([self.at(band)], paint.dark, within="head"))
     if traits["face"] == "browed":
-      band = [(1.1, 0.52), (0.4, 0.82), (-0.6, 0.72), (-1.2, 0.2), (-0.6, 0.38),
-              (0.4, 0.46), (1.1, 0.25)]
+      band = [
+        (1.1, 0.52),
+        (0.4, 0.82),
+        (-0.6, 0.72),
+        (-1.2, 0.2),
+        (-0.6, 0.38),
+        (0.4, 0.46),
+        (1.1, 0.25),
+      ]
       parts.append(Part([self.at(band)], paint.pale, within="head"))
     if traits["face"] == "ringed":
       ring = self.ellipse(*eye, 0.50, 0.50)
@@ -298,7 +340,7 @@ class _Head:
     parts += self._bill(traits, paint.bill)
     parts.append(Part([self.ellipse(*eye, 0.27, 0.27)], (16, 14, 14)))
     parts.append(
-        Part([self.ellipse(eye[0] + 0.08, eye[1] + 0.09, 0.09, 0.09)], _PALE)
+      Part([self.ellipse(eye[0] + 0.08, eye[1] + 0.09, 0.09, 0.09)], _PALE)
     )
     return parts
 
@@ -314,9 +356,10 @@ class _Head:
     split = np.stack([x, middle - 0.15 * thin], 1)
     bottom = np.stack([x * 0.99, middle - thin], 1)
     return [
-        Part([self.at(np.concatenate([top, split[::-1]]))], colour),
-        Part([self.at(np.concatenate([split, bottom[::-1]]))],
-             _tint(colour, 0.72)),
+      Part([self.at(np.concatenate([top, split[::-1]]))], colour),
+      Part(
+        [self.at(np.concatenate([split, bottom[::-1]]))], _tint(colour, 0.72)
+      ),
     ]
 
 
@@ -328,18 +371,24 @@ def _trunk_outline(trunk, half: float) -> np.ndarray:
 
 
 def _under_parts(trunk, half, traits, paint) -> list[Part]:
-  parts = [Part([
-      trunk(_ellipse(0.10, -0.80 * half, 0.66, 0.92 * half)),
-      trunk(_ellipse(0.42, -0.20 * half, 0.20, 0.80 * half)),
-  ], paint.lower, within="body")]
+  parts = [
+    Part(
+      [
+        trunk(_ellipse(0.10, -0.80 * half, 0.66, 0.92 * half)),
+        trunk(_ellipse(0.42, -0.20 * half, 0.20, 0.80 * half)),
+      ],
+      paint.lower,
+      within="body",
+    )
+  ]
   if traits["breast"] == "spotted":
     marks = [
-        trunk(_ellipse(x, y * half, 0.034, 0.034, 8)) for x, y in _rows(0.13)
+      trunk(_ellipse(x, y * half, 0.034, 0.034, 8)) for x, y in _rows(0.13)
     ]
     parts.append(Part(marks, paint.line, within="body"))
   if traits["breast"] == "streaked":
     marks = [
-        trunk(_ellipse(x, y * half, 0.085, 0.020, 8)) for x, y in _rows(0.2)
+      trunk(_ellipse(x, y * half, 0.085, 0.020, 8)) for x, y in _rows(0.2)
     ]
     parts.append(Part(marks, paint.line, within="body"))
   return parts
@@ -348,9 +397,9 @@ def _under_parts(trunk, half, traits, paint) -> list[Part]:
 def _rows(step: float) -> list[tuple[float, float]]:
   """A brick pattern over breast and belly."""
   return [
-      (x + step / 2 * (row % 2), y)
-      for row, y in enumerate((0.16, -0.12, -0.40, -0.68))
-      for x in np.arange(-0.12, 0.46, step)
+    (x + step / 2 * (row % 2), y)
+    for row, y in enumerate((0.16, -0.12, -0.40, -0.68))
+    for x in np.arange(-0.12, 0.46, step)
   ]
 
 
@@ -358,22 +407,23 @@ def _neck_marks(head, shoulder, head_at, half, traits, paint) -> list[Part]:
   parts = []
   if traits["breast"] == "bibbed":
     parts.append(
-        Part([head.ellipse(0.15, -1.15, 0.95, 0.85)], paint.accent,
-             within="body")
+      Part([head.ellipse(0.15, -1.15, 0.95, 0.85)], paint.accent, within="body")
     )
   if traits["breast"] == "banded":
     axis = head_at - shoulder
     axis /= np.hypot(*axis)
     across = np.array([-axis[1], axis[0]])
     middle = shoulder + 0.01 * axis
-    band = np.stack([
+    band = np.stack(
+      [
         middle + 1.3 * half * across - 0.10 * axis,
         middle + 0.045 * axis,
         middle - 1.3 * half * across - 0.08 * axis,
         middle - 1.3 * half * across - 0.21 * axis,
         middle - 0.085 * axis,
         middle + 1.3 * half * across - 0.23 * axis,
-    ])
+      ]
+    )
     parts.append(Part([band], paint.dark, within="body"))
   return parts
 
@@ -394,22 +444,37 @@ def _tail(trunk, pose, traits, paint) -> list[Part]:
     return turn(np.asarray(points, float)) + base
 
   half = width / 2
-  outline = [(0, 0.09), (length * 0.5, half * 0.85), (length, half),
-             (length + 0.03 - fork * 0.4, half * 0.45),
-             (length + 0.04 - fork, 0),
-             (length + 0.03 - fork * 0.4, -half * 0.45), (length, -half),
-             (length * 0.5, -half * 0.85), (0, -0.09)]
+  outline = [
+    (0, 0.09),
+    (length * 0.5, half * 0.85),
+    (length, half),
+    (length + 0.03 - fork * 0.4, half * 0.45),
+    (length + 0.04 - fork, 0),
+    (length + 0.03 - fork * 0.4, -half * 0.45),
+    (length, -half),
+    (length * 0.5, -half * 0.85),
+    (0, -0.09),
+  ]
   parts = [Part([at(outline)], paint.wing, tag="tail")]
   feathers = [
-      at([(0.1, v * 0.1), (length + 0.1, v * width - 0.012),
-          (length + 0.1, v * width + 0.012)])
-      for v in (-0.5, 0.0, 0.5)
+    at(
+      [
+        (0.1, v * 0.1),
+        (length + 0.1, v * width - 0.012),
+        (length + 0.1, v * width + 0.012),
+      ]
+    )
+    for v in (-0.5, 0.0, 0.5)
   ]
   parts.append(Part(feathers, paint.line, within="tail", opacity=0.7))
   if traits["tail_tip"] == "white":
-    tip = [(length - fork * 0.75 - 0.06, 0), (length - 0.10, half + 0.1),
-           (length + 0.2, half + 0.1), (length + 0.2, -half - 0.1),
-           (length - 0.10, -half - 0.1)]
+    tip = [
+      (length - fork * 0.75 - 0.06, 0),
+      (length - 0.10, half + 0.1),
+      (length + 0.2, half + 0.1),
+      (length + 0.2, -half - 0.1),
+      (length - 0.10, -half - 0.1),
+    ]
     parts.append(Part([at(tip)], paint.pale, within="tail"))
   return parts
 
@@ -417,11 +482,24 @@ def _tail(trunk, pose, traits, paint) -> list[Part]:
 def _legs(trunk, half, length, colour, flying):
   """Two legs; also the height of the feet."""
   if flying:  # Tucked back along the belly.
-    parts = [Part([
-        _limb(trunk([(-0.08, -0.92 * half + d), (-0.50, -0.62 * half + d),
-                     (-0.60, -0.70 * half + d)]), 0.022)
-        for d in (0.0, -0.035)
-    ], colour)]
+    parts = [
+      Part(
+        [
+          _limb(
+            trunk(
+              [
+                (-0.08, -0.92 * half + d),
+                (-0.50, -0.62 * half + d),
+                (-0.60, -0.70 * half + d),
+              ]
+            ),
+            0.022,
+          )
+          for d in (0.0, -0.035)
+        ],
+        colour,
+      )
+    ]
     return parts, trunk((0.0, -half))[1]
   hip = trunk((-0.02, -0.8 * half))
   ground = hip[1] - 0.2 * half - length
@@ -431,37 +509,48 @@ def _legs(trunk, half, length, colour, flying):
     foot = (hip[0] + d + 0.02, ground)
     limbs.append(_limb([(hip[0] + d, hip[1]), knee, foot], 0.024))
     for toe in (0.12, 0.07, -0.07):
-      limbs.append(
-          _limb([foot, (foot[0] + toe, ground - 0.035)], 0.020)
-      )
+      limbs.append(_limb([foot, (foot[0] + toe, ground - 0.035)], 0.020))
   return [Part(limbs, colour)], ground
 
 
 def _folded_wing(trunk, half, traits, paint) -> list[Part]:
   k = half / 0.29
-  outline = _smooth([
-      (0.33, 0.04), (0.22, 0.19), (0.0, 0.22), (-0.34, 0.13), (-0.66, -0.02),
-      (-0.34, -0.10), (-0.02, -0.17), (0.22, -0.12),
-  ]) * (1, k)
+  outline = _smooth(
+    [
+      (0.33, 0.04),
+      (0.22, 0.19),
+      (0.0, 0.22),
+      (-0.34, 0.13),
+      (-0.66, -0.02),
+      (-0.34, -0.10),
+      (-0.02, -0.17),
+      (0.22, -0.12),
+    ]
+  ) * (1, k)
   shadow = outline - np.array([0.01, 0.035])
   parts = [
-      Part([trunk(shadow)], paint.line, within="body", opacity=0.45),
-      Part([trunk(outline)], paint.wing, tag="wing"),
+    Part([trunk(shadow)], paint.line, within="body", opacity=0.45),
+    Part([trunk(outline)], paint.wing, tag="wing"),
   ]
   feathers = [
-      trunk([(-0.10, y0 * k), (-0.62, y1 * k - 0.012),
-             (-0.62, y1 * k + 0.016)])
-      for y0, y1 in (
-          (0.13, 0.05), (0.06, 0.01), (-0.01, -0.02), (-0.08, -0.05)
-      )
+    trunk([(-0.10, y0 * k), (-0.62, y1 * k - 0.012), (-0.62, y1 * k + 0.016)])
+    for y0, y1 in ((0.13, 0.05), (0.06, 0.01), (-0.01, -0.02), (-0.08, -0.05))
   ]
   parts.append(Part(feathers, paint.line, within="wing", opacity=0.8))
   marks = []
   if traits["wing"] == "barred":
     marks = [
-        trunk([(x, 0.3 * k), (x + 0.02, 0), (x - 0.06, -0.3 * k),
-               (x - 0.125, -0.3 * k), (x - 0.045, 0), (x - 0.065, 0.3 * k)])
-        for x in (0.14, -0.06)
+      trunk(
+        [
+          (x, 0.3 * k),
+          (x + 0.02, 0),
+          (x - 0.06, -0.3 * k),
+          (x - 0.125, -0.3 * k),
+          (x - 0.045, 0),
+          (x - 0.065, 0.3 * k),
+        ]
+      )
+      for x in (0.14, -0.06)
     ]
   elif traits["wing"] == "patched":
     marks = [trunk(_ellipse(-0.18, -0.08 * k, 0.20, 0.10 * k))]
@@ -484,8 +573,15 @@ def _spread_wing(trunk, pose, traits, paint, far) -> list[Part]:
     u, v = np.asarray(points, float).T
     return root + turn(u[:, None] * out + v[:, None] * back)
 
-  tips = [(1.04, 0.30), (0.97, 0.52), (0.84, 0.70), (0.68, 0.82), (0.50, 0.90),
-          (0.30, 0.97), (0.10, 1.0)]
+  tips = [
+    (1.04, 0.30),
+    (0.97, 0.52),
+    (0.84, 0.70),
+    (0.68, 0.82),
+    (0.50, 0.90),
+    (0.30, 0.97),
+    (0.10, 1.0),
+  ]
   edge = [(0, -0.12), (0.25, -0.26), (0.45, -0.30), (0.75, -0.16), (1.0, 0.10)]
   scallops = []
   for a, b in itertools.pairwise(tips):
@@ -503,8 +599,8 @@ def _spread_wing(trunk, pose, traits, paint, far) -> list[Part]:
   marks = []
   if traits["wing"] == "barred":
     marks = [
-        at([(0.0, v), (0.86, v - 0.04), (0.86, v + 0.11), (0.0, v + 0.15)])
-        for v in (0.14, 0.46)
+      at([(0.0, v), (0.86, v - 0.04), (0.86, v + 0.11), (0.0, v + 0.15)])
+      for v in (0.14, 0.46)
     ]
   elif traits["wing"] == "patched":
     marks = [at(_ellipse(0.50, 0.45, 0.25, 0.27))]
@@ -540,8 +636,12 @@ def _smooth(points, steps: int = 5) -> np.ndarray:
   p1 = np.asarray(points, float)
   p0, p2, p3 = (np.roll(p1, k, 0) for k in (1, -1, -2))
   t = np.arange(steps)[:, None, None] / steps
-  curve = 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
-                 + (3 * p1 - p0 - 3 * p2 + p3) * t**3)
+  curve = 0.5 * (
+    2 * p1
+    + (p2 - p0) * t
+    + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
+    + (3 * p1 - p0 - 3 * p2 + p3) * t**3
+  )
   return curve.transpose(1, 0, 2).reshape(-1, 2)
 
 
@@ -556,7 +656,7 @@ def _tube(start, control, end, r0, r1, steps: int = 7) -> list[np.ndarray]:
   normal = np.stack([-d[:, 1], d[:, 0]], 1) / np.hypot(*d.T)[:, None]
   a, b = radii[:-1] * normal, radii[1:] * normal
   between = np.stack(
-      [spine[:-1] + a, spine[1:] + b, spine[1:] - b, spine[:-1] - a], 1
+    [spine[:-1] + a, spine[1:] + b, spine[1:] - b, spine[:-1] - a], 1
   )
   return [*discs, *between]
 
@@ -573,5 +673,5 @@ def _limb(points, half: float) -> np.ndarray:
 
 def _tint(colour: Colour, factor) -> Colour:
   return tuple(
-      int(v) for v in np.clip(np.multiply(colour, factor) + 0.5, 0, 255)
+    int(v) for v in np.clip(np.multiply(colour, factor) + 0.5, 0, 255)
   )

@@ -66,18 +66,18 @@ def check(config: ml_collections.ConfigDict, out: str = "") -> Report:
   sections.insert(0, _counts_text(data.class_names, splits))
   for label, name in enumerate(data.class_names):
     if not (data.train.labels == label).any() and any(
-        (part.labels == label).any() for part in splits.values()
+      (part.labels == label).any() for part in splits.values()
     ):
       problems(
-          f"class {name!r} has no training image: add some or leave it out "
-          "with config.data.classes"
+        f"class {name!r} has no training image: add some or leave it out "
+        "with config.data.classes"
       )
   sections.append(f"fingerprint: {data.fingerprint}")
   return Report(problems.messages, "\n".join(sections))
 
 
 def _decode_all(
-    source: Source, threads: int, problems: Problems
+  source: Source, threads: int, problems: Problems
 ) -> tuple[list[int], np.ndarray]:
   """Decodes every image; returns positions of good ones, and all boxes."""
 
@@ -90,8 +90,8 @@ def _decode_all(
 
   good, boxes = [], []
   with (
-      concurrent.futures.ThreadPoolExecutor(threads) as pool,
-      Progress(len(source), unit="image", label="decoding") as progress,
+    concurrent.futures.ThreadPoolExecutor(threads) as pool,
+    Progress(len(source), unit="image", label="decoding") as progress,
   ):
     for index, found in enumerate(pool.map(one, range(len(source)))):
       progress.update()
@@ -105,16 +105,14 @@ def _decode_all(
 
 
 def _counts_text(
-    class_names: tuple[str, ...], splits: dict[str, Source]
+  class_names: tuple[str, ...], splits: dict[str, Source]
 ) -> str:
   counts = {
-      name: collections.Counter(part.labels.tolist())
-      for name, part in splits.items()
+    name: collections.Counter(part.labels.tolist())
+    for name, part in splits.items()
   }
   width = max(5, *(len(name) for name in class_names))
-  lines = [
-      f"{'class':{width}s} " + " ".join(f"{name:>10s}" for name in splits)
-  ]
+  lines = [f"{'class':{width}s} " + " ".join(f"{name:>10s}" for name in splits)]
   for label, name in enumerate(class_names):
     numbers = " ".join(f"{counts[s][label]:10d}" for s in splits)
     lines.append(f"{name:{width}s} {numbers}")
@@ -128,17 +126,17 @@ def _boxes_text(boxes: np.ndarray, images_read: int) -> str:
   if len(boxes):
     sides = boxes[:, 2:] - boxes[:, :2]
     rows = {
-        "x centre": (boxes[:, 0] + boxes[:, 2]) / 2,
-        "y centre": (boxes[:, 1] + boxes[:, 3]) / 2,
-        "width": sides[:, 0],
-        "height": sides[:, 1],
-        "area": sides.prod(1),
+      "x centre": (boxes[:, 0] + boxes[:, 2]) / 2,
+      "y centre": (boxes[:, 1] + boxes[:, 3]) / 2,
+      "width": sides[:, 0],
+      "height": sides[:, 1],
+      "area": sides.prod(1),
     }
     lines.append("share of image    mean     min  median     max")
     for name, v in rows.items():
       lines.append(
-          f"{name:14s} {v.mean():7.3f} {v.min():7.3f} {np.median(v):7.3f} "
-          f"{v.max():7.3f}"
+        f"{name:14s} {v.mean():7.3f} {v.min():7.3f} {np.median(v):7.3f} "
+        f"{v.max():7.3f}"
       )
   return "\n".join(lines)
 

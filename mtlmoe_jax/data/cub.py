@@ -17,11 +17,11 @@ from mtlmoe_jax.data.file_source import FileSource, Item, Whole
 from mtlmoe_jax.data.problems import Problems, checked_box
 
 FILES = (
-    "images.txt",
-    "image_class_labels.txt",
-    "bounding_boxes.txt",
-    "train_test_split.txt",
-    "classes.txt",
+  "images.txt",
+  "image_class_labels.txt",
+  "bounding_boxes.txt",
+  "train_test_split.txt",
+  "classes.txt",
 )
 
 
@@ -43,20 +43,20 @@ def open_cub(path: str, problems: Problems) -> Whole:
   missing = [name for name in FILES if not (root / name).is_file()]
   if missing:
     raise errors.InputError(
-        f"config.data.path={path!r}: no {', '.join(missing)} there; give the "
-        "CUB_200_2011 folder that holds images.txt (launch/prepare_cub.py "
-        "makes it)"
+      f"config.data.path={path!r}: no {', '.join(missing)} there; give the "
+      "CUB_200_2011 folder that holds images.txt (launch/prepare_cub.py "
+      "makes it)"
     )
   tables = {
-      name: _table(root / name, columns, problems)
-      for name, columns in zip(FILES, (1, 1, 4, 1, 1))
+    name: _table(root / name, columns, problems)
+    for name, columns in zip(FILES, (1, 1, 4, 1, 1))
   }
   files, labels, boxes_px, splits, classes = (tables[n] for n in FILES)
   for name in FILES[1:4]:
     for number in tables[name].keys() - files.keys():
       problems(
-          f"{root / name}: row of image {number} without that image in "
-          "images.txt: remove the row"
+        f"{root / name}: row of image {number} without that image in "
+        "images.txt: remove the row"
       )
   class_of = {number: i for i, number in enumerate(sorted(classes))}
   items, is_train = [], []
@@ -65,8 +65,8 @@ def open_cub(path: str, problems: Problems) -> Whole:
     split = _value(root, "train_test_split.txt", splits, number, problems)
     if split not in (None, ["0"], ["1"]):
       problems(
-          f"{root / 'train_test_split.txt'}: image {number} has {split[0]!r}: "
-          "must be 1 (train) or 0 (test)"
+        f"{root / 'train_test_split.txt'}: image {number} has {split[0]!r}: "
+        "must be 1 (train) or 0 (test)"
       )
       split = None
     if item is not None and split is not None:
@@ -75,13 +75,13 @@ def open_cub(path: str, problems: Problems) -> Whole:
   names = [classes[number][0] for number in sorted(classes)]
   train = np.asarray(is_train, bool)
   return Whole(
-      FileSource("cub", names, items),
-      {"train": np.flatnonzero(train), "test": np.flatnonzero(~train)},
+    FileSource("cub", names, items),
+    {"train": np.flatnonzero(train), "test": np.flatnonzero(~train)},
   )
 
 
 def _table(
-    path: pathlib.Path, columns: int, problems: Problems
+  path: pathlib.Path, columns: int, problems: Problems
 ) -> dict[int, list[str]]:
   """Rows of `number value ...`, by number, in file order."""
   rows: dict[int, list[str]] = {}
@@ -102,27 +102,25 @@ def _table(
 
 
 def _value(
-    root: pathlib.Path,
-    name: str,
-    table: dict[int, list[str]],
-    number: int,
-    problems: Problems,
+  root: pathlib.Path,
+  name: str,
+  table: dict[int, list[str]],
+  number: int,
+  problems: Problems,
 ) -> list[str] | None:
   if number not in table:
-    problems(
-        f"{root / name}: no row for image {number} of images.txt: add it"
-    )
+    problems(f"{root / name}: no row for image {number} of images.txt: add it")
   return table.get(number)
 
 
 def _item(
-    root: pathlib.Path,
-    number: int,
-    name: str,
-    labels: dict[int, list[str]],
-    boxes_px: dict[int, list[str]],
-    class_of: dict[int, int],
-    problems: Problems,
+  root: pathlib.Path,
+  number: int,
+  name: str,
+  labels: dict[int, list[str]],
+  boxes_px: dict[int, list[str]],
+  class_of: dict[int, int],
+  problems: Problems,
 ) -> Item | None:
   """The image with its label and box, or None after a report."""
   label_row = _value(root, "image_class_labels.txt", labels, number, problems)
@@ -133,8 +131,8 @@ def _item(
     label = class_of.get(int(text)) if text.isdigit() else None
     if label is None:
       problems(
-          f"{root / 'image_class_labels.txt'}: image {number} has the class "
-          f"{text!r}, which is not in classes.txt ({len(class_of)} classes)"
+        f"{root / 'image_class_labels.txt'}: image {number} has the class "
+        f"{text!r}, which is not in classes.txt ({len(class_of)} classes)"
       )
   path = root / "images" / name
   try:
@@ -148,13 +146,13 @@ def _item(
     pixels = np.asarray([float(v) for v in box_row], np.float64)
   except ValueError:
     problems(
-        f"{root / 'bounding_boxes.txt'}: image {number} has the box "
-        f"{' '.join(box_row)!r}: must be four numbers x y width height"
+      f"{root / 'bounding_boxes.txt'}: image {number} has the box "
+      f"{' '.join(box_row)!r}: must be four numbers x y width height"
     )
     return None
   box = checked_box(
-      boxes.convert(pixels, "pixel_xywh", "xyxy", size),
-      f"{root / 'bounding_boxes.txt'} image {number} ({name})",
-      problems,
+    boxes.convert(pixels, "pixel_xywh", "xyxy", size),
+    f"{root / 'bounding_boxes.txt'} image {number} ({name})",
+    problems,
   )
   return None if box is None else Item(name, path, label, box)

@@ -45,7 +45,7 @@ class FileSource:
   """Reads image files; one file is opened per record."""
 
   def __init__(
-      self, name: str, class_names: Sequence[str], items: Sequence[Item]
+    self, name: str, class_names: Sequence[str], items: Sequence[Item]
   ):
     self.name = name
     self.class_names = tuple(class_names)
@@ -58,7 +58,7 @@ class FileSource:
       if item.box is not None:
         row[:] = item.box
     self.fingerprint = fingerprint(
-        self.class_names, self.ids, self.labels, self._boxes, self._has_box
+      self.class_names, self.ids, self.labels, self._boxes, self._has_box
     )
 
   def __len__(self) -> int:
@@ -66,10 +66,10 @@ class FileSource:
 
   def __getitem__(self, index: int) -> Record:
     return {
-        "image": images.load_image(self._paths[index]),
-        "label": self.labels[index],
-        "box": self._boxes[index].copy(),
-        "has_label": True,
-        "has_box": bool(self._has_box[index]),
-        "id": self.ids[index],
+      "image": images.load_image(self._paths[index]),
+      "label": self.labels[index],
+      "box": self._boxes[index].copy(),
+      "has_label": True,
+      "has_box": bool(self._has_box[index]),
+      "id": self.ids[index],
     }

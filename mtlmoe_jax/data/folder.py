@@ -40,11 +40,11 @@ _CORNERS = ("x_min", "y_min", "x_max", "y_max")
 _NORMALISED = ("path", *_CORNERS)
 _PIXELS = ("path", *(f"{name}_px" for name in _CORNERS))
 _SPLITS = {
-    "train": "train",
-    "test": "test",
-    "val": "validation",
-    "validation": "validation",
-    "valid": "validation",
+  "train": "train",
+  "test": "test",
+  "val": "validation",
+  "validation": "validation",
+  "valid": "validation",
 }
 
 
@@ -65,14 +65,14 @@ def open_folder(path: str, problems: Problems) -> Whole:
   root = pathlib.Path(path)
   if not root.is_dir():
     raise errors.InputError(
-        f"config.data.path={path!r}: no such folder; give the folder that "
-        "holds the class folders (or train/ and test/)"
+      f"config.data.path={path!r}: no such folder; give the folder that "
+      "holds the class folders (or train/ and test/)"
     )
   files = _list(root)
   if not files:
     raise errors.InputError(
-        f"config.data.path={path!r}: no images in class sub-folders; expected "
-        f"CLASS/NAME or train/CLASS/NAME with {', '.join(images.SUFFIXES)}"
+      f"config.data.path={path!r}: no images in class sub-folders; expected "
+      f"CLASS/NAME or train/CLASS/NAME with {', '.join(images.SUFFIXES)}"
     )
   names = sorted({folder for _, folder, _ in files})
   rows = _read_boxes(root, problems)
@@ -85,8 +85,8 @@ def open_folder(path: str, problems: Problems) -> Whole:
   for name, (line, _) in rows.items():
     # What was found has been taken out of `rows`.
     problems(
-        f"{root / BOXES} line {line}: no image {name!r} in a class folder: "
-        "correct or remove the row"
+      f"{root / BOXES} line {line}: no image {name!r} in a class folder: "
+      "correct or remove the row"
     )
   source = FileSource("folder", names, items)
   return Whole(source, _official(np.asarray(kinds, object), source.labels))
@@ -100,25 +100,25 @@ def _list(root: pathlib.Path) -> list[tuple[str, str, pathlib.Path]]:
     split = _SPLITS[top.name.lower()] if tops else ""
     for folder in _folders(top):
       out += [
-          (split, folder.name, file)
-          for file in sorted(folder.iterdir())
-          if file.suffix.lower() in images.SUFFIXES
-          and not file.name.startswith(".")
+        (split, folder.name, file)
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in images.SUFFIXES
+        and not file.name.startswith(".")
       ]
   return out
 
 
 def _folders(root: pathlib.Path) -> list[pathlib.Path]:
   return sorted(
-      p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")
+    p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")
   )
 
 
 def _official(kinds: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
   found = {
-      name: np.flatnonzero(kinds == name)
-      for name in ("train", "validation", "test")
-      if (kinds == name).any()
+    name: np.flatnonzero(kinds == name)
+    for name in ("train", "validation", "test")
+    if (kinds == name).any()
   }
   if found and "test" not in found and "validation" in found:
     found["test"] = found.pop("validation")
@@ -131,7 +131,7 @@ def _official(kinds: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _read_boxes(
-    root: pathlib.Path, problems: Problems
+  root: pathlib.Path, problems: Problems
 ) -> dict[str, tuple[int, dict[str, str]]]:
   """Rows of `boxes.csv` by path, each with its line number."""
   path = root / BOXES
@@ -143,9 +143,9 @@ def _read_boxes(
     header = {name.strip() for name in reader.fieldnames or ()}
     if not (header >= set(_PIXELS) or header >= set(_NORMALISED)):
       problems(
-          f"{path}: header {','.join(reader.fieldnames or ())!r} must be "
-          f"{','.join(_PIXELS)} (pixels) or {','.join(_NORMALISED)} (shares "
-          "of the image, 0 to 1)"
+        f"{path}: header {','.join(reader.fieldnames or ())!r} must be "
+        f"{','.join(_PIXELS)} (pixels) or {','.join(_NORMALISED)} (shares "
+        "of the image, 0 to 1)"
       )
       return {}
     for row in reader:
@@ -153,8 +153,8 @@ def _read_boxes(
       name = (row["path"] or "").strip().replace("\\", "/").removeprefix("./")
       if name in rows:
         problems(
-            f"{path} line {reader.line_num}: {name!r} has a row already: one "
-            "box an image is supported, remove the others"
+          f"{path} line {reader.line_num}: {name!r} has a row already: one "
+          "box an image is supported, remove the others"
         )
       else:
         rows[name] = (reader.line_num, row)
@@ -162,11 +162,11 @@ def _read_boxes(
 
 
 def _item(
-    root: pathlib.Path,
-    file: pathlib.Path,
-    label: int,
-    rows: dict[str, tuple[int, dict[str, str]]],
-    problems: Problems,
+  root: pathlib.Path,
+  file: pathlib.Path,
+  label: int,
+  rows: dict[str, tuple[int, dict[str, str]]],
+  problems: Problems,
 ) -> Item | None:
   name = file.relative_to(root).as_posix()
   line, row = rows.pop(name, (0, None))
@@ -190,9 +190,9 @@ def _item(
     values = boxes.convert(values, "pixel_xyxy", "xyxy", size)
   elif (values > 2).any():
     problems(
-        f"{what}: {values.tolist()} looks like pixels, but the header says "
-        f"shares of the image: name the columns {','.join(columns)} with "
-        "_px at their ends"
+      f"{what}: {values.tolist()} looks like pixels, but the header says "
+      f"shares of the image: name the columns {','.join(columns)} with "
+      "_px at their ends"
     )
     return None
   box = checked_box(values, what, problems)

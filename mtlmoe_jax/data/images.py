@@ -17,12 +17,12 @@ from mtlmoe_jax import errors
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _BAD_FILE = (
-    OSError,  # with UnidentifiedImageError and truncated files
-    SyntaxError,  # what Pillow raises for broken PNG chunks
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
+  OSError,  # with UnidentifiedImageError and truncated files
+  SyntaxError,  # what Pillow raises for broken PNG chunks
+  ValueError,
+  EOFError,
+  struct.error,
+  Image.DecompressionBombError,
 )
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
@@ -115,7 +115,7 @@ def shrink(image: np.ndarray, side: int) -> np.ndarray:
   scale = side / min(height, width)
   new = (max(side, round(width * scale)), max(side, round(height * scale)))
   small = Image.fromarray(image).resize(
-      new, Image.Resampling.BILINEAR, reducing_gap=2.0
+    new, Image.Resampling.BILINEAR, reducing_gap=2.0
   )
   return np.asarray(small)
 
@@ -139,7 +139,7 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _decode(
-    file: pathlib.Path | io.BytesIO, what: str, upright: bool
+  file: pathlib.Path | io.BytesIO, what: str, upright: bool
 ) -> np.ndarray:
   try:
     with Image.open(file) as image:
@@ -157,7 +157,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
   if image.mode.startswith("I;16") or image.mode == "I":
     # 16 bits a pixel: Pillow's own conversion would cut instead of scale.
     return Image.fromarray(
-        (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
+      (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
     ).convert("RGB")
   if image.has_transparency_data:
     image = image.convert("RGBA")
@@ -167,13 +167,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _not_an_image(
-    what: str | os.PathLike, error: Exception
+  what: str | os.PathLike, error: Exception
 ) -> errors.InputError:
   reason = (
-      "not a known image format"
-      if isinstance(error, Image.UnidentifiedImageError)
-      else " ".join(str(error).split())
+    "not a known image format"
+    if isinstance(error, Image.UnidentifiedImageError)
+    else " ".join(str(error).split())
   )
   return errors.InputError(
-      f"{what} cannot be read as an image ({reason}): replace or remove it"
+    f"{what} cannot be read as an image ({reason}): replace or remove it"
   )

@@ -51,9 +51,7 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   return split_data(config, open_whole(config, Problems()))
 
 
-def open_whole(
-    config: ml_collections.ConfigDict, problems: Problems
-) -> Whole:
+def open_whole(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
   """Opens the data set itself, without scheme, subset and cache.
 
   Args:
@@ -71,16 +69,16 @@ def open_whole(
     train, test = synthetic.open_splits(data.synthetic)
     total = len(train) + len(test)
     return Whole(
-        Concat([train, test]),
-        {
-            "train": np.arange(len(train)),
-            "test": np.arange(len(train), total),
-        },
+      Concat([train, test]),
+      {
+        "train": np.arange(len(train)),
+        "test": np.arange(len(train), total),
+      },
     )
   if not data.path:
     raise errors.InputError(
-        f"config.data.path is empty: data.name={data.name!r} needs the folder "
-        "of the data set"
+      f"config.data.path is empty: data.name={data.name!r} needs the folder "
+      "of the data set"
     )
   # A shell leaves the ~ of --config.data.path=~/birds alone.
   path = os.path.expanduser(data.path)
@@ -92,8 +90,8 @@ def open_whole(
     need_box = "box" in config_lib.tasks_of(config)
     return tfds.open_tfds(path, data.tfds_name, need_box, problems)
   raise errors.InputError(
-      f"config.data.name={data.name!r}: must be one of "
-      f"{', '.join(config_lib.DATA_NAMES)}"
+    f"config.data.name={data.name!r}: must be one of "
+    f"{', '.join(config_lib.DATA_NAMES)}"
   )
 
 
@@ -119,24 +117,24 @@ def split_data(config: ml_collections.ConfigDict, whole: Whole) -> Data:
     parts = dict(whole.official)
   if len(chosen) < len(source.class_names):
     parts = {
-        name: index[np.isin(source.labels[index], chosen)]
-        for name, index in parts.items()
+      name: index[np.isin(source.labels[index], chosen)]
+      for name, index in parts.items()
     }
   validation = parts.pop("validation", None)
   if data.validation_fraction <= 0:
     validation = None
   elif validation is None or not len(validation):
     kept, held = splits.hold_out(
-        source.labels[parts["train"]], data.validation_fraction, config.seed
+      source.labels[parts["train"]], data.validation_fraction, config.seed
     )
     validation = parts["train"][held] if len(held) else None
     parts["train"] = parts["train"][kept]
   for name, index in parts.items():
     if not len(index):
       raise errors.InputError(
-          f"the {name} split is empty: config.data.name={data.name!r}, "
-          f"classes={data.classes!r} and split_scheme={data.split_scheme!r} "
-          "leave no image; choose other classes or another scheme"
+        f"the {name} split is empty: config.data.name={data.name!r}, "
+        f"classes={data.classes!r} and split_scheme={data.split_scheme!r} "
+        "leave no image; choose other classes or another scheme"
       )
   names = tuple(source.class_names[label] for label in chosen)
   new_label = {old: new for new, old in enumerate(chosen)}
@@ -149,13 +147,13 @@ def split_data(config: ml_collections.ConfigDict, whole: Whole) -> Data:
   out = {name: view(index) for name, index in parts.items()}
   held_out = None if validation is None else view(validation)
   return Data(
-      out["train"],
-      held_out,
-      out["test"],
-      names,
-      fingerprint(
-          out["train"].fingerprint,
-          held_out.fingerprint if held_out else "",
-          out["test"].fingerprint,
-      ),
+    out["train"],
+    held_out,
+    out["test"],
+    names,
+    fingerprint(
+      out["train"].fingerprint,
+      held_out.fingerprint if held_out else "",
+      out["test"].fingerprint,
+    ),
   )

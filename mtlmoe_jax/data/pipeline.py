@@ -23,7 +23,7 @@ Batch = dict[str, np.ndarray]
 
 
 def train_iterator(
-    source: Source, config: ml_collections.ConfigDict, batch_size: int
+  source: Source, config: ml_collections.ConfigDict, batch_size: int
 ) -> grain.DatasetIterator:
   """Endless augmented batches.
 
@@ -47,29 +47,27 @@ def train_iterator(
     raise errors.InputError(f"the training split of {source.name} is empty")
   size, options = config.data.image_size, config.data.augment
 
-  def transform(
-      item: tuple[int, Record], random: np.random.Generator
-  ) -> Batch:
+  def transform(item: tuple[int, Record], random: np.random.Generator) -> Batch:
     index, record = item
     return _element(
-        index, record, *augment.augment(record, random, size, options)
+      index, record, *augment.augment(record, random, size, options)
     )
 
   dataset = (
-      grain.MapDataset.source(_Indexed(source))
-      .seed(config.seed)
-      .shuffle()
-      .repeat()
-      # After `repeat`, so that each epoch sees other crops.
-      .random_map(transform)
-      .to_iter_dataset(_read_options(config, batch_size))
-      .batch(batch_size, drop_remainder=True)
+    grain.MapDataset.source(_Indexed(source))
+    .seed(config.seed)
+    .shuffle()
+    .repeat()
+    # After `repeat`, so that each epoch sees other crops.
+    .random_map(transform)
+    .to_iter_dataset(_read_options(config, batch_size))
+    .batch(batch_size, drop_remainder=True)
   )
   return iter(dataset)
 
 
 def eval_batches(
-    source: Source, config: ml_collections.ConfigDict, batch_size: int
+  source: Source, config: ml_collections.ConfigDict, batch_size: int
 ) -> Iterator[Batch]:
   """All records once, in order, whole images resized to the frame.
 
@@ -94,10 +92,10 @@ def eval_batches(
   if not len(source):
     return
   dataset = (
-      grain.MapDataset.source(_Indexed(source))
-      .map(transform)
-      .to_iter_dataset(_read_options(config, batch_size))
-      .batch(batch_size, drop_remainder=False)
+    grain.MapDataset.source(_Indexed(source))
+    .map(transform)
+    .to_iter_dataset(_read_options(config, batch_size))
+    .batch(batch_size, drop_remainder=False)
   )
   for batch in dataset:
     yield pad(batch, batch_size)
@@ -148,24 +146,24 @@ class _Indexed:
 
 
 def _element(
-    index: int, record: Record, image: np.ndarray, box: np.ndarray
+  index: int, record: Record, image: np.ndarray, box: np.ndarray
 ) -> Batch:
   return {
-      "image": image,
-      "label": np.int32(record["label"]),
-      "box": np.asarray(box, np.float32),
-      "has_label": np.bool_(record["has_label"]),
-      "has_box": np.bool_(record["has_box"]),
-      "valid": np.bool_(True),
-      "index": np.int32(index),
+    "image": image,
+    "label": np.int32(record["label"]),
+    "box": np.asarray(box, np.float32),
+    "has_label": np.bool_(record["has_label"]),
+    "has_box": np.bool_(record["has_box"]),
+    "valid": np.bool_(True),
+    "index": np.int32(index),
   }
 
 
 def _read_options(
-    config: ml_collections.ConfigDict, batch_size: int
+  config: ml_collections.ConfigDict, batch_size: int
 ) -> grain.ReadOptions:
   # Threads, never processes: decoding and resizing release Python's lock, and
   # the cache is shared. Two batches ahead keep the device busy.
   return grain.ReadOptions(
-      num_threads=config.data.threads, prefetch_buffer_size=2 * batch_size
+    num_threads=config.data.threads, prefetch_buffer_size=2 * batch_size
   )

@@ -34,11 +34,11 @@ _MIB = 1 << 20
 
 
 def prepare(
-    out: str,
-    archive: str = "",
-    expect: str = "full",
-    tfds_dir: str = "",
-    url: str = URL,
+  out: str,
+  archive: str = "",
+  expect: str = "full",
+  tfds_dir: str = "",
+  url: str = URL,
 ) -> pathlib.Path:
   """Makes the folder `out/CUB_200_2011` and says where it is.
 
@@ -115,8 +115,8 @@ def download(url: str, target: pathlib.Path) -> None:
     except (OSError, http.client.HTTPException) as error:
       reason = error
   raise errors.InputError(
-      f"{url} could not be downloaded ({reason}): run again to go on, or give "
-      "a copy with --archive=FILE"
+    f"{url} could not be downloaded ({reason}): run again to go on, or give "
+    "a copy with --archive=FILE"
   )
 
 
@@ -132,14 +132,14 @@ def _fetch(url: str, part: pathlib.Path) -> bool:
     length = answer.headers.get("Content-Length")
     total = have + int(length) if length else None
     with (
-        part.open("ab" if have else "wb") as file,
-        Progress(
-            (total or 0) // _MIB,
-            initial=have // _MIB,
-            unit="MiB",
-            item="MiB",
-            label=part.name.removesuffix(".part"),
-        ) as progress,
+      part.open("ab" if have else "wb") as file,
+      Progress(
+        (total or 0) // _MIB,
+        initial=have // _MIB,
+        unit="MiB",
+        item="MiB",
+        label=part.name.removesuffix(".part"),
+      ) as progress,
     ):
       while chunk := answer.read(_CHUNK):
         file.write(chunk)
@@ -157,8 +157,8 @@ def check_md5(file: pathlib.Path, expected: str) -> None:
     found = hashlib.file_digest(stream, "md5").hexdigest()
   if found != expected:
     raise errors.InputError(
-        f"{file} has the md5 {found}, not {expected}: it is damaged or another "
-        "file; delete it and run again (or --expect=any)"
+      f"{file} has the md5 {found}, not {expected}: it is damaged or another "
+      "file; delete it and run again (or --expect=any)"
     )
 
 
@@ -178,9 +178,10 @@ def extract(archive: pathlib.Path, target: pathlib.Path) -> None:
   work = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")
   try:
     try:
-      with tarfile.open(archive) as tar, Progress(
-          0, unit="file", item="files", label="unpacking"
-      ) as progress:
+      with (
+        tarfile.open(archive) as tar,
+        Progress(0, unit="file", item="files", label="unpacking") as progress,
+      ):
         for member in tar:
           _check_member(archive, member)
           # The filter of Python itself is the second lock on the door.
@@ -190,14 +191,14 @@ def extract(archive: pathlib.Path, target: pathlib.Path) -> None:
       if isinstance(error, errors.InputError):
         raise
       raise errors.InputError(
-          f"{archive} cannot be unpacked ({error}): it is incomplete or no tar "
-          "file; delete it and run again"
+        f"{archive} cannot be unpacked ({error}): it is incomplete or no tar "
+        "file; delete it and run again"
       ) from error
     found = [p.parent for p in pathlib.Path(work).glob("**/images.txt")]
     if len(found) != 1:
       raise errors.InputError(
-          f"{archive} holds {len(found)} folders with images.txt: one is "
-          f"expected, as in {ARCHIVE}"
+        f"{archive} holds {len(found)} folders with images.txt: one is "
+        f"expected, as in {ARCHIVE}"
       )
     os.chmod(found[0], 0o755)
     os.replace(found[0], target)
@@ -214,7 +215,7 @@ def _check_member(archive: pathlib.Path, member: tarfile.TarInfo) -> None:
   else:
     return
   raise errors.InputError(
-      f"{archive} is unsafe: {member.name!r} is {why}; nothing was unpacked"
+    f"{archive} is unsafe: {member.name!r} is {why}; nothing was unpacked"
   )
 
 
@@ -230,14 +231,14 @@ def check_counts(folder: pathlib.Path, expect: str) -> None:
   """
   whole: Whole = cub.open_cub(str(folder), Problems())
   found = {
-      "images": len(whole.source),
-      "classes": len(whole.source.class_names),
-      **{name: len(index) for name, index in whole.official.items()},
+    "images": len(whole.source),
+    "classes": len(whole.source.class_names),
+    **{name: len(index) for name, index in whole.official.items()},
   }
   if expect == "full" and found != COUNTS:
     raise errors.InputError(
-        f"{folder} has {_told(found)}, not {_told(COUNTS)}: delete it and run "
-        "again (or --expect=any)"
+      f"{folder} has {_told(found)}, not {_told(COUNTS)}: delete it and run "
+      "again (or --expect=any)"
     )
 
 
@@ -263,23 +264,23 @@ def build_tfds(archive: pathlib.Path, tfds_dir: str) -> None:
   with tempfile.TemporaryDirectory(prefix="mtlmoe_jax_") as manual:
     # TFDS finds files by their official names in its "manual" folder.
     for name, file in (
-        (ARCHIVE, archive),
-        ("segmentations.tgz", archive.with_name("segmentations.tgz")),
+      (ARCHIVE, archive),
+      ("segmentations.tgz", archive.with_name("segmentations.tgz")),
     ):
       if file.is_file():
         os.symlink(file.resolve(), pathlib.Path(manual) / name)
     try:
       builder = tfds.builder(
-          "caltech_birds2011", data_dir=tfds_dir, file_format="array_record"
+        "caltech_birds2011", data_dir=tfds_dir, file_format="array_record"
       )
       builder.download_and_prepare(
-          download_config=tfds.download.DownloadConfig(manual_dir=manual)
+        download_config=tfds.download.DownloadConfig(manual_dir=manual)
       )
     # TFDS has no common base of its errors; this is the end of the command.
     except Exception as error:
       raise errors.InputError(
-          f"--tfds_dir={tfds_dir!r}: TFDS could not prepare caltech_birds2011 "
-          f"({' '.join(str(error).split())[:300]}): correct that and run again"
+        f"--tfds_dir={tfds_dir!r}: TFDS could not prepare caltech_birds2011 "
+        f"({' '.join(str(error).split())[:300]}): correct that and run again"
       ) from error
 
 
@@ -291,7 +292,7 @@ def _import_tfds():
     import tensorflow_datasets as tfds
   except ImportError as error:
     raise errors.InputError(
-        f"--tfds_dir needs the package {error.name!r}: "
-        "pip install 'mtlmoe_jax[tfds-prepare]'"
+      f"--tfds_dir needs the package {error.name!r}: "
+      "pip install 'mtlmoe_jax[tfds-prepare]'"
     ) from None
   return tfds

@@ -33,7 +33,7 @@ class Problems:
 
 
 def checked_box(
-    box: np.ndarray, what: str, problems: Problems
+  box: np.ndarray, what: str, problems: Problems
 ) -> np.ndarray | None:
   """A box cut to its image, or None after a report.
 
@@ -51,16 +51,16 @@ def checked_box(
     return None
   if not (box[2] > box[0] and box[3] > box[1]):
     problems(
-        f"{what}: box {told} (x_min, y_min, x_max, y_max as shares of the "
-        "image) has no area: correct or remove the row"
+      f"{what}: box {told} (x_min, y_min, x_max, y_max as shares of the "
+      "image) has no area: correct or remove the row"
     )
     return None
   inside, visible = boxes.crop(box, np.array([0.0, 0.0, 1.0, 1.0]))
   if visible < MIN_INSIDE:
     problems(
-        f"{what}: box {told} (x_min, y_min, x_max, y_max as shares of the "
-        f"image) lies outside its image, {100 * visible:.0f} % is inside: "
-        "correct or remove the row"
+      f"{what}: box {told} (x_min, y_min, x_max, y_max as shares of the "
+      f"image) lies outside its image, {100 * visible:.0f} % is inside: "
+      "correct or remove the row"
     )
     return None
   return inside.astype(np.float32)

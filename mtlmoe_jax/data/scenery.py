@@ -17,20 +17,28 @@ SKY, FOLIAGE, WATER, REEDS, ROCK = range(5)
 
 # Two ends of each background's colours.
 _COLOURS: dict[int, tuple[tuple[Colour, Colour], ...]] = {
-    SKY: (((108, 150, 204), (196, 212, 228)),
-          ((142, 148, 158), (204, 204, 202)),
-          ((110, 120, 160), (226, 190, 160))),
-    FOLIAGE: (((36, 62, 28), (120, 152, 70)), ((58, 72, 40), (160, 164, 96)),
-              ((84, 66, 36), (186, 150, 84))),
-    WATER: (((44, 78, 104), (134, 164, 180)), ((60, 76, 70), (142, 152, 134)),
-            ((84, 96, 112), (178, 184, 190))),
-    REEDS: (((96, 88, 48), (190, 176, 110)), ((70, 90, 48), (170, 180, 104))),
-    ROCK: (((84, 80, 76), (168, 162, 152)), ((104, 88, 70), (186, 166, 138))),
+  SKY: (
+    ((108, 150, 204), (196, 212, 228)),
+    ((142, 148, 158), (204, 204, 202)),
+    ((110, 120, 160), (226, 190, 160)),
+  ),
+  FOLIAGE: (
+    ((36, 62, 28), (120, 152, 70)),
+    ((58, 72, 40), (160, 164, 96)),
+    ((84, 66, 36), (186, 150, 84)),
+  ),
+  WATER: (
+    ((44, 78, 104), (134, 164, 180)),
+    ((60, 76, 70), (142, 152, 134)),
+    ((84, 96, 112), (178, 184, 190)),
+  ),
+  REEDS: (((96, 88, 48), (190, 176, 110)), ((70, 90, 48), (170, 180, 104))),
+  ROCK: (((84, 80, 76), (168, 162, 152)), ((104, 88, 70), (186, 166, 138))),
 }
 
 
 def background(
-    kind: int, rng: np.random.Generator, side: int, blur: float
+  kind: int, rng: np.random.Generator, side: int, blur: float
 ) -> np.ndarray:
   """Draws a background.
 
@@ -78,7 +86,7 @@ def background(
 
 
 def bank(
-    rng: np.random.Generator, side: int, blur: float, water: np.ndarray
+  rng: np.random.Generator, side: int, blur: float, water: np.ndarray
 ) -> np.ndarray:
   """Puts a far bank (foliage, reeds or rock) at the top of `water`."""
   kind = (FOLIAGE, REEDS, ROCK)[rng.integers(3)]
@@ -88,7 +96,7 @@ def bank(
 
 
 def blossom(
-    layer: Image.Image, rng: np.random.Generator, colours: Sequence[Colour]
+  layer: Image.Image, rng: np.random.Generator, colours: Sequence[Colour]
 ) -> None:
   """Lets sprigs of flowers or berries, coloured as birds' parts, grow in.
 
@@ -104,7 +112,7 @@ def blossom(
   for _ in range(rng.integers(1, 7)):
     colour = colours[rng.integers(len(colours))]
     colour = tuple(
-        min(255, int(v)) for v in np.multiply(colour, rng.uniform(0.8, 1.1, 3))
+      min(255, int(v)) for v in np.multiply(colour, rng.uniform(0.8, 1.1, 3))
     )
     stem = _between((70, 84, 44), (110, 88, 60), rng.uniform())
     centre, spread = rng.uniform(0, side, 2), rng.uniform(0.03, 0.12) * side
@@ -122,11 +130,11 @@ def blossom(
 
 
 def perch(
-    layer: Image.Image,
-    kind: int,
-    rng: np.random.Generator,
-    foot: tuple[float, float],
-    scale: float,
+  layer: Image.Image,
+  kind: int,
+  rng: np.random.Generator,
+  foot: tuple[float, float],
+  scale: float,
 ) -> None:
   """What a perched bird stands on: a stone, or a branch with a twig or two.
 
@@ -145,11 +153,16 @@ def perch(
     s = np.linspace(-1, 1, 13)
     top = y + 0.06 * scale + scale * (0.5 * s**4 + rng.uniform(0, 0.04, 13))
     top[5:8] = y - 0.01 * scale
-    points = [*zip(x + width * s, top), (x + 1.4 * width, side),
-              (x - 1.4 * width, side)]
+    points = [
+      *zip(x + width * s, top),
+      (x + 1.4 * width, side),
+      (x - 1.4 * width, side),
+    ]
     pen.polygon(points, _between(dark, light, rng.uniform(0.2, 0.6)))
-    upper = [*zip(x + width * s, top),
-             *zip((x + width * s)[::-1], top[::-1] + 0.09 * scale)]
+    upper = [
+      *zip(x + width * s, top),
+      *zip((x + width * s)[::-1], top[::-1] + 0.09 * scale),
+    ]
     pen.polygon(upper, _between(dark, light, 1.0))
     return
   slope = rng.uniform(-0.22, 0.22)
@@ -158,23 +171,44 @@ def perch(
   far = 2 * side
 
   def beam(x0, y0, x1, y1, t0, t1, colour):
-    pen.polygon([(x0, y0 - t0), (x1, y1 - t1), (x1, y1 + t1), (x0, y0 + t0)],
-                colour)
+    pen.polygon(
+      [(x0, y0 - t0), (x1, y1 - t1), (x1, y1 + t1), (x0, y0 + t0)], colour
+    )
 
   middle = y + 0.6 * thick
   for _ in range(rng.integers(0, 3)):
     at, rise = rng.uniform(-0.8, 0.8) * scale, rng.uniform(-0.9, 0.9) * scale
-    beam(x + at, middle + slope * at, x + 2 * at, middle + rise, thick * 0.5,
-         thick * 0.2, _between((50, 38, 28), bark, 0.6))
-  beam(x - far, middle - far * slope, x + far, middle + far * slope, thick,
-       thick, bark)
-  beam(x - far, middle - far * slope + 0.7 * thick, x + far,
-       middle + far * slope + 0.7 * thick, 0.3 * thick, 0.3 * thick,
-       _between((0, 0, 0), bark, 0.65))
+    beam(
+      x + at,
+      middle + slope * at,
+      x + 2 * at,
+      middle + rise,
+      thick * 0.5,
+      thick * 0.2,
+      _between((50, 38, 28), bark, 0.6),
+    )
+  beam(
+    x - far,
+    middle - far * slope,
+    x + far,
+    middle + far * slope,
+    thick,
+    thick,
+    bark,
+  )
+  beam(
+    x - far,
+    middle - far * slope + 0.7 * thick,
+    x + far,
+    middle + far * slope + 0.7 * thick,
+    0.3 * thick,
+    0.3 * thick,
+    _between((0, 0, 0), bark, 0.65),
+  )
 
 
 def occluder(
-    rng: np.random.Generator, side: int, box: np.ndarray, size: float
+  rng: np.random.Generator, side: int, box: np.ndarray, size: float
 ) -> Image.Image:
   """A few leaves, or blades of grass, in front of the bird.
 
@@ -197,18 +231,23 @@ def occluder(
       leaf = _leaf(rng, side, x, y, 0.30 * width * size)
       colour = _between(dark, light, rng.uniform(0.2, 1.0))
       pen.polygon(leaf, colour)
-      pen.line([leaf[0], leaf[len(leaf) // 2]], _between(dark, light, 0.1),
-               max(1, side // 150))
+      pen.line(
+        [leaf[0], leaf[len(leaf) // 2]],
+        _between(dark, light, 0.1),
+        max(1, side // 150),
+      )
   else:
     for _ in range(rng.integers(1, 4)):
       x = rng.uniform(box[0], box[2])
-      pen.polygon(_blade(rng, side, x, 0.035 * width * size),
-                  _between(dark, light, rng.uniform(0.2, 1.0)))
+      pen.polygon(
+        _blade(rng, side, x, 0.035 * width * size),
+        _between(dark, light, rng.uniform(0.2, 1.0)),
+      )
   return layer
 
 
 def relief(
-    alpha: Image.Image, light: tuple[float, float], radius: float
+  alpha: Image.Image, light: tuple[float, float], radius: float
 ) -> np.ndarray:
   """Shades a silhouette as if it were inflated.
 
@@ -224,7 +263,7 @@ def relief(
     f32 [H, H], factors around 1.
   """
   height = np.asarray(
-      alpha.filter(ImageFilter.GaussianBlur(radius)), np.float32
+    alpha.filter(ImageFilter.GaussianBlur(radius)), np.float32
   ) / np.float32(255)
   down, right = np.zeros_like(height), np.zeros_like(height)
   down[1:-1] = height[2:] - height[:-2]
@@ -238,14 +277,15 @@ def shadow(rng: np.random.Generator, side: int) -> np.ndarray:
   angle = rng.uniform(0, 2 * math.pi)
   depth = rng.uniform(0.3, 0.5)
   axis = np.linspace(-1, 1, side, dtype=np.float32)
-  ramp = (axis[None] * np.float32(math.cos(angle))
-          + axis[:, None] * np.float32(math.sin(angle)))
+  ramp = axis[None] * np.float32(math.cos(angle)) + axis[:, None] * np.float32(
+    math.sin(angle)
+  )
   ramp += np.float32(rng.uniform(-0.5, 0.5)) + _noise(rng, side, 4, 4) - 0.5
   return (1 - np.float32(depth) * np.clip(6 * ramp, 0, 1))[..., None]
 
 
 def _noise(
-    rng: np.random.Generator, side: int, rows: int, columns: int
+  rng: np.random.Generator, side: int, rows: int, columns: int
 ) -> np.ndarray:
   """Smooth noise f32 [H, H] in [0, 1] with that many cells."""
   cells = rng.integers(0, 256, (rows, columns), np.uint8)
@@ -275,11 +315,13 @@ def _blade(rng, side, x, half) -> list[tuple[float, float]]:
   xs = x * side + lean * (s - 0.5) + bend * (s * s - 0.3)
   ys = side * 1.02 + (top - side) * s
   half = half * side * (1 - s**3) * rng.uniform(0.5, 1.3)
-  return [*zip((xs - half).tolist(), ys.tolist()),
-          *zip((xs + half)[::-1].tolist(), ys[::-1].tolist())]
+  return [
+    *zip((xs - half).tolist(), ys.tolist()),
+    *zip((xs + half)[::-1].tolist(), ys[::-1].tolist()),
+  ]
 
 
 def _between(a: Colour, b: Colour, t: float) -> Colour:
   return tuple(
-      int(min(255, max(0, p + (q - p) * t + 0.5))) for p, q in zip(a, b)
+    int(min(255, max(0, p + (q - p) * t + 0.5))) for p, q in zip(a, b)
   )

@@ -80,11 +80,11 @@ class Subset:
   """Some records of a source, in a chosen order, perhaps with new labels."""
 
   def __init__(
-      self,
-      source: Source,
-      indices: Sequence[int] | np.ndarray,
-      class_names: Sequence[str] | None = None,
-      label_map: Mapping[int, int] | None = None,
+    self,
+    source: Source,
+    indices: Sequence[int] | np.ndarray,
+    class_names: Sequence[str] | None = None,
+    label_map: Mapping[int, int] | None = None,
   ):
     """Chooses records.
 
@@ -100,15 +100,15 @@ class Subset:
     self._label_map = None if label_map is None else dict(label_map)
     self.name = source.name
     self.class_names = tuple(
-        source.class_names if class_names is None else class_names
+      source.class_names if class_names is None else class_names
     )
     self.ids = [source.ids[i] for i in self._indices]
     self.labels = np.asarray(
-        [self._relabel(label) for label in source.labels[self._indices]],
-        np.int32,
+      [self._relabel(label) for label in source.labels[self._indices]],
+      np.int32,
     )
     self.fingerprint = fingerprint(
-        source.fingerprint, self._indices, self.class_names, self.labels
+      source.fingerprint, self._indices, self.class_names, self.labels
     )
 
   def _relabel(self, label: int) -> np.int32:

@@ -21,71 +21,113 @@ PER_FAMILY = 5
 
 # Values of each trait. The first word of a trait is its plain form.
 TRAITS: dict[str, tuple[str, ...]] = {
-    "bill": ("short", "long", "curved", "thick"),
-    "bill_colour": ("dark", "orange", "yellow"),
-    "crown": ("plain", "crested", "capped"),
-    "face": ("plain", "masked", "browed", "ringed"),
-    "breast": ("plain", "spotted", "streaked", "banded", "bibbed"),
-    "wing": ("plain", "barred", "patched"),
-    "tail": ("square", "long", "forked"),
-    "tail_tip": ("plain", "white"),
-    "rump": ("plain", "white", "yellow"),
-    "legs": ("dark", "red", "yellow"),
+  "bill": ("short", "long", "curved", "thick"),
+  "bill_colour": ("dark", "orange", "yellow"),
+  "crown": ("plain", "crested", "capped"),
+  "face": ("plain", "masked", "browed", "ringed"),
+  "breast": ("plain", "spotted", "streaked", "banded", "bibbed"),
+  "wing": ("plain", "barred", "patched"),
+  "tail": ("square", "long", "forked"),
+  "tail_tip": ("plain", "white"),
+  "rump": ("plain", "white", "yellow"),
+  "legs": ("dark", "red", "yellow"),
 }
 # How well a trait is seen at 96 pixels, whatever the pose.
 _VISIBILITY = {
-    "bill": 2.0, "bill_colour": 1.0, "crown": 2.0, "face": 1.0, "breast": 2.0,
-    "wing": 2.0, "tail": 2.0, "tail_tip": 0.5, "rump": 0.5, "legs": 0.5,
+  "bill": 2.0,
+  "bill_colour": 1.0,
+  "crown": 2.0,
+  "face": 1.0,
+  "breast": 2.0,
+  "wing": 2.0,
+  "tail": 2.0,
+  "tail_tip": 0.5,
+  "rump": 0.5,
+  "legs": 0.5,
 }
 # Two species of one family differ by at least this much visibility.
 _DISTANCE = 6.0
 
 _WORDS = {
-    ("bill", "long"): "long-billed",
-    ("bill", "curved"): "sickle-billed",
-    ("bill", "thick"): "thick-billed",
-    ("crown", "crested"): "crested",
-    ("crown", "capped"): "capped",
-    ("breast", "spotted"): "spotted",
-    ("breast", "streaked"): "streaked",
-    ("breast", "banded"): "collared",
-    ("breast", "bibbed"): "bibbed",
-    ("wing", "barred"): "bar-winged",
-    ("wing", "patched"): "pied-winged",
-    ("tail", "long"): "long-tailed",
-    ("tail", "forked"): "fork-tailed",
-    ("face", "masked"): "masked",
-    ("face", "browed"): "white-browed",
-    ("face", "ringed"): "spectacled",
-    ("bill_colour", "orange"): "orange-billed",
-    ("bill_colour", "yellow"): "yellow-billed",
-    ("rump", "white"): "white-rumped",
-    ("rump", "yellow"): "yellow-rumped",
-    ("legs", "red"): "red-legged",
-    ("legs", "yellow"): "yellow-legged",
+  ("bill", "long"): "long-billed",
+  ("bill", "curved"): "sickle-billed",
+  ("bill", "thick"): "thick-billed",
+  ("crown", "crested"): "crested",
+  ("crown", "capped"): "capped",
+  ("breast", "spotted"): "spotted",
+  ("breast", "streaked"): "streaked",
+  ("breast", "banded"): "collared",
+  ("breast", "bibbed"): "bibbed",
+  ("wing", "barred"): "bar-winged",
+  ("wing", "patched"): "pied-winged",
+  ("tail", "long"): "long-tailed",
+  ("tail", "forked"): "fork-tailed",
+  ("face", "masked"): "masked",
+  ("face", "browed"): "white-browed",
+  ("face", "ringed"): "spectacled",
+  ("bill_colour", "orange"): "orange-billed",
+  ("bill_colour", "yellow"): "yellow-billed",
+  ("rump", "white"): "white-rumped",
+  ("rump", "yellow"): "yellow-rumped",
+  ("legs", "red"): "red-legged",
+  ("legs", "yellow"): "yellow-legged",
 }
 
 _NOUNS = (
-    "grebe", "warbler", "tern", "finch", "wren", "plover", "thrush", "shrike",
-    "bunting", "swallow", "lark", "rail", "flycatcher", "sparrow", "teal",
-    "oriole", "pipit", "sandpiper", "tanager", "vireo", "starling", "dipper",
-    "wagtail", "petrel", "creeper", "chat", "grosbeak", "jay", "phalarope",
-    "waxwing", "curlew", "gull", "nuthatch", "titmouse", "cuckoo", "dove",
-    "kingbird", "auk", "martin", "towhee",
+  "grebe",
+  "warbler",
+  "tern",
+  "finch",
+  "wren",
+  "plover",
+  "thrush",
+  "shrike",
+  "bunting",
+  "swallow",
+  "lark",
+  "rail",
+  "flycatcher",
+  "sparrow",
+  "teal",
+  "oriole",
+  "pipit",
+  "sandpiper",
+  "tanager",
+  "vireo",
+  "starling",
+  "dipper",
+  "wagtail",
+  "petrel",
+  "creeper",
+  "chat",
+  "grosbeak",
+  "jay",
+  "phalarope",
+  "waxwing",
+  "curlew",
+  "gull",
+  "nuthatch",
+  "titmouse",
+  "cuckoo",
+  "dove",
+  "kingbird",
+  "auk",
+  "martin",
+  "towhee",
 )
 COUNT = PER_FAMILY * len(_NOUNS)
 
 # Upper parts, under parts, accent (cap, bib). Muted, as most birds are, and
 # near one another: lighting moves a colour as far as a family does.
 _PALETTES: tuple[tuple[Colour, Colour, Colour], ...] = (
-    ((122, 104, 76), (214, 196, 158), (150, 44, 34)),
-    ((104, 116, 126), (216, 216, 208), (30, 30, 34)),
-    ((112, 118, 70), (206, 202, 130), (40, 42, 36)),
-    ((84, 78, 78), (176, 150, 128), (196, 150, 40)),
-    ((150, 112, 72), (228, 206, 176), (60, 44, 40)),
-    ((76, 98, 128), (206, 190, 170), (168, 84, 40)),
-    ((140, 132, 120), (226, 222, 212), (120, 40, 44)),
-    ((92, 92, 60), (196, 176, 120), (176, 60, 30)),
+  ((122, 104, 76), (214, 196, 158), (150, 44, 34)),
+  ((104, 116, 126), (216, 216, 208), (30, 30, 34)),
+  ((112, 118, 70), (206, 202, 130), (40, 42, 36)),
+  ((84, 78, 78), (176, 150, 128), (196, 150, 40)),
+  ((150, 112, 72), (228, 206, 176), (60, 44, 40)),
+  ((76, 98, 128), (206, 190, 170), (168, 84, 40)),
+  ((140, 132, 120), (226, 222, 212), (120, 40, 44)),
+  ((92, 92, 60), (196, 176, 120), (176, 60, 30)),
 )
 
 ACCENTS = tuple(accent for _, _, accent in _PALETTES)
@@ -141,8 +183,8 @@ def first(n: int) -> tuple[Species, ...]:
   """The first `n` species; raises InputError as `species_names` does."""
   if not 1 <= n <= COUNT:
     raise errors.InputError(
-        f"config.data.synthetic.classes={n}: there are 1 ... {COUNT} invented "
-        "species"
+      f"config.data.synthetic.classes={n}: there are 1 ... {COUNT} invented "
+      "species"
     )
   return _all()[:n]
 
@@ -164,17 +206,17 @@ def _all() -> tuple[Species, ...]:
 def _family(number: int) -> list[Species]:
   rng = np.random.default_rng([20210415, number])
   shape = Shape(
-      depth=rng.uniform(0.52, 0.64),
-      neck=rng.uniform(0.26, 0.36),
-      head=rng.uniform(0.17, 0.20),
-      legs=rng.uniform(0.20, 0.38),
+    depth=rng.uniform(0.52, 0.64),
+    neck=rng.uniform(0.26, 0.36),
+    head=rng.uniform(0.17, 0.20),
+    legs=rng.uniform(0.20, 0.38),
   )
   upper, lower, accent = _PALETTES[number % len(_PALETTES)]
   # Families beyond the palettes reuse them, a little shifted.
   shift = rng.integers(-14, 15, 3) * (number >= len(_PALETTES))
   upper, lower = (
-      tuple(int(v) for v in np.clip(np.add(c, shift), 20, 235))
-      for c in (upper, lower)
+    tuple(int(v) for v in np.clip(np.add(c, shift), 20, 235))
+    for c in (upper, lower)
   )
   members: list[dict[str, str]] = []
   while len(members) < PER_FAMILY:
@@ -183,10 +225,8 @@ def _family(number: int) -> list[Species]:
     if not near and len(_describe(traits)) >= 2:
       members.append(traits)
   return [
-      Species(
-          f"{words} {_NOUNS[number]}", number, shape, upper, lower, accent, t
-      )
-      for words, t in zip(_unique_words(members), members)
+    Species(f"{words} {_NOUNS[number]}", number, shape, upper, lower, accent, t)
+    for words, t in zip(_unique_words(members), members)
   ]
 
 

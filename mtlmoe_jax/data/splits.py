@@ -32,7 +32,7 @@ def poster_split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hold_out(
-    labels: np.ndarray, share: float, seed: int
+  labels: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """A seeded part of each class is held out.
 
@@ -59,7 +59,7 @@ def hold_out(
 
 
 def choose_classes(
-    class_names: Sequence[str], wanted: str | Sequence[str]
+  class_names: Sequence[str], wanted: str | Sequence[str]
 ) -> list[int]:
   """Labels of a class subset.
 
@@ -84,13 +84,13 @@ def choose_classes(
     if colon and kind in ("first", "last", "except_last"):
       if not number.isdigit() or not 1 <= int(number) <= count:
         raise errors.InputError(
-            f"{told}: {number!r} must be a number of classes from 1 to {count}"
+          f"{told}: {number!r} must be a number of classes from 1 to {count}"
         )
       n = int(number)
       chosen = {
-          "first": range(n),
-          "last": range(count - n, count),
-          "except_last": range(count - n),
+        "first": range(n),
+        "last": range(count - n, count),
+        "except_last": range(count - n),
       }[kind]
       if not chosen:
         raise errors.InputError(f"{told}: leaves none of {count} classes")
@@ -101,8 +101,8 @@ def choose_classes(
   labels = [_label(item, class_names, told) for item in items]
   if not labels:
     raise errors.InputError(
-        f"{told}: names no class; use all, first:N, last:N, except_last:N or "
-        "names"
+      f"{told}: names no class; use all, first:N, last:N, except_last:N or "
+      "names"
     )
   if len(set(labels)) < len(labels):
     raise errors.InputError(f"{told}: names a class twice")
@@ -115,6 +115,6 @@ def _label(item: str, class_names: Sequence[str], told: str) -> int:
   if item.isdigit() and int(item) < len(class_names):
     return int(item)
   raise errors.InputError(
-      f"{told}: unknown class {item!r}; there are {len(class_names)}, from "
-      f"{class_names[0]!r} (0) to {class_names[-1]!r} ({len(class_names) - 1})"
+    f"{told}: unknown class {item!r}; there are {len(class_names)}, from "
+    f"{class_names[0]!r} (0) to {class_names[-1]!r} ({len(class_names) - 1})"
   )

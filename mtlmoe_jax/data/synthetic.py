@@ -44,25 +44,25 @@ SPLITS = ("train", "test")
 # What `attributes` of every record holds. Angles in degrees; places and sizes
 # as shares of the side.
 ATTRIBUTES = (
-    "family",  # species.Species.family
-    "pose",  # index into POSES
-    "facing",  # 1 right, -1 left (of the body)
-    "look_back",  # 1: the head is turned to the tail
-    "pitch",  # of the body, breast up
-    "head_pitch",
-    "head_yaw",
-    "flap",  # direction of the raised wing; 0 unless flying
-    "scale",  # longer side of the box
-    "centre_x",
-    "centre_y",
-    "background",  # index into scenery.BACKGROUNDS
-    "blur",  # of the background
-    "occlusion",  # share of the bird's pixels behind leaves or grass
-    "brightness",  # factor
-    "warmth",  # tint: factor on red over factor on blue
-    "light_x",  # direction of the light, y down
-    "light_y",
-    "shadow",  # 1: a shadow crosses the frame
+  "family",  # species.Species.family
+  "pose",  # index into POSES
+  "facing",  # 1 right, -1 left (of the body)
+  "look_back",  # 1: the head is turned to the tail
+  "pitch",  # of the body, breast up
+  "head_pitch",
+  "head_yaw",
+  "flap",  # direction of the raised wing; 0 unless flying
+  "scale",  # longer side of the box
+  "centre_x",
+  "centre_y",
+  "background",  # index into scenery.BACKGROUNDS
+  "blur",  # of the background
+  "occlusion",  # share of the bird's pixels behind leaves or grass
+  "brightness",  # factor
+  "warmth",  # tint: factor on red over factor on blue
+  "light_x",  # direction of the light, y down
+  "light_y",
+  "shadow",  # 1: a shadow crosses the frame
 )
 
 _SUPERSAMPLING = 3
@@ -78,7 +78,7 @@ class Synthetic:
   name = "synthetic"
 
   def __init__(
-      self, split: str, classes: int, per_class: int, size: int, seed: int
+    self, split: str, classes: int, per_class: int, size: int, seed: int
   ):
     """Describes a split; draws nothing yet.
 
@@ -98,13 +98,19 @@ class Synthetic:
     self.class_names = tuple(s.name for s in self._species)
     self.labels = np.repeat(np.arange(classes, dtype=np.int32), per_class)
     self.ids = [
-        f"{split}/{c:03d}/{j:04d}"
-        for c in range(classes) for j in range(per_class)
+      f"{split}/{c:03d}/{j:04d}"
+      for c in range(classes)
+      for j in range(per_class)
     ]
     # The boxes follow from these, so nothing has to be drawn.
     self.fingerprint = source.fingerprint(
-        "synthetic", VERSION, self._key, self._size, self.class_names,
-        self.labels, self.ids,
+      "synthetic",
+      VERSION,
+      self._key,
+      self._size,
+      self.class_names,
+      self.labels,
+      self.ids,
     )
 
   def __len__(self) -> int:
@@ -115,13 +121,13 @@ class Synthetic:
     index = range(len(self))[index]
     image, mask, attributes = self._draw(index)
     return {
-        "image": image,
-        "label": self.labels[index],
-        "box": mask_box(mask),
-        "has_label": True,
-        "has_box": True,
-        "id": self.ids[index],
-        "attributes": attributes,
+      "image": image,
+      "label": self.labels[index],
+      "box": mask_box(mask),
+      "has_label": True,
+      "has_box": True,
+      "id": self.ids[index],
+      "attributes": attributes,
     }
 
   def mask(self, index: int) -> np.ndarray:
@@ -149,8 +155,8 @@ def open_splits(options: Any) -> tuple[Synthetic, Synthetic]:
   """
   counts = (options.train_per_class, options.test_per_class)
   return tuple(
-      Synthetic(split, options.classes, n, options.size, options.seed)
-      for split, n in zip(SPLITS, counts)
+    Synthetic(split, options.classes, n, options.size, options.seed)
+    for split, n in zip(SPLITS, counts)
   )
 
 
@@ -160,7 +166,7 @@ def mask_box(mask: Image.Image) -> np.ndarray:
 
 
 def _draw(
-    kind: species.Species, rng: np.random.Generator, size: int
+  kind: species.Species, rng: np.random.Generator, size: int
 ) -> tuple[np.ndarray, Image.Image, dict[str, float]]:
   """One image u8 [H, H, 3], the bird's mask L [3 H, 3 H], its attributes."""
   pose = _sample_pose(rng)
@@ -202,11 +208,24 @@ def _draw(
   grain = rng.integers(-5, 6, image.shape, np.int8)
   image = np.clip(image + grain + np.float32(0.5), 0, 255).astype(np.uint8)
   values = (
-      kind.family, pose.kind, pose.facing, pose.look_back, pose.pitch,
-      pose.head_pitch, pose.head_yaw, pose.flap,
-      max(box[2] - box[0], box[3] - box[1]), (box[0] + box[2]) / 2,
-      (box[1] + box[3]) / 2, ground, blur, occlusion, brightness, warmth,
-      *light, shadowed,
+    kind.family,
+    pose.kind,
+    pose.facing,
+    pose.look_back,
+    pose.pitch,
+    pose.head_pitch,
+    pose.head_yaw,
+    pose.flap,
+    max(box[2] - box[0], box[3] - box[1]),
+    (box[0] + box[2]) / 2,
+    (box[1] + box[3]) / 2,
+    ground,
+    blur,
+    occlusion,
+    brightness,
+    warmth,
+    *light,
+    shadowed,
   )
   return image, mask, dict(zip(ATTRIBUTES, map(float, values), strict=True))
 
@@ -218,16 +237,16 @@ def _sample_pose(rng: np.random.Generator) -> birds.Pose:
   low, high = ((48, 82), (12, 34), (58, 86))[kind]
   flying = kind == birds.FLYING
   return birds.Pose(
-      kind=kind,
-      facing=1 if rng.uniform() < 0.5 else -1,
-      pitch=pitch,
-      neck=rng.uniform(low, high) + (pitch if flying else 0),
-      head_pitch=rng.uniform(-22, 18) + (0.7 * pitch if flying else 0),
-      head_yaw=rng.uniform(-38, 38),
-      look_back=bool(rng.uniform() < 0.12) and not flying,
-      tail_lift=rng.uniform(-14, 10),
-      flap=rng.uniform(62, 128) + pitch if flying else 0.0,
-      reach=rng.uniform(0.7, 1.0) if flying else 0.0,
+    kind=kind,
+    facing=1 if rng.uniform() < 0.5 else -1,
+    pitch=pitch,
+    neck=rng.uniform(low, high) + (pitch if flying else 0),
+    head_pitch=rng.uniform(-22, 18) + (0.7 * pitch if flying else 0),
+    head_yaw=rng.uniform(-38, 38),
+    look_back=bool(rng.uniform() < 0.12) and not flying,
+    tail_lift=rng.uniform(-14, 10),
+    flap=rng.uniform(62, 128) + pitch if flying else 0.0,
+    reach=rng.uniform(0.7, 1.0) if flying else 0.0,
   )
 
 
@@ -241,7 +260,7 @@ def _sample_placement(rng, parts, waterline, pose, side) -> birds.Placement:
   left = rng.uniform(-spill, side + spill - (x1 - x0) * scale)
   top = rng.uniform(-spill, side + spill - (y1 - y0) * scale)
   return birds.Placement(
-      x=left - x0 * scale, y=top + y1 * scale, scale=scale, facing=pose.facing
+    x=left - x0 * scale, y=top + y1 * scale, scale=scale, facing=pose.facing
   )
 
 
@@ -270,7 +289,7 @@ def _occlude(image, mask, box, rng) -> tuple[np.ndarray, float]:
 
 
 def _over(
-    image: np.ndarray, layer: Image.Image, shade: np.ndarray | None = None
+  image: np.ndarray, layer: Image.Image, shade: np.ndarray | None = None
 ) -> np.ndarray:
   """Lays RGBa [H, H] over f32 [H, H, 3]; `shade` scales the layer's RGB."""
   values = np.asarray(layer, np.float32)
@@ -279,9 +298,7 @@ def _over(
   return image * clear + colours
 
 
-def _reflect(
-    image: np.ndarray, bird: Image.Image, level: float
-) -> np.ndarray:
+def _reflect(image: np.ndarray, bird: Image.Image, level: float) -> np.ndarray:
   """Mirrors a swimming bird in the water below `level` (canvas pixels)."""
   side = bird.width
   level = round(level / _SUPERSAMPLING)

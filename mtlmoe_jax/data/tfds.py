@@ -30,7 +30,7 @@ class Keys(NamedTuple):
 
 
 def open_tfds(
-    path: str, name: str, need_box: bool, problems: Problems
+  path: str, name: str, need_box: bool, problems: Problems
 ) -> Whole:
   """Opens a prepared data set; reads all labels and boxes, decodes no image.
 
@@ -54,14 +54,14 @@ def open_tfds(
   found = [split for split in _SPLITS if split in builder.info.splits]
   if "train" not in found or len(found) < 2:
     raise errors.InputError(
-        f"{what} has the splits {', '.join(builder.info.splits) or 'none'}: "
-        "train and test (or validation) are needed"
+      f"{what} has the splits {', '.join(builder.info.splits) or 'none'}: "
+      "train and test (or validation) are needed"
     )
   sources = [TfdsSource(builder, split, keys, problems) for split in found]
   whole = Concat(sources)
   ends = np.cumsum([0] + [len(source) for source in sources])
   official = {
-      split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(found)
+    split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(found)
   }
   if "test" not in official:
     official["test"] = official.pop("validation")
@@ -93,17 +93,17 @@ class TfdsSource:
     self._keys, self._where = keys, f"{builder.info.full_name} {split}"
     # Images stay encoded: `images` decodes them as it does files.
     skip = {
-        key: tfds.decode.SkipDecoding()
-        for key, feature in builder.info.features.items()
-        if isinstance(feature, tfds.features.Image)
+      key: tfds.decode.SkipDecoding()
+      for key, feature in builder.info.features.items()
+      if isinstance(feature, tfds.features.Image)
     }
     try:
       self._data = builder.as_data_source(split=split, decoders=skip)
     except (NotImplementedError, ValueError) as error:
       raise errors.InputError(
-          f"{self._where} is not stored as ArrayRecord "
-          f"({builder.info.file_format}): prepare it with "
-          "--file_format=array_record"
+        f"{self._where} is not stored as ArrayRecord "
+        f"({builder.info.file_format}): prepare it with "
+        "--file_format=array_record"
       ) from error
     rows = [self._row(i, problems) for i in range(len(self._data))]
     self.ids = [row[0] for row in rows]
@@ -111,14 +111,14 @@ class TfdsSource:
     self._has_box = np.asarray([row[2] is not None for row in rows], bool)
     none = np.zeros(4, np.float32)
     self._boxes = np.asarray(
-        [none if row[2] is None else row[2] for row in rows], np.float32
+      [none if row[2] is None else row[2] for row in rows], np.float32
     ).reshape(-1, 4)
     self.fingerprint = fingerprint(
-        self.class_names, self.ids, self.labels, self._boxes, self._has_box
+      self.class_names, self.ids, self.labels, self._boxes, self._has_box
     )
 
   def _row(
-      self, index: int, problems: Problems
+    self, index: int, problems: Problems
   ) -> tuple[str, int, np.ndarray | None]:
     """(id, label, box or None) of one example."""
     example, keys = self._data[index], self._keys
@@ -126,9 +126,9 @@ class TfdsSource:
     label = int(example[keys.label])
     if not -1 <= label < len(self.class_names):
       problems(
-          f"{where}: label {label} is not one of the "
-          f"{len(self.class_names)} classes (0, 1, ...): "
-          "prepare the data set again"
+        f"{where}: label {label} is not one of the "
+        f"{len(self.class_names)} classes (0, 1, ...): "
+        "prepare the data set again"
       )
       label = -1
     if keys.label_name and label >= 0:
@@ -146,12 +146,12 @@ class TfdsSource:
   def __getitem__(self, index: int) -> Record:
     data = self._data[index][self._keys.image]
     return {
-        "image": images.decode_bytes(data, f"{self._where} {self.ids[index]}"),
-        "label": self.labels[index],
-        "box": self._boxes[index].copy(),
-        "has_label": bool(self.labels[index] >= 0),
-        "has_box": bool(self._has_box[index]),
-        "id": self.ids[index],
+      "image": images.decode_bytes(data, f"{self._where} {self.ids[index]}"),
+      "label": self.labels[index],
+      "box": self._boxes[index].copy(),
+      "has_label": bool(self.labels[index] >= 0),
+      "has_box": bool(self._has_box[index]),
+      "id": self.ids[index],
     }
 
 
@@ -160,8 +160,8 @@ def _builder(path: str, name: str) -> Any:
     from tensorflow_datasets.core import read_only_builder, registered
   except ImportError:
     raise errors.InputError(
-        "config.data.name='tfds' needs the package tensorflow-datasets: "
-        "pip install 'mtlmoe_jax[tfds]'"
+      "config.data.name='tfds' needs the package tensorflow-datasets: "
+      "pip install 'mtlmoe_jax[tfds]'"
     ) from None
   try:
     # From the prepared files alone: the code of a data set may need
@@ -169,9 +169,9 @@ def _builder(path: str, name: str) -> Any:
     return read_only_builder.builder_from_files(name, data_dir=path)
   except (registered.DatasetNotFoundError, OSError, ValueError) as error:
     raise errors.InputError(
-        f"config.data.path={path!r}: no prepared TFDS data set {name!r} there "
-        "(config.data.tfds_name); give TFDS's data_dir, or prepare it with "
-        "launch/prepare_cub.py --tfds_dir=DIR"
+      f"config.data.path={path!r}: no prepared TFDS data set {name!r} there "
+      "(config.data.tfds_name); give TFDS's data_dir, or prepare it with "
+      "launch/prepare_cub.py --tfds_dir=DIR"
     ) from error
 
 
@@ -193,23 +193,23 @@ def _keys(features: Any, what: str, need_box: bool) -> Keys:
   for key, wanted in (("image", image), ("label", label), ("bbox", box)):
     if wanted is None and (key != "bbox" or need_box):
       raise errors.InputError(
-          f"{what} has no {key} feature (it has {', '.join(features)}): choose "
-          "another data set with one image, label and bbox an example"
-          + (", or model.tasks=class" if key == "bbox" else "")
+        f"{what} has no {key} feature (it has {', '.join(features)}): choose "
+        "another data set with one image, label and bbox an example"
+        + (", or model.tasks=class" if key == "bbox" else "")
       )
   texts = {k for k, f in features.items() if isinstance(f, kinds.Text)}
   names = [k for k in ("image/filename", "file_name", "id") if k in texts]
   return Keys(
-      image,
-      label,
-      box,
-      names[0] if names else None,
-      "label_name" if "label_name" in texts else None,
+    image,
+    label,
+    box,
+    names[0] if names else None,
+    "label_name" if "label_name" in texts else None,
   )
 
 
 def _told_names(
-    names: tuple[str, ...], sources: list[TfdsSource]
+  names: tuple[str, ...], sources: list[TfdsSource]
 ) -> tuple[str, ...]:
   """Class names, with bare numbers replaced by what the examples say.
 

@@ -32,7 +32,7 @@ PredictStep = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 
 def make_predict_step(
-    model: Any, jit: Callable[[PredictStep], PredictStep] = jax.jit
+  model: Any, jit: Callable[[PredictStep], PredictStep] = jax.jit
 ) -> PredictStep:
   """The forward pass of evaluation and prediction.
 
@@ -50,17 +50,17 @@ def make_predict_step(
 
   def step(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
     outputs = model.apply(
-        variables, batch["image"], train=False, valid=batch["valid"]
+      variables, batch["image"], train=False, valid=batch["valid"]
     )
     found = {
-        "routing": {
-            task: {
-                "experts": r.experts,
-                "weights": r.weights,
-                "probs": r.probs,
-            }
-            for task, r in outputs.routing.items()
+      "routing": {
+        task: {
+          "experts": r.experts,
+          "weights": r.weights,
+          "probs": r.probs,
         }
+        for task, r in outputs.routing.items()
+      }
     }
     if outputs.logits is not None:
       found["logits"] = outputs.logits.astype(jnp.float32)
@@ -72,12 +72,12 @@ def make_predict_step(
 
 
 def evaluate_source(
-    step: PredictStep,
-    variables: Any,
-    source: data_lib.Source,
-    config: ml_collections.ConfigDict,
-    *,
-    progress: bool = True,
+  step: PredictStep,
+  variables: Any,
+  source: data_lib.Source,
+  config: ml_collections.ConfigDict,
+  *,
+  progress: bool = True,
 ) -> predictions_lib.Evaluation:
   """Evaluates every image of a source, once, in its order.
 
@@ -96,22 +96,20 @@ def evaluate_source(
   """
   if not len(source):
     raise errors.InputError(
-        f"nothing to evaluate: the split of {source.name} has no images"
+      f"nothing to evaluate: the split of {source.name} has no images"
     )
   start = time.monotonic()
   parts: list[dict[str, Any]] = []
   bar = progress_lib.Progress(
-      -(-len(source) // config.eval.batch_size),
-      unit="batch",
-      items_per_step=config.eval.batch_size,
-      label="evaluate",
-      enabled=progress,
+    -(-len(source) // config.eval.batch_size),
+    unit="batch",
+    items_per_step=config.eval.batch_size,
+    label="evaluate",
+    enabled=progress,
   )
   with bar:
     waiting = None
-    for batch in data_lib.eval_batches(
-        source, config, config.eval.batch_size
-    ):
+    for batch in data_lib.eval_batches(source, config, config.eval.batch_size):
       found = step(variables, {k: batch[k] for k in ("image", "valid")})
       # The device works on this batch while the one before is copied back.
       if waiting is not None:
@@ -121,9 +119,9 @@ def evaluate_source(
     parts.append(_fetch(*waiting))
   predictions = _predictions(source, parts)
   return predictions_lib.Evaluation(
-      metrics=compute_metrics(predictions),
-      predictions=predictions,
-      seconds=time.monotonic() - start,
+    metrics=compute_metrics(predictions),
+    predictions=predictions,
+    seconds=time.monotonic() - start,
   )
 
 
@@ -136,22 +134,22 @@ def compute_metrics(predictions: predictions_lib.Predictions) -> dict[str, Any]:
   """
   p = predictions
   found = metrics.split_metrics(
-      logits=p.logits,
-      labels=p.labels,
-      has_label=p.has_label,
-      boxes=p.boxes,
-      true_boxes=p.true_boxes,
-      has_box=p.has_box,
+    logits=p.logits,
+    labels=p.labels,
+    has_label=p.has_label,
+    boxes=p.boxes,
+    true_boxes=p.true_boxes,
+    has_box=p.has_box,
   )
   found |= {
-      "n_label": int(p.has_label.sum()),
-      "n_box": int(p.has_box.sum()),
-      "n_both": int((p.has_label & p.has_box).sum()),
+    "n_label": int(p.has_label.sum()),
+    "n_box": int(p.has_box.sum()),
+    "n_both": int((p.has_label & p.has_box).sum()),
   }
   labels = np.where(p.has_label, p.labels, -1)
   for task, gate in p.routing.items():
     figures = metrics.routing_metrics(
-        gate.experts, gate.weights, gate.probs, labels
+      gate.experts, gate.weights, gate.probs, labels
     )
     found |= {f"{task}/{name}": value for name, value in figures.items()}
   if len(p.routing) == 2:
@@ -165,42 +163,42 @@ def _fetch(found: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
   truth = {k: batch[k] for k in ("label", "has_label", "has_box", "index")}
   valid = batch["valid"]
   return jax.tree.map(
-      lambda x: np.asarray(x)[valid],
-      {**found, "true_box": batch["box"], **truth},
+    lambda x: np.asarray(x)[valid],
+    {**found, "true_box": batch["box"], **truth},
   )
 
 
 def _predictions(
-    source: data_lib.Source, parts: list[dict[str, Any]]
+  source: data_lib.Source, parts: list[dict[str, Any]]
 ) -> predictions_lib.Predictions:
   whole = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
   if not np.array_equal(whole["index"], np.arange(len(source))):
     raise RuntimeError("evaluation did not see each image once, in order")
   return predictions_lib.Predictions(
-      ids=list(source.ids),
-      labels=whole["label"],
-      has_label=whole["has_label"],
-      logits=whole.get("logits"),
-      boxes=whole.get("box"),
-      true_boxes=whole["true_box"],
-      has_box=whole["has_box"],
-      routing={
-          task: predictions_lib.Gate(**whole["routing"][task])
-          for task in config_lib.TASKS  # jit gives dicts back sorted by key
-          if task in whole["routing"]
-      },
+    ids=list(source.ids),
+    labels=whole["label"],
+    has_label=whole["has_label"],
+    logits=whole.get("logits"),
+    boxes=whole.get("box"),
+    true_boxes=whole["true_box"],
+    has_box=whole["has_box"],
+    routing={
+      task: predictions_lib.Gate(**whole["routing"][task])
+      for task in config_lib.TASKS  # jit gives dicts back sorted by key
+      if task in whole["routing"]
+    },
   )
 
 
 def evaluate_restored(
-    restored: Any,
-    folder: str | pathlib.Path,
-    split: str = "test",
-    *,
-    data_path: str = "",
-    batch_size: int = 0,
-    metrics_jsonl: Sequence[Mapping[str, Any]] = (),
-    progress: bool = True,
+  restored: Any,
+  folder: str | pathlib.Path,
+  split: str = "test",
+  *,
+  data_path: str = "",
+  batch_size: int = 0,
+  metrics_jsonl: Sequence[Mapping[str, Any]] = (),
+  progress: bool = True,
 ) -> predictions_lib.Evaluation:
   """Evaluates a checkpoint on a split and writes `folder/<split>/`.
 
@@ -221,7 +219,7 @@ def evaluate_restored(
   """
   if split not in SPLITS:
     raise errors.InputError(
-        f"--split={split!r}: must be one of {', '.join(SPLITS)}"
+      f"--split={split!r}: must be one of {', '.join(SPLITS)}"
     )
   config = copy.deepcopy(restored.config)
   if data_path:
@@ -233,34 +231,34 @@ def evaluate_restored(
   source = getattr(data, split)
   if source is None:
     raise errors.InputError(
-        f"--split={split}: this run held no images out "
-        f"(config.data.validation_fraction={config.data.validation_fraction:g})"
+      f"--split={split}: this run held no images out "
+      f"(config.data.validation_fraction={config.data.validation_fraction:g})"
     )
   names = tuple(restored.class_names)
   if tuple(data.class_names) != names:
     raise errors.InputError(
-        f"the data in {config.data.path or config.data.name} has classes "
-        f"{_brief(data.class_names)}, the checkpoint {_brief(names)}: give the "
-        "data it was trained on with --data.path=DIR"
+      f"the data in {config.data.path or config.data.name} has classes "
+      f"{_brief(data.class_names)}, the checkpoint {_brief(names)}: give the "
+      "data it was trained on with --data.path=DIR"
     )
   step = make_predict_step(models.build_model(config, len(names)))
   evaluation = evaluate_source(
-      step, restored.variables, source, config, progress=progress
+    step, restored.variables, source, config, progress=progress
   )
   results.write_evaluation(
-      pathlib.Path(folder) / split,
-      evaluation,
-      names,
-      {
-          **restored.meta,
-          "split": split,
-          "step": restored.step,
-          "seed": config.seed,
-          # Of the data evaluated, which may not be what was trained on.
-          "dataset_fingerprint": data.fingerprint,
-      },
-      source=source,
-      metrics_jsonl=metrics_jsonl,
+    pathlib.Path(folder) / split,
+    evaluation,
+    names,
+    {
+      **restored.meta,
+      "split": split,
+      "step": restored.step,
+      "seed": config.seed,
+      # Of the data evaluated, which may not be what was trained on.
+      "dataset_fingerprint": data.fingerprint,
+    },
+    source=source,
+    metrics_jsonl=metrics_jsonl,
   )
   return evaluation
 

@@ -25,12 +25,12 @@ MAIN = "#3566a8"
 ACCENT = "#d9662b"
 SPLIT_COLORS = {"train": "#9aa5b5", "validation": MAIN, "test": ACCENT}
 PANELS = (
-    ("loss", "total loss"),
-    ("loss_class", "class loss, nats"),
-    ("loss_box", "box loss, 1 - CIoU"),
-    ("top1", "top-1 accuracy"),
-    ("miou", "mean IoU"),
-    ("lr", "learning rate"),
+  ("loss", "total loss"),
+  ("loss_class", "class loss, nats"),
+  ("loss_box", "box loss, 1 - CIoU"),
+  ("top1", "top-1 accuracy"),
+  ("miou", "mean IoU"),
+  ("lr", "learning rate"),
 )
 # Up to this many classes every name and every cell is written out.
 SMALL = 20
@@ -38,36 +38,36 @@ SMALL = 20
 NAMED = 45
 
 STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9,
-    "axes.edgecolor": "#c4c9d1",
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#e9ecf0",
-    "grid.linewidth": 0.8,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.6,
-    "figure.facecolor": "white",
-    # Equal data gives an equal file.
-    "svg.hashsalt": "mtlmoe",
+  "font.family": "DejaVu Sans",
+  "font.size": 9,
+  "axes.titlesize": 10,
+  "axes.titleweight": "bold",
+  "axes.titlelocation": "left",
+  "axes.labelsize": 9,
+  "axes.edgecolor": "#c4c9d1",
+  "axes.labelcolor": INK,
+  "axes.titlecolor": INK,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.axisbelow": True,
+  "axes.grid": True,
+  "grid.color": "#e9ecf0",
+  "grid.linewidth": 0.8,
+  "xtick.color": INK,
+  "ytick.color": INK,
+  "xtick.labelsize": 8,
+  "ytick.labelsize": 8,
+  "legend.frameon": False,
+  "legend.fontsize": 8,
+  "lines.linewidth": 1.6,
+  "figure.facecolor": "white",
+  # Equal data gives an equal file.
+  "svg.hashsalt": "mtlmoe",
 }
 
 
 def render(
-    draw: Callable[[Figure], None], width: float, height: float
+  draw: Callable[[Figure], None], width: float, height: float
 ) -> bytes:
   """SVG bytes of a figure of `width` x `height` inches that `draw` fills."""
   with matplotlib.rc_context(STYLE):
@@ -110,7 +110,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
 
   def draw(figure: Figure) -> None:
     axes = figure.subplots(down, across, squeeze=False).ravel()
-    for axis in axes[len(panels):]:
+    for axis in axes[len(panels) :]:
       axis.set_axis_off()
     for axis, (title, lines) in zip(axes, panels):
       for split, points in lines.items():
@@ -133,7 +133,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
 
 
 def _curve(
-    axis: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str
+  axis: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str
 ) -> None:
   """A line; a long noisy one is thin, with its running mean over it."""
   if len(steps) <= 60:
@@ -172,7 +172,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> bytes:
       for r, c in np.argwhere(counts > 0):
         ink = "white" if share[r, c] > 0.55 else INK
         axis.text(
-            c, r, counts[r, c], ha="center", va="center", color=ink, fontsize=8
+          c, r, counts[r, c], ha="center", va="center", color=ink, fontsize=8
         )
     _name_ticks(axis.xaxis, class_names, rotation=90)
     _name_ticks(axis.yaxis, class_names)
@@ -180,7 +180,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> bytes:
     axis.set_ylabel("true class")
     scale = "" if size <= SMALL else ", square-root colour scale"
     axis.set_title(
-        f"Confusion matrix, {size} classes (n={counts.sum()}){scale}"
+      f"Confusion matrix, {size} classes (n={counts.sum()}){scale}"
     )
     bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02)
     bar.set_label("share of the true class")
@@ -195,10 +195,10 @@ def _name_ticks(axis: Any, names: Sequence[str], rotation: float = 0) -> None:
   every = 1 if len(names) <= NAMED else -(-len(names) // 25)
   ticks = range(0, len(names), every)
   axis.set_ticks(
-      ticks,
-      labels=[display_name(names[i], 32) for i in ticks],
-      rotation=rotation,
-      fontsize=8 if len(names) <= SMALL else 6.5,
+    ticks,
+    labels=[display_name(names[i], 32) for i in ticks],
+    rotation=rotation,
+    fontsize=8 if len(names) <= SMALL else 6.5,
   )
   axis.set_tick_params(length=0 if every == 1 else 2)
 
@@ -216,10 +216,10 @@ def iou_distribution(iou: np.ndarray) -> bytes:
     mean = float(np.mean(iou))
     left.axvline(mean, color=ACCENT, label=f"mean {mean:.3f}")
     left.axvline(
-        float(np.median(iou)),
-        color=INK,
-        linestyle=":",
-        label=f"median {np.median(iou):.3f}",
+      float(np.median(iou)),
+      color=INK,
+      linestyle=":",
+      label=f"median {np.median(iou):.3f}",
     )
     left.set_title(f"IoU of predicted and true box (n={len(iou)})")
     left.set_xlabel("IoU")
@@ -232,11 +232,11 @@ def iou_distribution(iou: np.ndarray) -> bytes:
       value = float(np.mean(iou >= threshold))
       right.plot(threshold, value, "o", color=ACCENT, ms=4)
       right.annotate(
-          f"{value:.2f}",
-          (threshold, value),
-          (4, 2),
-          textcoords="offset points",
-          fontsize=8,
+        f"{value:.2f}",
+        (threshold, value),
+        (4, 2),
+        textcoords="offset points",
+        fontsize=8,
       )
     right.set_title("Share of boxes with IoU ≥ threshold")
     right.set_xlabel("threshold")
@@ -249,7 +249,7 @@ def iou_distribution(iou: np.ndarray) -> bytes:
 
 
 def reliability(
-    confidence: np.ndarray, correct: np.ndarray, ece: float, bins: int = 15
+  confidence: np.ndarray, correct: np.ndarray, ece: float, bins: int = 15
 ) -> bytes:
   """Accuracy against confidence in equal bins, and how full the bins are.
 
@@ -271,13 +271,20 @@ def reliability(
     left, right = figure.subplots(1, 2)
     centers, width = (edges[:-1] + edges[1:]) / 2, 1 / bins
     left.bar(
-        centers[full], accuracy[full], width, color="#c6d5ea",
-        edgecolor="white",
+      centers[full],
+      accuracy[full],
+      width,
+      color="#c6d5ea",
+      edgecolor="white",
     )
     left.plot((0, 1), (0, 1), color=MUTED, linestyle="--", linewidth=1)
     left.plot(
-        mean[full], accuracy[full], "o-", color=MAIN, ms=4,
-        label="mean confidence and accuracy of a bin",
+      mean[full],
+      accuracy[full],
+      "o-",
+      color=MAIN,
+      ms=4,
+      label="mean confidence and accuracy of a bin",
     )
     left.legend(loc="upper left")
     left.set_title(f"Reliability, ECE {ece:.3f} (n={len(confidence)})")
@@ -287,13 +294,18 @@ def reliability(
     left.set_ylim(0, 1.1)
     floor = np.zeros(bins)
     for mask, color, label in (
-        (correct, MAIN, "right"),
-        (~correct, ACCENT, "wrong"),
+      (correct, MAIN, "right"),
+      (~correct, ACCENT, "wrong"),
     ):
       height = np.bincount(index[mask], minlength=bins)
       right.bar(
-          centers, height, width, floor, color=color, edgecolor="white",
-          label=label,
+        centers,
+        height,
+        width,
+        floor,
+        color=color,
+        edgecolor="white",
+        label=label,
       )
       floor += height
     right.legend(loc="best")
@@ -327,8 +339,12 @@ def expert_use(gates: dict[str, Gate]) -> bytes:
       for i in x if experts <= 12 else ():
         for dx, value in ((-0.2, load[i]), (0.2, importance[i])):
           axis.text(
-              i + dx, value, f"{value:.2f}", ha="center", va="bottom",
-              fontsize=7,
+            i + dx,
+            value,
+            f"{value:.2f}",
+            ha="center",
+            va="bottom",
+            fontsize=7,
           )
       axis.axhline(1 / experts, color=MUTED, linestyle="--", linewidth=1)
       axis.set_title(f"Experts of the {task} gate (n={n})")
@@ -338,10 +354,10 @@ def expert_use(gates: dict[str, Gate]) -> bytes:
     axes[0].set_ylim(0, 1.12 * highest)
     axes[0].set_ylabel("share")
     figure.supxlabel(
-        "light: load (share of choices)    dark: importance (share of weight)"
-        "    dashed: even",
-        fontsize=8,
-        color=INK,
+      "light: load (share of choices)    dark: importance (share of weight)"
+      "    dashed: even",
+      fontsize=8,
+      color=INK,
     )
 
   width = max(4.2, 1.2 + 0.5 * _experts(gates))
@@ -349,10 +365,10 @@ def expert_use(gates: dict[str, Gate]) -> bytes:
 
 
 def expert_by_group(
-    gates: dict[str, Gate],
-    groups: np.ndarray,
-    names: Sequence[str],
-    what: str,
+  gates: dict[str, Gate],
+  groups: np.ndarray,
+  names: Sequence[str],
+  what: str,
 ) -> bytes:
   """Mean weight of each expert in each group of images, a panel per gate.
 
@@ -369,7 +385,7 @@ def expert_by_group(
     np.add.at(total, groups[groups >= 0], gate.dense[groups >= 0])
     # A group without an image is left white, unlike weight 0.
     means[task] = np.where(
-        counts[:, None] > 0, total / np.maximum(counts, 1)[:, None], np.nan
+      counts[:, None] > 0, total / np.maximum(counts, 1)[:, None], np.nan
     )
   highest = max(np.nanmax(mean) for mean in means.values())
 
@@ -378,16 +394,25 @@ def expert_by_group(
     image = None
     for axis, (task, mean) in zip(axes, means.items()):
       image = axis.imshow(
-          mean, "viridis", vmin=0, vmax=highest, aspect="auto",
-          interpolation="nearest",
+        mean,
+        "viridis",
+        vmin=0,
+        vmax=highest,
+        aspect="auto",
+        interpolation="nearest",
       )
       axis.grid(False)
       if len(names) <= SMALL and mean.shape[1] <= 12:
         for r, c in np.argwhere(np.isfinite(mean)):
           ink = "white" if mean[r, c] < 0.6 * highest else INK
           axis.text(
-              c, r, f"{mean[r, c]:.2f}", ha="center", va="center", color=ink,
-              fontsize=7,
+            c,
+            r,
+            f"{mean[r, c]:.2f}",
+            ha="center",
+            va="center",
+            color=ink,
+            fontsize=7,
           )
       axis.tick_params("y", length=0)
       axis.set_xticks(range(mean.shape[1]))
@@ -408,7 +433,7 @@ def _experts(gates: dict[str, Gate]) -> int:
 
 
 def group_values(
-    values: np.ndarray, bins: int = 8
+  values: np.ndarray, bins: int = 8
 ) -> tuple[np.ndarray, list[str]]:
   """Groups numbers for `expert_by_group`: by value where few, else by range.
 

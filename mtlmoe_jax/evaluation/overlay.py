@@ -10,14 +10,14 @@ PREDICTED_COLOR = "#ff7f0e"
 # Expert i has the same colour in overlays, figures and reports; none is close
 # to the two box colours.
 EXPERT_COLORS = (
-    "#4c78a8",
-    "#e45756",
-    "#3f9c95",
-    "#b279a2",
-    "#b8900b",
-    "#9d755d",
-    "#d6608c",
-    "#79706e",
+  "#4c78a8",
+  "#e45756",
+  "#3f9c95",
+  "#b279a2",
+  "#b8900b",
+  "#9d755d",
+  "#d6608c",
+  "#79706e",
 )
 
 
@@ -27,10 +27,10 @@ def expert_color(expert: int) -> str:
 
 
 def draw(
-    image: np.ndarray,
-    box: Sequence[float] | None,
-    label: str,
-    experts: dict[str, np.ndarray],
+  image: np.ndarray,
+  box: Sequence[float] | None,
+  label: str,
+  experts: dict[str, np.ndarray],
 ) -> np.ndarray:
   """Draws one prediction.
 
@@ -66,7 +66,7 @@ def draw(
 
 
 def _inside(
-    box: Sequence[float], width: int, height: int
+  box: Sequence[float], width: int, height: int
 ) -> tuple[float, float, float, float]:
   """Sorted corners within the image, whatever a model answered."""
   x1, x2 = sorted(np.clip((box[0], box[2]), 0, width - 1))
@@ -75,13 +75,13 @@ def _inside(
 
 
 def _draw_label(
-    pen: ImageDraw.ImageDraw,
-    label: str,
-    font: ImageFont.FreeTypeFont,
-    x: float,
-    y: float,
-    pad: int,
-    width: int,
+  pen: ImageDraw.ImageDraw,
+  label: str,
+  font: ImageFont.FreeTypeFont,
+  x: float,
+  y: float,
+  pad: int,
+  width: int,
 ) -> None:
   text = fit(label, lambda t: pen.textlength(t, font) + 4 * pad <= width)
   w = pen.textlength(text, font) + 4 * pad
@@ -93,12 +93,12 @@ def _draw_label(
 
 
 def _draw_bars(
-    pen: ImageDraw.ImageDraw,
-    experts: dict[str, np.ndarray],
-    font: ImageFont.FreeTypeFont,
-    unit: int,
-    width: int,
-    height: int,
+  pen: ImageDraw.ImageDraw,
+  experts: dict[str, np.ndarray],
+  font: ImageFont.FreeTypeFont,
+  unit: int,
+  width: int,
+  height: int,
 ) -> None:
   """One bar a task, stacked upwards from the bottom left corner."""
   line = sum(font.getmetrics()) + unit
@@ -117,7 +117,7 @@ def _draw_bars(
       # Weights sum to 1 except with softmax before top-k (then at most 1).
       span = length * float(weights[expert])
       pen.rectangle(
-          (x, y, x + span, y + line - 2 * unit), expert_color(int(expert))
+        (x, y, x + span, y + line - 2 * unit), expert_color(int(expert))
       )
       number = str(expert)
       if pen.textlength(number, font) + 2 <= span:

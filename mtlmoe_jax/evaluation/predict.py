@@ -43,12 +43,12 @@ class Found:
 
 
 def predict_images(
-    restored: Any,
-    paths: Sequence[str | pathlib.Path],
-    out: str | pathlib.Path,
-    *,
-    batch_size: int = 0,
-    progress: bool = True,
+  restored: Any,
+  paths: Sequence[str | pathlib.Path],
+  out: str | pathlib.Path,
+  *,
+  batch_size: int = 0,
+  progress: bool = True,
 ) -> list[dict[str, Any]]:
   """Predicts every image and writes predictions.json, .csv and overlays.
 
@@ -83,8 +83,8 @@ def predict_images(
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=".predict-", dir=out))
   except OSError as error:
     raise errors.InputError(
-        f"--out={out}: cannot write there ({error.strerror}); choose another "
-        "folder"
+      f"--out={out}: cannot write there ({error.strerror}); choose another "
+      "folder"
     ) from None
   unreadable: list[str] = []
   entries = []
@@ -92,10 +92,10 @@ def predict_images(
   try:
     size = min(batch_size or restored.config.eval.batch_size, len(found))
     step = evaluate.make_predict_step(
-        models.build_model(restored.config, len(names))
+      models.build_model(restored.config, len(names))
     )
     with progress_lib.Progress(
-        len(found), unit="image", label="predict", enabled=progress
+      len(found), unit="image", label="predict", enabled=progress
     ) as bar:
       for pieces in _read(found, size, unreadable):
         for path, image, said in _forward(step, restored, pieces, size):
@@ -113,14 +113,14 @@ def predict_images(
     shutil.rmtree(temporary, ignore_errors=True)
   if unreadable:
     raise errors.InputError(
-        f"{len(unreadable)} of {len(found)} files could not be read: "
-        f"{'; '.join(unreadable)}; {len(entries)} were predicted, see {out}"
+      f"{len(unreadable)} of {len(found)} files could not be read: "
+      f"{'; '.join(unreadable)}; {len(entries)} were predicted, see {out}"
     )
   return entries
 
 
 def find_images(
-    paths: Sequence[str | pathlib.Path], out: pathlib.Path
+  paths: Sequence[str | pathlib.Path], out: pathlib.Path
 ) -> list[Found]:
   """The image files that a list of files and folders means.
 
@@ -137,7 +137,7 @@ def find_images(
   """
   if not paths:
     raise errors.InputError(
-        "no images given: name image files or folders after the flags"
+      "no images given: name image files or folders after the flags"
     )
   found: dict[pathlib.Path, Found] = {}
   for path in map(pathlib.Path, paths):
@@ -145,7 +145,7 @@ def find_images(
       inside = sorted(_in_folder(path, out))
       if not inside:
         raise errors.InputError(
-            f"no images in {path}: looked for {', '.join(images_lib.SUFFIXES)}"
+          f"no images in {path}: looked for {', '.join(images_lib.SUFFIXES)}"
         )
       for file in inside:
         found.setdefault(file.resolve(), Found(file, named=False))
@@ -157,12 +157,12 @@ def find_images(
 
 
 def _in_folder(
-    folder: pathlib.Path, out: pathlib.Path
+  folder: pathlib.Path, out: pathlib.Path
 ) -> Iterator[pathlib.Path]:
   """Visible image files below a folder, without earlier outputs."""
   if folder.resolve() == out.resolve():
     raise errors.InputError(
-        f"--out={out} is also an input folder: choose another for the outputs"
+      f"--out={out} is also an input folder: choose another for the outputs"
     )
   for file in folder.rglob("*"):
     hidden = any(p.startswith(".") for p in file.relative_to(folder).parts)
@@ -173,7 +173,7 @@ def _in_folder(
 
 
 def _read(
-    found: Sequence[Found], size: int, unreadable: list[str]
+  found: Sequence[Found], size: int, unreadable: list[str]
 ) -> Iterator[list[tuple[pathlib.Path, np.ndarray]]]:
   """Groups of at most `size` decoded images: (path, u8 [h, w, 3])."""
   for start in range(0, len(found), size):
@@ -189,10 +189,10 @@ def _read(
 
 
 def _forward(
-    step: evaluate.PredictStep,
-    restored: Any,
-    pieces: list[tuple[pathlib.Path, np.ndarray]],
-    size: int,
+  step: evaluate.PredictStep,
+  restored: Any,
+  pieces: list[tuple[pathlib.Path, np.ndarray]],
+  size: int,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray, dict[str, Any]]]:
   """Each image with its row of the model's outputs."""
   if not pieces:
@@ -204,7 +204,7 @@ def _forward(
     batch[i] = data_lib.resize(image, side)
   valid = np.arange(size) < len(pieces)
   outputs = jax.device_get(
-      step(restored.variables, {"image": batch, "valid": valid})
+    step(restored.variables, {"image": batch, "valid": valid})
   )
   for i, (path, image) in enumerate(pieces):
     row = jax.tree.map(lambda x, i=i: x[i], outputs)
@@ -214,10 +214,10 @@ def _forward(
 
 
 def _entry(
-    path: pathlib.Path,
-    image: np.ndarray,
-    said: dict[str, Any],
-    names: Sequence[str],
+  path: pathlib.Path,
+  image: np.ndarray,
+  said: dict[str, Any],
+  names: Sequence[str],
 ) -> dict[str, Any]:
   """One element of predictions.json, without its overlay."""
   height, width = image.shape[:2]
@@ -230,29 +230,28 @@ def _entry(
     entry["class_index"] = int(best[0])
     entry["probability"] = float(probabilities[best[0]])
     entry["top5"] = [
-        {"class": names[c], "probability": float(probabilities[c])}
-        for c in best
+      {"class": names[c], "probability": float(probabilities[c])} for c in best
     ]
   if "box" in said:
     box = np.asarray(said["box"], np.float64)
     entry["box"] = {
-        "pixels": (box * [width, height, width, height]).round(2).tolist(),
-        "normalised": box.round(6).tolist(),
+      "pixels": (box * [width, height, width, height]).round(2).tolist(),
+      "normalised": box.round(6).tolist(),
     }
   entry["experts"] = {
-      task: [
-          {"expert": int(expert), "weight": float(weight)}
-          for weight, expert in sorted(
-              zip(gate["weights"], gate["experts"]), key=lambda p: -p[0]
-          )
-      ]
-      for task, gate in said["routing"].items()
+    task: [
+      {"expert": int(expert), "weight": float(weight)}
+      for weight, expert in sorted(
+        zip(gate["weights"], gate["experts"]), key=lambda p: -p[0]
+      )
+    ]
+    for task, gate in said["routing"].items()
   }
   return entry
 
 
 def _draw(
-    image: np.ndarray, entry: dict[str, Any], said: dict[str, Any]
+  image: np.ndarray, entry: dict[str, Any], said: dict[str, Any]
 ) -> np.ndarray:
   label = ""
   if entry["class"] is not None:
@@ -260,16 +259,16 @@ def _draw(
     label = f"{entry['probability']:.2f} {display_name(entry['class'], 60)}"
   # One row of a batch as a gate of one image.
   gates = {
-      task: Gate(**{k: v[None] for k, v in gate.items()}).dense[0]
-      for task, gate in said["routing"].items()
-      if len(gate["probs"]) > 1
+    task: Gate(**{k: v[None] for k, v in gate.items()}).dense[0]
+    for task, gate in said["routing"].items()
+    if len(gate["probs"]) > 1
   }
   box = entry["box"] and entry["box"]["pixels"]
   return overlay.draw(image, box, label, gates)
 
 
 def _overlay_name(
-    path: pathlib.Path, out: pathlib.Path, taken: set[pathlib.Path]
+  path: pathlib.Path, out: pathlib.Path, taken: set[pathlib.Path]
 ) -> str:
   """`<stem>.png`, or `<stem>_2.png` ... where that is an input or taken.
 
@@ -293,24 +292,24 @@ def _csv(entries: Sequence[dict[str, Any]]) -> str:
   """
   tasks = list(entries[0]["experts"])
   columns = [
-      *("id", "width", "height", "class", "probability", "top5"),
-      *results.box_columns("box"),
-      *results.box_columns("pixel"),
-      *(f"experts_{task}" for task in tasks),
-      "overlay",
+    *("id", "width", "height", "class", "probability", "top5"),
+    *results.box_columns("box"),
+    *results.box_columns("pixel"),
+    *(f"experts_{task}" for task in tasks),
+    "overlay",
   ]
   rows = []
   for entry in entries:
     row = {k: entry[k] for k in columns if k in entry}
     row["top5"] = ";".join(
-        f"{t['class']}={t['probability']:.4f}" for t in entry["top5"] or ()
+      f"{t['class']}={t['probability']:.4f}" for t in entry["top5"] or ()
     )
     box = entry["box"] or {}
     row |= results.box_cells("box", box.get("normalised"))
     row |= results.box_cells("pixel", box.get("pixels"))
     for task in tasks:
       row[f"experts_{task}"] = ";".join(
-          f"{e['expert']}={e['weight']:.4f}" for e in entry["experts"][task]
+        f"{e['expert']}={e['weight']:.4f}" for e in entry["experts"][task]
       )
     rows.append(row)
   return results.to_csv(rows, columns)

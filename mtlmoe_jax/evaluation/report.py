@@ -23,52 +23,52 @@ from mtlmoe_jax.evaluation.predictions import Evaluation, Gate, Predictions
 ATTRIBUTE_IMAGES = 500
 # Attributes shown, where a source has them, and the names of their values.
 ATTRIBUTES = {
-    "pose": synthetic.POSES,
-    "background": scenery.BACKGROUNDS,
-    "scale": None,
+  "pose": synthetic.POSES,
+  "background": scenery.BACKGROUNDS,
+  "scale": None,
 }
 # What the header tells of the config.
 HIGHLIGHTS = (
-    "data.name",
-    "data.split_scheme",
-    "data.classes",
-    "data.image_size",
-    "model.tasks",
-    "model.backbone",
-    "model.pretrained",
-    "model.experts",
-    "model.k",
-    "model.gate",
-    "model.compute",
-    "model.condense",
-    "model.norm",
-    "batch_size",
-    "epochs",
-    "optimizer.lr",
+  "data.name",
+  "data.split_scheme",
+  "data.classes",
+  "data.image_size",
+  "model.tasks",
+  "model.backbone",
+  "model.pretrained",
+  "model.experts",
+  "model.k",
+  "model.gate",
+  "model.compute",
+  "model.condense",
+  "model.norm",
+  "batch_size",
+  "epochs",
+  "optimizer.lr",
 )
 FACTS = {
-    "split": "split",
-    "step": "checkpoint step",
-    "checkpoint": "chosen as",
-    "seed": "seed",
-    "wall_seconds": "training time",
-    "seconds": "training time",
-    "parameters": "parameters",
-    "parameters_active": "active per image",
-    "images_per_second": "training images per second",
-    "device": "device",
-    "commit": "commit",
-    "dataset_fingerprint": "data fingerprint",
+  "split": "split",
+  "step": "checkpoint step",
+  "checkpoint": "chosen as",
+  "seed": "seed",
+  "wall_seconds": "training time",
+  "seconds": "training time",
+  "parameters": "parameters",
+  "parameters_active": "active per image",
+  "images_per_second": "training images per second",
+  "device": "device",
+  "commit": "commit",
+  "dataset_fingerprint": "data fingerprint",
 }
 
 
 def write_report(
-    path: str | pathlib.Path,
-    evaluation: Evaluation,
-    source: data_lib.Source | None,
-    class_names: Sequence[str],
-    meta: Mapping[str, Any],
-    metrics_jsonl: Sequence[Mapping[str, Any]] = (),
+  path: str | pathlib.Path,
+  evaluation: Evaluation,
+  source: data_lib.Source | None,
+  class_names: Sequence[str],
+  meta: Mapping[str, Any],
+  metrics_jsonl: Sequence[Mapping[str, Any]] = (),
 ) -> None:
   """Writes the report, whole or not at all.
 
@@ -84,21 +84,21 @@ def write_report(
   p = evaluation.predictions
   name = f"{meta.get('split', 'evaluation')} split, n={len(p)}"
   body = [
-      _header(evaluation, meta, class_names),
-      _metric_table(evaluation.metrics),
-      _curves(metrics_jsonl),
-      _classes(evaluation, source, class_names),
-      _boxes(p),
-      _experts(evaluation, source, class_names),
+    _header(evaluation, meta, class_names),
+    _metric_table(evaluation.metrics),
+    _curves(metrics_jsonl),
+    _classes(evaluation, source, class_names),
+    _boxes(p),
+    _experts(evaluation, source, class_names),
   ]
   if source is not None:
     body.append(gallery.galleries(p, source, class_names))
   files.write_text(
-      path,
-      "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
-      '<meta name=viewport content="width=device-width,initial-scale=1">'
-      f"<title>mtlmoe_jax: {_text(name)}</title><style>{style.CSS}</style>"
-      f"</head><body><main>\n{''.join(body)}\n</main></body></html>\n",
+    path,
+    "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
+    '<meta name=viewport content="width=device-width,initial-scale=1">'
+    f"<title>mtlmoe_jax: {_text(name)}</title><style>{style.CSS}</style>"
+    f"</head><body><main>\n{''.join(body)}\n</main></body></html>\n",
   )
 
 
@@ -111,20 +111,20 @@ def _figure(svg: bytes | None, alt: str) -> str:
     return ""
   data = base64.b64encode(svg).decode()
   return (
-      f'<div class=panel><img alt="{_text(alt)}" '
-      f'src="data:image/svg+xml;base64,{data}"></div>\n'
+    f'<div class=panel><img alt="{_text(alt)}" '
+    f'src="data:image/svg+xml;base64,{data}"></div>\n'
   )
 
 
 def _header(
-    evaluation: Evaluation, meta: Mapping[str, Any], names: Sequence[str]
+  evaluation: Evaluation, meta: Mapping[str, Any], names: Sequence[str]
 ) -> str:
   n = len(evaluation.predictions)
   heads = "".join(
-      f"<div class=head><span class=mute>{_text(row.label)}</span>"
-      f"<b>{row.value:.3f}</b><span class=mute>{_interval(row)}</span></div>"
-      for row in table.rows(evaluation.metrics)
-      if row.name in ("top1", "miou", "acc_iou_50", "top1_loc")
+    f"<div class=head><span class=mute>{_text(row.label)}</span>"
+    f"<b>{row.value:.3f}</b><span class=mute>{_interval(row)}</span></div>"
+    for row in table.rows(evaluation.metrics)
+    if row.name in ("top1", "miou", "acc_iou_50", "top1_loc")
   )
   facts = {"images": n, "classes": len(names)}
   for key, label in FACTS.items():
@@ -137,20 +137,20 @@ def _header(
     if value not in (None, ""):
       facts[key] = value
   listed = "".join(
-      f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>"
-      for k, v in facts.items()
+    f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>"
+    for k, v in facts.items()
   )
   title = f"{meta.get('split', 'evaluation')} split"
   whole = {"config": config, "versions": meta.get("versions")}
   whole = json.dumps(files.plain(whole), indent=2)
   return (
-      f"<h1>Evaluation of the {_text(title)}</h1>"
-      f"<p class=mute>{n} images, {len(names)} classes. Intervals are Wilson's "
-      "at 95 %: they tell what another sample of images would change, not "
-      "another seed.</p>"
-      f"<div class=panel><div class=heads>{heads}</div><dl>{listed}</dl>"
-      "<details><summary>Whole config and versions</summary>"
-      f"<pre>{_text(whole)}</pre></details></div>"
+    f"<h1>Evaluation of the {_text(title)}</h1>"
+    f"<p class=mute>{n} images, {len(names)} classes. Intervals are Wilson's "
+    "at 95 %: they tell what another sample of images would change, not "
+    "another seed.</p>"
+    f"<div class=panel><div class=heads>{heads}</div><dl>{listed}</dl>"
+    "<details><summary>Whole config and versions</summary>"
+    f"<pre>{_text(whole)}</pre></details></div>"
   )
 
 
@@ -185,14 +185,14 @@ def _fact(key: str, value: Any) -> str:
 
 def _metric_table(metrics_: Mapping[str, Any]) -> str:
   gates = "".join(
-      f"<h2>Gate of the {task} task</h2><div class=panel>"
-      f"{_rows(table.gate_rows(metrics_, task))}</div>"
-      for task in table.gate_tasks(metrics_)
+    f"<h2>Gate of the {task} task</h2><div class=panel>"
+    f"{_rows(table.gate_rows(metrics_, task))}</div>"
+    for task in table.gate_tasks(metrics_)
   )
   return (
-      "<h2>Metrics</h2><div class=panel>"
-      f"{_rows(table.rows(metrics_))}</div><details><summary>Figures of the "
-      f"gates</summary>{gates}</details>\n"
+    "<h2>Metrics</h2><div class=panel>"
+    f"{_rows(table.rows(metrics_))}</div><details><summary>Figures of the "
+    f"gates</summary>{gates}</details>\n"
   )
 
 
@@ -201,18 +201,18 @@ def _rows(rows: Sequence[table.Row]) -> str:
   lines = []
   for row in rows:
     low_high = (
-        f"<td class=num>{_interval(row) if row.interval else ''}</td>"
-        f"<td class=num>{row.count or ''}</td>"
+      f"<td class=num>{_interval(row) if row.interval else ''}</td>"
+      f"<td class=num>{row.count or ''}</td>"
     )
     lines.append(
-        f"<tr><td><b>{_text(row.label)}</b><br><span class=mute>"
-        f"{_text(row.name)}</span></td><td class=num>{row.value:.4f}</td>"
-        f"{low_high if shares else ''}<td>{_text(row.formula)}</td></tr>"
+      f"<tr><td><b>{_text(row.label)}</b><br><span class=mute>"
+      f"{_text(row.name)}</span></td><td class=num>{row.value:.4f}</td>"
+      f"{low_high if shares else ''}<td>{_text(row.formula)}</td></tr>"
     )
   head = "<th class=num>95 % interval<th class=num>n" if shares else ""
   return (
-      f"<table><tr><th>metric<th class=num>value{head}<th>formula</tr>"
-      f"{''.join(lines)}</table>"
+    f"<table><tr><th>metric<th class=num>value{head}<th>formula</tr>"
+    f"{''.join(lines)}</table>"
   )
 
 
@@ -221,18 +221,18 @@ def _curves(rows: Sequence[Mapping[str, Any]]) -> str:
   if svg is None:
     return ""
   return (
-      "<h2>Training</h2><p class=mute>Figures of the training split are means "
-      "over the last steps, on augmented crops and with dropout; those of the "
-      "validation split are of whole images. Thin lines are raw, thick ones "
-      "running means.</p>"
-      + _figure(svg, "losses, accuracy, IoU and learning rate over steps")
+    "<h2>Training</h2><p class=mute>Figures of the training split are means "
+    "over the last steps, on augmented crops and with dropout; those of the "
+    "validation split are of whole images. Thin lines are raw, thick ones "
+    "running means.</p>"
+    + _figure(svg, "losses, accuracy, IoU and learning rate over steps")
   )
 
 
 def _classes(
-    evaluation: Evaluation,
-    source: data_lib.Source | None,
-    names: Sequence[str],
+  evaluation: Evaluation,
+  source: data_lib.Source | None,
+  names: Sequence[str],
 ) -> str:
   p = evaluation.predictions
   if p.logits is None or not p.has_label.any():
@@ -241,21 +241,23 @@ def _classes(
   labels, predicted = p.labels[known], p.predicted[known]
   counts = metrics.confusion_matrix(labels, predicted, len(names))
   confidence = p.probabilities.max(-1)[known]
-  return "".join([
+  return "".join(
+    [
       "<h2>Classes</h2>",
       _figure(
-          figures.confusion_matrix(counts, names),
-          "confusion matrix, true classes down, predicted across",
+        figures.confusion_matrix(counts, names),
+        "confusion matrix, true classes down, predicted across",
       ),
       gallery.pairs(p, counts, source, names),
       _per_class(counts, names),
       _figure(
-          figures.reliability(
-              confidence, p.correct[known], evaluation.metrics.get("ece", 0.0)
-          ),
-          "accuracy against confidence",
+        figures.reliability(
+          confidence, p.correct[known], evaluation.metrics.get("ece", 0.0)
+        ),
+        "accuracy against confidence",
       ),
-  ])
+    ]
+  )
 
 
 def _per_class(counts: np.ndarray, names: Sequence[str]) -> str:
@@ -264,17 +266,17 @@ def _per_class(counts: np.ndarray, names: Sequence[str]) -> str:
   seen = np.flatnonzero(n)
   order = seen[np.argsort(right[seen] / n[seen], kind="stable")]
   lines = "".join(
-      f"<tr><td>{_text(figures.display_name(names[c], 60))}</td>"
-      f"<td class=num>{right[c] / n[c]:.3f}</td><td class=num>"
-      "{:.3f} to {:.3f}</td>".format(*metrics.wilson(right[c], n[c]))
-      + f"<td class=num>{right[c]} of {n[c]}</td></tr>"
-      for c in order
+    f"<tr><td>{_text(figures.display_name(names[c], 60))}</td>"
+    f"<td class=num>{right[c] / n[c]:.3f}</td><td class=num>"
+    "{:.3f} to {:.3f}</td>".format(*metrics.wilson(right[c], n[c]))
+    + f"<td class=num>{right[c]} of {n[c]}</td></tr>"
+    for c in order
   )
   return (
-      f"<details><summary>Accuracy of each of the {len(order)} classes, worst "
-      "first</summary><div class=panel><table><tr><th>class<th class=num>"
-      "accuracy<th class=num>95 % interval<th class=num>images</tr>"
-      f"{lines}</table></div></details>\n"
+    f"<details><summary>Accuracy of each of the {len(order)} classes, worst "
+    "first</summary><div class=panel><table><tr><th>class<th class=num>"
+    "accuracy<th class=num>95 % interval<th class=num>images</tr>"
+    f"{lines}</table></div></details>\n"
   )
 
 
@@ -286,18 +288,18 @@ def _boxes(p: Predictions) -> str:
 
 
 def _experts(
-    evaluation: Evaluation,
-    source: data_lib.Source | None,
-    names: Sequence[str],
+  evaluation: Evaluation,
+  source: data_lib.Source | None,
+  names: Sequence[str],
 ) -> str:
   p = evaluation.predictions
   gates = {t: g for t, g in p.routing.items() if g.probs.shape[1] > 1}
   if not gates:
     return ""
   parts = [
-      "<h2>Experts</h2><p class=mute>Load is an expert's share of all choices, "
-      "importance its share of all weight.</p>",
-      _figure(figures.expert_use(gates), "load and importance of each expert"),
+    "<h2>Experts</h2><p class=mute>Load is an expert's share of all choices, "
+    "importance its share of all weight.</p>",
+    _figure(figures.expert_use(gates), "load and importance of each expert"),
   ]
   if p.has_label.any():
     groups = np.where(p.has_label, p.labels, -1)
@@ -309,7 +311,7 @@ def _experts(
 
 
 def _by_attribute(
-    p: Predictions, gates: dict[str, Gate], source: data_lib.Source
+  p: Predictions, gates: dict[str, Gate], source: data_lib.Source
 ) -> Iterable[str]:
   """Expert weights against what a source knows beside class and box."""
   if "attributes" not in source[0]:
@@ -317,8 +319,8 @@ def _by_attribute(
   index = gallery.spread(len(p), ATTRIBUTE_IMAGES)
   known = [source[int(i)]["attributes"] for i in index]
   some = {
-      task: Gate(g.experts[index], g.weights[index], g.probs[index])
-      for task, g in gates.items()
+    task: Gate(g.experts[index], g.weights[index], g.probs[index])
+    for task, g in gates.items()
   }
   for name, values_of in ATTRIBUTES.items():
     if name not in known[0]:
@@ -329,6 +331,6 @@ def _by_attribute(
     else:
       groups, labels = values.astype(int), values_of
     yield _figure(
-        figures.expert_by_group(some, groups, labels, name),
-        f"mean weight of each expert by {name}",
+      figures.expert_by_group(some, groups, labels, name),
+      f"mean weight of each expert by {name}",
     )

@@ -19,13 +19,13 @@ from mtlmoe_jax.evaluation.predictions import Evaluation, Predictions, top
 
 
 def write_evaluation(
-    folder: str | pathlib.Path,
-    evaluation: Evaluation,
-    class_names: Sequence[str],
-    meta: Mapping[str, Any],
-    *,
-    source: data_lib.Source | None = None,
-    metrics_jsonl: Sequence[Mapping[str, Any]] = (),
+  folder: str | pathlib.Path,
+  evaluation: Evaluation,
+  class_names: Sequence[str],
+  meta: Mapping[str, Any],
+  *,
+  source: data_lib.Source | None = None,
+  metrics_jsonl: Sequence[Mapping[str, Any]] = (),
 ) -> None:
   """Writes metrics.json, predictions.csv and report.html, each one whole.
 
@@ -42,23 +42,23 @@ def write_evaluation(
   """
   folder = pathlib.Path(folder)
   metrics = {
-      **evaluation.metrics,
-      "n": len(evaluation.predictions),
-      "seconds": round(evaluation.seconds, 3),
-      "meta": {k: v for k, v in meta.items() if k not in evaluation.metrics},
+    **evaluation.metrics,
+    "n": len(evaluation.predictions),
+    "seconds": round(evaluation.seconds, 3),
+    "meta": {k: v for k, v in meta.items() if k not in evaluation.metrics},
   }
   files.write_json(folder / "metrics.json", metrics)
   files.write_text(
-      folder / "predictions.csv",
-      predictions_csv(evaluation.predictions, class_names),
+    folder / "predictions.csv",
+    predictions_csv(evaluation.predictions, class_names),
   )
   report.write_report(
-      folder / "report.html",
-      evaluation,
-      source,
-      class_names,
-      meta,
-      metrics_jsonl,
+    folder / "report.html",
+    evaluation,
+    source,
+    class_names,
+    meta,
+    metrics_jsonl,
   )
 
 
@@ -88,7 +88,7 @@ def _cell(value: Any) -> Any:
 def top_text(probabilities: np.ndarray, class_names: Sequence[str]) -> str:
   """`name=0.9123;name=0.0456;...`, the five most probable of one row [L]."""
   return ";".join(
-      f"{class_names[c]}={probabilities[c]:.4f}" for c in top(probabilities)
+    f"{class_names[c]}={probabilities[c]:.4f}" for c in top(probabilities)
   )
 
 
@@ -110,7 +110,7 @@ def box_columns(prefix: str) -> list[str]:
 
 
 def predictions_csv(
-    predictions: Predictions, class_names: Sequence[str]
+  predictions: Predictions, class_names: Sequence[str]
 ) -> str:
   """predictions.csv: one row an image, boxes normalised xyxy.
 
@@ -120,11 +120,11 @@ def predictions_csv(
   """
   p = predictions
   columns = [
-      *("id", "label", "predicted", "probability", "correct", "top5"),
-      *box_columns("true"),
-      *box_columns("box"),
-      "iou",
-      *(f"experts_{task}" for task in p.routing),
+    *("id", "label", "predicted", "probability", "correct", "top5"),
+    *box_columns("true"),
+    *box_columns("box"),
+    "iou",
+    *(f"experts_{task}" for task in p.routing),
   ]
   rows = []
   for i in range(len(p)):

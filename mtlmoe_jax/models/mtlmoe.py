@@ -105,9 +105,7 @@ class MTLMoE(nn.Module):
       InputError: images of another shape.
     """
     if images.ndim != 4 or images.shape[-1] != 3:
-      raise InputError(
-        f"images of shape {images.shape}: must be [B, H, W, 3]"
-      )
+      raise InputError(f"images of shape {images.shape}: must be [B, H, W, 3]")
     mean = jnp.array(self.entry.mean, jnp.float32)
     std = jnp.array(self.entry.std, jnp.float32)
     x = (images.astype(jnp.float32) - mean) / std
@@ -210,9 +208,7 @@ class MTLMoE(nn.Module):
     return combined, counted
 
 
-def build_model(
-  config: ml_collections.ConfigDict, num_classes: int
-) -> MTLMoE:
+def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
   """The model of a config.
 
   `config.model.shared_stages` = s shares the stem and the first s stages of

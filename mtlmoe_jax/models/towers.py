@@ -40,9 +40,7 @@ class ClassTower(nn.Module):
       x = jnp.mean(x, (1, 2))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     x = nn.swish(_Hidden(self.hidden, name="hidden")(x))
-    return nn.Dense(
-      self.classes, kernel_init=scaled_normal(1.0), name="out"
-    )(x)
+    return nn.Dense(self.classes, kernel_init=scaled_normal(1.0), name="out")(x)
 
 
 class BoxTower(nn.Module):

@@ -6,9 +6,9 @@ from mtlmoe_jax.pretrained.safetensors_file import save_safetensors
 from mtlmoe_jax.pretrained.weights import Weights, load
 
 __all__ = [
-    "Weights",
-    "insert",
-    "load",
-    "read_weights",
-    "save_safetensors",
+  "Weights",
+  "insert",
+  "load",
+  "read_weights",
+  "save_safetensors",
 ]

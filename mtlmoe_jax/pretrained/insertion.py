@@ -25,10 +25,10 @@ _PLACE = re.compile(r"(params|batch_stats)/(stem|experts/backbone)/(.+)")
 
 
 def insert(
-    variables: Mapping[str, Any],
-    weights: Weights,
-    break_symmetry: float = 0.0,
-    seed: int = 0,
+  variables: Mapping[str, Any],
+  weights: Weights,
+  break_symmetry: float = 0.0,
+  seed: int = 0,
 ) -> tuple[dict[str, Any], str]:
   """Copies the weights into the stem and into every expert.
 
@@ -54,7 +54,7 @@ def insert(
       unexpected and misshapen arrays are listed.
   """
   available = traverse_util.flatten_dict(
-      {"params": weights.params, "batch_stats": weights.batch_stats}, sep="/"
+    {"params": weights.params, "batch_stats": weights.batch_stats}, sep="/"
   )
   model = traverse_util.flatten_dict(dict(variables), sep="/")
   places = {path: m for path in model if (m := _PLACE.fullmatch(path))}
@@ -78,23 +78,28 @@ def insert(
       value = _copies(value, old.shape, scale, seed, name)
       new[path] = _like(old, value)
   problems = {
-      "missing": missing, "unexpected": sorted(unused), "misshapen": misshapen
+    "missing": missing,
+    "unexpected": sorted(unused),
+    "misshapen": misshapen,
   }
   if any(problems.values()):
     lists = [f"{k}: {', '.join(v)}" for k, v in problems.items() if v]
     raise errors.InputError(
-        f"{weights.source} does not fit the model's backbone, give weights of "
-        f"config.model.backbone: {'; '.join(lists)}"
+      f"{weights.source} does not fit the model's backbone, give weights of "
+      f"config.model.backbone: {'; '.join(lists)}"
     )
   return (
-      traverse_util.unflatten_dict(model | new, sep="/"),
-      _summary(weights, model, new, break_symmetry),
+    traverse_util.unflatten_dict(model | new, sep="/"),
+    _summary(weights, model, new, break_symmetry),
   )
 
 
 def _copies(
-    value: np.ndarray, shape: tuple[int, ...], scale: float, seed: int,
-    name: str,
+  value: np.ndarray,
+  shape: tuple[int, ...],
+  scale: float,
+  seed: int,
+  name: str,
 ) -> np.ndarray:
   """`value` broadcast to `shape` plus `scale` times its deviation of noise."""
   copies = np.broadcast_to(value, shape)
@@ -114,16 +119,16 @@ def _like(old: Any, value: np.ndarray) -> Any:
 
 
 def _summary(
-    weights: Weights,
-    model: Mapping[str, Any],
-    new: Mapping[str, Any],
-    break_symmetry: float,
+  weights: Weights,
+  model: Mapping[str, Any],
+  new: Mapping[str, Any],
+  break_symmetry: float,
 ) -> str:
   lines = [f"pretrained: {weights.report}"]
   for part in ("stem", "experts/backbone"):
     parameters, statistics = (
-        [p for p in new if p.startswith(f"{collection}/{part}/")]
-        for collection in ("params", "batch_stats")
+      [p for p in new if p.startswith(f"{collection}/{part}/")]
+      for collection in ("params", "batch_stats")
     )
     if parameters:
       line = f"  {part}: {len(parameters)} parameters, "
@@ -134,10 +139,12 @@ def _summary(
       lines.append(line)
   if not any(p.startswith("batch_stats/") for p in new):
     lines.append("  statistics left out: the model's norm keeps none")
-  rest = sorted({
+  rest = sorted(
+    {
       re.match(r"params/(experts/[^/]+|[^/]+)", path)[1]
       for path in model
       if path.startswith("params/") and path not in new
-  })
+    }
+  )
   lines.append(f"  new (not pretrained): {', '.join(rest) or 'nothing'}")
   return "\n".join(lines)

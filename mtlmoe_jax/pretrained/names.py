@@ -21,50 +21,50 @@ import numpy as np
 from mtlmoe_jax import errors
 
 _ENDS = {
-    "_conv_stem": "stem_conv",
-    "_bn0": "stem_norm",
-    "_conv_head": "head_conv",
-    "_bn1": "head_norm",
-    "conv_stem": "stem_conv",
-    "bn1": "stem_norm",
-    "conv_head": "head_conv",
-    "bn2": "head_norm",
+  "_conv_stem": "stem_conv",
+  "_bn0": "stem_norm",
+  "_conv_head": "head_conv",
+  "_bn1": "head_norm",
+  "conv_stem": "stem_conv",
+  "bn1": "stem_norm",
+  "conv_head": "head_conv",
+  "bn2": "head_norm",
 }
 _BLOCK = {
-    "_expand_conv": "expand_conv",
-    "_bn0": "expand_norm",
-    "_depthwise_conv": "depthwise_conv",
-    "_bn1": "depthwise_norm",
-    "_se_reduce": "se_reduce",
-    "_se_expand": "se_expand",
-    "_project_conv": "project_conv",
-    "_bn2": "project_norm",
+  "_expand_conv": "expand_conv",
+  "_bn0": "expand_norm",
+  "_depthwise_conv": "depthwise_conv",
+  "_bn1": "depthwise_norm",
+  "_se_reduce": "se_reduce",
+  "_se_expand": "se_expand",
+  "_project_conv": "project_conv",
+  "_bn2": "project_norm",
 }
 _TIMM_BLOCK = {
-    "conv_pw": "expand_conv",
-    "bn1": "expand_norm",
-    "conv_dw": "depthwise_conv",
-    "bn2": "depthwise_norm",
-    "se.conv_reduce": "se_reduce",
-    "se.conv_expand": "se_expand",
-    "conv_pwl": "project_conv",
-    "bn3": "project_norm",
+  "conv_pw": "expand_conv",
+  "bn1": "expand_norm",
+  "conv_dw": "depthwise_conv",
+  "bn2": "depthwise_norm",
+  "se.conv_reduce": "se_reduce",
+  "se.conv_expand": "se_expand",
+  "conv_pwl": "project_conv",
+  "bn3": "project_norm",
 }
 # timm's blocks without expansion use the same names for other layers.
 _TIMM_BLOCK_PLAIN = {
-    "conv_dw": "depthwise_conv",
-    "bn1": "depthwise_norm",
-    "se.conv_reduce": "se_reduce",
-    "se.conv_expand": "se_expand",
-    "conv_pw": "project_conv",
-    "bn2": "project_norm",
+  "conv_dw": "depthwise_conv",
+  "bn1": "depthwise_norm",
+  "se.conv_reduce": "se_reduce",
+  "se.conv_expand": "se_expand",
+  "conv_pw": "project_conv",
+  "bn2": "project_norm",
 }
 _CLASSIFIERS = ("_fc", "classifier")
 _NORM_LEAVES = {
-    "weight": "params/{}/scale",
-    "bias": "params/{}/bias",
-    "running_mean": "batch_stats/{}/mean",
-    "running_var": "batch_stats/{}/var",
+  "weight": "params/{}/scale",
+  "bias": "params/{}/bias",
+  "running_mean": "batch_stats/{}/mean",
+  "running_var": "batch_stats/{}/var",
 }
 _CONV_LEAVES = {"weight": "params/{}/kernel", "bias": "params/{}/bias"}
 _OURS = ("params/", "batch_stats/")
@@ -119,13 +119,13 @@ def rename(tensors: dict[str, np.ndarray], where: str) -> Renamed:
     arrays[path] = np.ascontiguousarray(value, np.float32)
     if not np.isfinite(arrays[path]).all():
       raise errors.InputError(
-          f"{where}: {name} holds values that are not finite; use other weights"
+        f"{where}: {name} holds values that are not finite; use other weights"
       )
   if unknown or not arrays:
     raise errors.InputError(
-        f"{where}: not the names of an EfficientNet (EfficientNet-PyTorch or "
-        f"timm): unexpected {', '.join(unknown) or 'nothing'}; give weights "
-        "of config.model.backbone"
+      f"{where}: not the names of an EfficientNet (EfficientNet-PyTorch or "
+      f"timm): unexpected {', '.join(unknown) or 'nothing'}; give weights "
+      "of config.model.backbone"
     )
   return Renamed(arrays, tuple(ignored))
 

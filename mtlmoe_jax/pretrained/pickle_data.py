@@ -18,16 +18,16 @@ import numpy as np
 from mtlmoe_jax import errors
 
 STORAGE_DTYPES = {
-    "DoubleStorage": np.dtype(np.float64),
-    "FloatStorage": np.dtype(np.float32),
-    "HalfStorage": np.dtype(np.float16),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype(np.int64),
-    "IntStorage": np.dtype(np.int32),
-    "ShortStorage": np.dtype(np.int16),
-    "CharStorage": np.dtype(np.int8),
-    "ByteStorage": np.dtype(np.uint8),
-    "BoolStorage": np.dtype(np.bool_),
+  "DoubleStorage": np.dtype(np.float64),
+  "FloatStorage": np.dtype(np.float32),
+  "HalfStorage": np.dtype(np.float16),
+  "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+  "LongStorage": np.dtype(np.int64),
+  "IntStorage": np.dtype(np.int32),
+  "ShortStorage": np.dtype(np.int16),
+  "CharStorage": np.dtype(np.int8),
+  "ByteStorage": np.dtype(np.uint8),
+  "BoolStorage": np.dtype(np.bool_),
 }
 
 
@@ -63,9 +63,7 @@ class _Refused(Exception):
   """Something that does not belong in a file of weights."""
 
 
-def read_pickle(
-    file: BinaryIO, where: str
-) -> tuple[Any, dict[str, Storage]]:
+def read_pickle(file: BinaryIO, where: str) -> tuple[Any, dict[str, Storage]]:
   """Interprets one pickle, from the file's position to its `STOP`.
 
   Args:
@@ -85,9 +83,9 @@ def read_pickle(
     return _interpret(file, storages), storages
   except _Refused as refused:
     raise errors.InputError(
-        f"{where}: refused, nothing was run: its pickle holds {refused}, which "
-        "is no part of a weights file; save the plain weights with "
-        "torch.save(model.state_dict(), FILE) or as .safetensors"
+      f"{where}: refused, nothing was run: its pickle holds {refused}, which "
+      "is no part of a weights file; save the plain weights with "
+      "torch.save(model.state_dict(), FILE) or as .safetensors"
     ) from None
 
 
@@ -115,8 +113,13 @@ def _interpret(file: BinaryIO, storages: dict[str, Storage]) -> Any:
       case "NEWTRUE" | "NEWFALSE":
         stack.append(opcode.name == "NEWTRUE")
       case (
-          "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT"
-          | "BINUNICODE" | "SHORT_BINUNICODE"
+        "BININT"
+        | "BININT1"
+        | "BININT2"
+        | "LONG1"
+        | "BINFLOAT"
+        | "BINUNICODE"
+        | "SHORT_BINUNICODE"
       ):
         stack.append(value)
       case "EMPTY_DICT":
@@ -178,7 +181,7 @@ def _interpret(file: BinaryIO, storages: dict[str, Storage]) -> Any:
 def _set_items(target: Any, items: list[Any]) -> None:
   # Keys are plain, for the hash of a deeply nested one may crash the process.
   if type(target) is not dict or any(
-      not isinstance(key, str | int | float | None) for key in items[::2]
+    not isinstance(key, str | int | float | None) for key in items[::2]
   ):
     raise _Refused("a mapping that is not a dict of plain keys")
   target.update(zip(items[::2], items[1::2], strict=True))
@@ -196,16 +199,16 @@ def _size(values: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _rebuild_tensor(
-    storage: Storage,
-    offset: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    *rest: Any,
+  storage: Storage,
+  offset: int,
+  shape: tuple[int, ...],
+  strides: tuple[int, ...],
+  *rest: Any,
 ) -> Tensor:
   """`torch._utils._rebuild_tensor_v2`; `rest`: autograd flags and hooks."""
   numbers = (offset, *_size(shape), *_size(strides))
   if not isinstance(storage, Storage) or any(
-      type(n) is not int or n < 0 for n in numbers
+    type(n) is not int or n < 0 for n in numbers
   ):
     raise ValueError("a tensor without storage, shape or strides")
   if len(shape) != len(strides) or len(rest) > 3:
@@ -220,11 +223,11 @@ def _rebuild_parameter(data: Tensor, *rest: Any) -> Tensor:
 
 
 _GLOBALS = {
-    "collections.OrderedDict": _ordered_dict,
-    "torch.Size": _size,
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_parameter": _rebuild_parameter,
+  "collections.OrderedDict": _ordered_dict,
+  "torch.Size": _size,
+  "torch._utils._rebuild_tensor": _rebuild_tensor,
+  "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+  "torch._utils._rebuild_parameter": _rebuild_parameter,
 }
 
 

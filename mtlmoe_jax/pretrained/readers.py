@@ -25,12 +25,12 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   read = _READERS.get(path.suffix)
   if read is None:
     raise errors.InputError(
-        f"weights file {path}: unknown ending {path.suffix!r}; give a "
-        f"{', '.join(_READERS)} file"
+      f"weights file {path}: unknown ending {path.suffix!r}; give a "
+      f"{', '.join(_READERS)} file"
     )
   if not path.is_file():
     raise errors.InputError(
-        f"weights file {path} does not exist (or is a folder); check the path"
+      f"weights file {path} does not exist (or is a folder); check the path"
     )
   try:
     return read(path)
@@ -40,8 +40,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   except Exception as error:
     text = " ".join(f"{type(error).__name__}: {error}".split())[:160]
     raise errors.InputError(
-        f"weights file {path} is damaged or no {path.suffix} file ({text}); "
-        "fetch it again"
+      f"weights file {path} is damaged or no {path.suffix} file ({text}); "
+      "fetch it again"
     ) from None
 
 
@@ -51,8 +51,8 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 _READERS = {
-    ".safetensors": safetensors_file.read_safetensors,
-    ".npz": _read_npz,
-    ".pth": torch_file.read_torch,
-    ".pt": torch_file.read_torch,
+  ".safetensors": safetensors_file.read_safetensors,
+  ".npz": _read_npz,
+  ".pth": torch_file.read_torch,
+  ".pt": torch_file.read_torch,
 }

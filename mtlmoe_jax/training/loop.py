@@ -84,16 +84,16 @@ class Run:
   def meta(self) -> dict[str, Any]:
     """What a checkpoint says of itself."""
     return {
-        "config": checkpoint.config_to_dict(self.config),
-        "class_names": list(self.data.class_names),
-        "tasks": list(config_lib.tasks_of(self.config)),
-        "preprocessing": models.preprocessing(self.config),
-        "box_format": "xyxy, normalised to [0, 1] of the whole image, float32",
-        "dataset_fingerprint": self.data.fingerprint,
-        "seconds": self.seconds,
-        "train_seconds": self.train_seconds,
-        "train_images": self.train_images,
-        **workdir_lib.environment(),
+      "config": checkpoint.config_to_dict(self.config),
+      "class_names": list(self.data.class_names),
+      "tasks": list(config_lib.tasks_of(self.config)),
+      "preprocessing": models.preprocessing(self.config),
+      "box_format": "xyxy, normalised to [0, 1] of the whole image, float32",
+      "dataset_fingerprint": self.data.fingerprint,
+      "seconds": self.seconds,
+      "train_seconds": self.train_seconds,
+      "train_images": self.train_images,
+      **workdir_lib.environment(),
     }
 
 
@@ -106,8 +106,8 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   steps_per_epoch = len(data.train) // config.batch_size
   if not steps_per_epoch:
     raise errors.InputError(
-        f"config.batch_size={config.batch_size} is more than the "
-        f"{len(data.train)} training images: use a smaller batch"
+      f"config.batch_size={config.batch_size} is more than the "
+      f"{len(data.train)} training images: use a smaller batch"
     )
   steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
   workdir = workdir_lib.prepare(path, config)
@@ -122,31 +122,31 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   frozen = optim.frozen_names(optim.flatten(variables["params"]), config)
   trainable, _ = optim.split(optim.flatten(variables["params"]), frozen)
   optimizer, schedule = optim.make_optimizer(
-      config, trainable, steps, steps_per_epoch
+    config, trainable, steps, steps_per_epoch
   )
   make = lambda v: state_lib.create_state(  # noqa: E731
-      v, optimizer, frozen, config.optimizer.ema > 0
+    v, optimizer, frozen, config.optimizer.ema > 0
   )
   shardings = sharding.tree_shardings(jax.eval_shape(make, variables), mesh)
   state = jax.jit(make, out_shardings=shardings)(variables)
   iterator = data_lib.train_iterator(data.train, config, config.batch_size)
   run = Run(
-      config=config,
-      workdir=workdir,
-      data=data,
-      model=model,
-      mesh=mesh,
-      state=state,
-      shardings=shardings,
-      frozen=frozen,
-      optimizer=optimizer,
-      schedule=schedule,
-      iterator=iterator,
-      steps=steps,
-      steps_per_epoch=steps_per_epoch,
-      checkpointer=checkpointer,
-      log=metric_log.MetricLog(workdir, config, latest or 0),
-      start_note=note,
+    config=config,
+    workdir=workdir,
+    data=data,
+    model=model,
+    mesh=mesh,
+    state=state,
+    shardings=shardings,
+    frozen=frozen,
+    optimizer=optimizer,
+    schedule=schedule,
+    iterator=iterator,
+    steps=steps,
+    steps_per_epoch=steps_per_epoch,
+    checkpointer=checkpointer,
+    log=metric_log.MetricLog(workdir, config, latest or 0),
+    start_note=note,
   )
   if latest is not None:
     _resume(run, latest)
@@ -154,7 +154,7 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
 
 
 def init_variables(
-    model: Any, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+  model: Any, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> dict[str, Any]:
   """Fresh variables, created where they will live."""
   size = config.data.image_size
@@ -169,31 +169,31 @@ def init_variables(
   # told not to optimise what runs once.
   quick = {"xla_backend_optimization_level": 0}
   return jax.jit(
-      init,
-      out_shardings=shardings,
-      compiler_options=quick if jax.default_backend() == "cpu" else None,
+    init,
+    out_shardings=shardings,
+    compiler_options=quick if jax.default_backend() == "cpu" else None,
   )(key)
 
 
 def _start_from(
-    variables: dict[str, Any], config: ml_collections.ConfigDict
+  variables: dict[str, Any], config: ml_collections.ConfigDict
 ) -> tuple[dict[str, Any], str]:
   """Pretrained weights, or another run's parameters, where asked for."""
   if config.transfer["from"]:
     restored = checkpoint.restore_for_eval(
-        config.transfer["from"], config.transfer.step
+      config.transfer["from"], config.transfer.step
     )
     return transfer.transfer(variables, restored)
   if config.model.pretrained:
     weights = pretrained.load(config.model.pretrained, config.model.backbone)
     return pretrained.insert(
-        variables, weights, config.model.break_symmetry, config.seed
+      variables, weights, config.model.break_symmetry, config.seed
     )
   if config.model.norm == "frozen":
     raise errors.InputError(
-        "config.model.norm='frozen' with new parameters normalises nothing: "
-        "use group or batch, or load weights (config.model.pretrained, "
-        "config.transfer.from)"
+      "config.model.norm='frozen' with new parameters normalises nothing: "
+      "use group or batch, or load weights (config.model.pretrained, "
+      "config.transfer.from)"
     )
   return variables, "new parameters"
 
@@ -202,16 +202,16 @@ def _resume(run: Run, step: int) -> None:
   """Puts state, data position and clocks back to a checkpoint's."""
   if step > run.steps:
     raise errors.InputError(
-        f"--workdir={run.workdir} is at step {step}, beyond this config's "
-        f"{run.steps}: use a new workdir"
+      f"--workdir={run.workdir} is at step {step}, beyond this config's "
+      f"{run.steps}: use a new workdir"
     )
   like = checkpoint.abstract_state(run.state, run.mesh)
   run.state, data_state, meta = run.checkpointer.restore(step, like)
   if meta["dataset_fingerprint"] != run.data.fingerprint:
     raise errors.InputError(
-        f"--workdir={run.workdir} was trained on other data (fingerprint "
-        f"{meta['dataset_fingerprint'][:12]}, now "
-        f"{run.data.fingerprint[:12]}): use the old data or a new workdir"
+      f"--workdir={run.workdir} was trained on other data (fingerprint "
+      f"{meta['dataset_fingerprint'][:12]}, now "
+      f"{run.data.fingerprint[:12]}): use the old data or a new workdir"
     )
   run.iterator.set_state(data_state)
   run.seconds = meta["seconds"]
@@ -224,12 +224,12 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
   """Steps until the end (True) or a SIGTERM (False)."""
   config, batch_size = run.config, run.config.batch_size
   train_step = jax.jit(
-      step_lib.make_train_step(
-          run.model, run.optimizer, run.schedule, run.frozen, config
-      ),
-      in_shardings=(run.shardings, sharding.batch_sharding(run.mesh)),
-      out_shardings=(run.shardings, sharding.replicated(run.mesh)),
-      donate_argnums=0,
+    step_lib.make_train_step(
+      run.model, run.optimizer, run.schedule, run.frozen, config
+    ),
+    in_shardings=(run.shardings, sharding.batch_sharding(run.mesh)),
+    out_shardings=(run.shardings, sharding.replicated(run.mesh)),
+    donate_argnums=0,
   )
   predict = _predict_step(run)
   save_every = config.checkpoint.every_steps or run.steps_per_epoch
@@ -241,7 +241,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
   note: dict[str, float] = {}
   score: float | None = None
   bar = progress.Progress(
-      run.steps, initial=step, items_per_step=batch_size, label="train"
+    run.steps, initial=step, items_per_step=batch_size, label="train"
   )
   with jax.set_mesh(run.mesh), bar:
     while step < run.steps:
@@ -251,7 +251,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
       window.append(metrics)
       last = step == run.steps
       due_eval = run.data.validation is not None and (
-          step % eval_every == 0 or last
+        step % eval_every == 0 or last
       )
       due_save = step % save_every == 0 or due_eval or last or bool(stop)
       if step % config.log.every_steps == 0 or due_save:
@@ -264,11 +264,11 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
         _check_finite(values, run)
         note = {k: values[k] for k in ("loss", "top1", "miou") if k in values}
         run.log.write(
-            step=step,
-            epoch=step / run.steps_per_epoch,
-            split="train",
-            seconds=run.seconds,
-            **values,
+          step=step,
+          epoch=step / run.steps_per_epoch,
+          split="train",
+          seconds=run.seconds,
+          **values,
         )
         window = []
       bar.update(1, **note)
@@ -277,10 +277,10 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
       if due_save:
         run.seconds = earlier + time.monotonic() - began
         run.checkpointer.save(
-            run.state,
-            run.iterator.get_state(),
-            run.meta(),
-            score if due_eval and not stop else None,
+          run.state,
+          run.iterator.get_state(),
+          run.meta(),
+          score if due_eval and not stop else None,
         )
       if not window:
         window_start = time.monotonic()
@@ -297,40 +297,40 @@ def _predict_step(run: Run) -> evaluate.PredictStep:
   """The forward pass, its images split over the devices."""
   step = evaluate.make_predict_step(run.model)
   return lambda variables, batch: step(
-      variables, sharding.put_batch(batch, run.mesh)
+    variables, sharding.put_batch(batch, run.mesh)
   )
 
 
 def _validate(
-    run: Run, predict: Any, step: int, earlier: float, began: float
+  run: Run, predict: Any, step: int, earlier: float, began: float
 ) -> float:
   """Metrics on the validation split into the log; returns the score."""
   variables = state_lib.eval_variables(run.state)
   found = evaluate.evaluate_source(
-      predict, variables, run.data.validation, run.config, progress=False
+    predict, variables, run.data.validation, run.config, progress=False
   )
   run.seconds = earlier + time.monotonic() - began
   run.log.write(
-      step=step,
-      epoch=step / run.steps_per_epoch,
-      split="validation",
-      seconds=run.seconds,
-      **found.metrics,
+    step=step,
+    epoch=step / run.steps_per_epoch,
+    split="validation",
+    seconds=run.seconds,
+    **found.metrics,
   )
   key = run.config.checkpoint.best
   if key not in found.metrics:
     raise errors.InputError(
-        f"config.checkpoint.best={key!r} is no validation metric: there are "
-        f"{', '.join(k for k, v in found.metrics.items() if np.isscalar(v))}"
+      f"config.checkpoint.best={key!r} is no validation metric: there are "
+      f"{', '.join(k for k, v in found.metrics.items() if np.isscalar(v))}"
     )
   shown = ", ".join(
-      f"{k} {found.metrics[k]:.3f}"
-      for k in ("top1", "miou", "score")
-      if k in found.metrics
+    f"{k} {found.metrics[k]:.3f}"
+    for k in ("top1", "miou", "score")
+    if k in found.metrics
   )
   say(
-      f"epoch {step / run.steps_per_epoch:.4g} (step {step}, "
-      f"{progress.duration(run.seconds)}): validation {shown}"
+    f"epoch {step / run.steps_per_epoch:.4g} (step {step}, "
+    f"{progress.duration(run.seconds)}): validation {shown}"
   )
   return float(found.metrics[key])
 
@@ -338,38 +338,36 @@ def _validate(
 def write_result(run: Run) -> dict[str, Any]:
   """Evaluates the chosen checkpoint on the test split; writes result.json."""
   restored = checkpoint.restore_for_eval(
-      run.workdir, run.config.eval.step, sharding.replicated(run.mesh)
+    run.workdir, run.config.eval.step, sharding.replicated(run.mesh)
   )
   with jax.set_mesh(run.mesh):
     found = evaluate.evaluate_source(
-        _predict_step(run),
-        restored.variables,
-        run.data.test,
-        run.config,
+      _predict_step(run),
+      restored.variables,
+      run.data.test,
+      run.config,
     )
-  total, active = models.count_parameters(
-      run.config, len(run.data.class_names)
-  )
+  total, active = models.count_parameters(run.config, len(run.data.class_names))
   result = {
-      "split": "test",
-      **found.metrics,
-      "seed": run.config.seed,
-      "step": restored.step,
-      "checkpoint": run.config.eval.step,
-      "wall_seconds": round(run.seconds, 3),
-      "images_per_second": run.train_images / max(run.train_seconds, 1e-9),
-      "parameters": total,
-      "parameters_active": active,
-      **workdir_lib.environment(),
-      "dataset_fingerprint": run.data.fingerprint,
+    "split": "test",
+    **found.metrics,
+    "seed": run.config.seed,
+    "step": restored.step,
+    "checkpoint": run.config.eval.step,
+    "wall_seconds": round(run.seconds, 3),
+    "images_per_second": run.train_images / max(run.train_seconds, 1e-9),
+    "parameters": total,
+    "parameters_active": active,
+    **workdir_lib.environment(),
+    "dataset_fingerprint": run.data.fingerprint,
   }
   results.write_evaluation(
-      run.workdir / "eval" / "test",
-      found,
-      run.data.class_names,
-      {**run.meta(), **result},
-      source=run.data.test,
-      metrics_jsonl=metric_log.read(run.workdir),
+    run.workdir / "eval" / "test",
+    found,
+    run.data.class_names,
+    {**run.meta(), **result},
+    source=run.data.test,
+    metrics_jsonl=metric_log.read(run.workdir),
   )
   files.write_json(run.workdir / "result.json", result)
   say(results.table(found.metrics))
@@ -388,9 +386,9 @@ def _check_finite(values: dict[str, float], run: Run) -> None:
   limit = run.config.optimizer.max_bad_steps
   if values["bad_steps"] >= limit:
     raise errors.InputError(
-        f"{int(values['bad_steps'])} steps in a row had a loss or gradient "
-        f"that is not finite (config.optimizer.max_bad_steps={limit}): lower "
-        f"config.optimizer.lr={run.config.optimizer.lr}"
+      f"{int(values['bad_steps'])} steps in a row had a loss or gradient "
+      f"that is not finite (config.optimizer.max_bad_steps={limit}): lower "
+      f"config.optimizer.lr={run.config.optimizer.lr}"
     )
 
 
@@ -399,7 +397,8 @@ def _banner(run: Run) -> str:
   data, config = run.data, run.config
   validation = len(data.validation) if data.validation is not None else 0
   params = {"params": optim.unflatten(run.state.params)}
-  return "\n".join([
+  return "\n".join(
+    [
       f"data: {config.data.name}, {len(data.class_names)} classes, "
       f"{len(data.train)} train / {validation} validation / {len(data.test)} "
       "test images",
@@ -410,7 +409,8 @@ def _banner(run: Run) -> str:
       f"start: {run.start_note}",
       f"run: {run.steps} steps of {config.batch_size} images on "
       f"{run.mesh.size} device(s), into {run.workdir}",
-  ])
+    ]
+  )
 
 
 class _SigtermFlag:

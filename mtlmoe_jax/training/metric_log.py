@@ -15,10 +15,10 @@ class MetricLog:
   """Appends one JSON object a line; mirrors it to the optional services."""
 
   def __init__(
-      self,
-      workdir: pathlib.Path,
-      config: ml_collections.ConfigDict,
-      start_step: int,
+    self,
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    start_step: int,
   ):
     self._path = workdir / FILE
     _truncate(self._path, start_step)
@@ -27,25 +27,23 @@ class MetricLog:
     self._wandb = _wandb(workdir, config) if config.log.wandb else None
 
   def write(
-      self,
-      *,
-      step: int,
-      epoch: float,
-      split: str,
-      seconds: float,
-      **values: Any,
+    self,
+    *,
+    step: int,
+    epoch: float,
+    split: str,
+    seconds: float,
+    **values: Any,
   ) -> None:
     """One line: step, epoch, split, seconds since the start, and metrics."""
     values = files.plain(values)
     row = dict(
-        step=step, epoch=round(epoch, 4), split=split, seconds=round(seconds, 3)
+      step=step, epoch=round(epoch, 4), split=split, seconds=round(seconds, 3)
     )
     self._file.write(json.dumps({**row, **values}) + "\n")
     self._file.flush()
     numbers = {
-        f"{split}/{k}": v
-        for k, v in values.items()
-        if isinstance(v, int | float)
+      f"{split}/{k}": v for k, v in values.items() if isinstance(v, int | float)
     }
     if self._board is not None:
       for name, value in numbers.items():
@@ -88,8 +86,8 @@ def _tensorboard(workdir: pathlib.Path) -> Any:
     import tensorboardX
   except ImportError:
     raise errors.InputError(
-        "config.log.tensorboard=True needs tensorboardX: pip install "
-        "'mtlmoe_jax[tb]'"
+      "config.log.tensorboard=True needs tensorboardX: pip install "
+      "'mtlmoe_jax[tb]'"
     ) from None
   return tensorboardX.SummaryWriter(str(workdir / "tensorboard"))
 
@@ -99,13 +97,13 @@ def _wandb(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Any:
     import wandb
   except ImportError:
     raise errors.InputError(
-        "config.log.wandb=True needs wandb: pip install 'mtlmoe_jax[wandb]'"
+      "config.log.wandb=True needs wandb: pip install 'mtlmoe_jax[wandb]'"
     ) from None
   return wandb.init(
-      project=config.log.wandb_project,
-      dir=str(workdir),
-      config=config.to_dict(),
-      resume="allow",
-      # The same workdir goes on as the same run.
-      id=workdir.absolute().name,
+    project=config.log.wandb_project,
+    dir=str(workdir),
+    config=config.to_dict(),
+    resume="allow",
+    # The same workdir goes on as the same run.
+    id=workdir.absolute().name,
   )

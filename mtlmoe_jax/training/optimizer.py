@@ -31,16 +31,14 @@ def unflatten(flat: Flat) -> Any:
   return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def matching(
-    names: Iterable[str], patterns: Iterable[str]
-) -> frozenset[str]:
+def matching(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
   """Names that one of the regular expressions matches from their start."""
   patterns = tuple(patterns)
   return frozenset(n for n in names if any(re.match(p, n) for p in patterns))
 
 
 def frozen_names(
-    names: Iterable[str], config: ml_collections.ConfigDict
+  names: Iterable[str], config: ml_collections.ConfigDict
 ) -> frozenset[str]:
   """Parameters that `optimizer.frozen` or `transfer.freeze` keep as they are.
 
@@ -50,21 +48,21 @@ def frozen_names(
   names = list(names)
   out: frozenset[str] = frozenset()
   for key, patterns in (
-      ("optimizer.frozen", config.optimizer.frozen),
-      ("transfer.freeze", config.transfer.freeze),
+    ("optimizer.frozen", config.optimizer.frozen),
+    ("transfer.freeze", config.transfer.freeze),
   ):
     for pattern in patterns:
       try:
         matched = matching(names, [pattern])
       except re.error as error:
         raise errors.InputError(
-            f"config.{key}: {pattern!r} is no regular expression ({error})"
+          f"config.{key}: {pattern!r} is no regular expression ({error})"
         ) from None
       if not matched:
         tops = sorted({n.split("/")[0] for n in names})
         raise errors.InputError(
-            f"config.{key}: {pattern!r} matches no parameter; names start with "
-            f"{', '.join(tops)}"
+          f"config.{key}: {pattern!r} matches no parameter; names start with "
+          f"{', '.join(tops)}"
         )
       out |= matched
   return out
@@ -77,7 +75,7 @@ def split(flat: Flat, frozen: frozenset[str]) -> tuple[Flat, Flat]:
 
 
 def make_schedule(
-    config: ml_collections.ConfigDict, peak: float, steps: int, warmup: int
+  config: ml_collections.ConfigDict, peak: float, steps: int, warmup: int
 ) -> optax.Schedule:
   """Linear warm-up to `peak`, then cosine to 0 (or constant)."""
   warmup = min(warmup, max(steps - 1, 0))
@@ -90,10 +88,10 @@ def make_schedule(
 
 
 def make_optimizer(
-    config: ml_collections.ConfigDict,
-    names: Iterable[str],
-    steps: int,
-    steps_per_epoch: int,
+  config: ml_collections.ConfigDict,
+  names: Iterable[str],
+  steps: int,
+  steps_per_epoch: int,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """The optimiser of the trainable parameters.
 
@@ -114,7 +112,7 @@ def make_optimizer(
   started = bool(config.model.pretrained or config.transfer["from"])
   names = list(names)
   labels = {
-      n: "pretrained" if started and BACKBONE.match(n) else "new" for n in names
+    n: "pretrained" if started and BACKBONE.match(n) else "new" for n in names
   }
   warmup = round(opt.warmup_epochs * steps_per_epoch)
 
@@ -124,25 +122,25 @@ def make_optimizer(
     def mask(tree: Flat) -> Flat:
       # By path: a rule sees the other rules' leaves as empty nodes.
       return jax.tree_util.tree_map_with_path(
-          lambda path, _: path[-1].key.endswith("/kernel"), tree
+        lambda path, _: path[-1].key.endswith("/kernel"), tree
       )
 
     if opt.name == "adamw":
       return optax.adamw(schedule, weight_decay=opt.weight_decay, mask=mask)
     return optax.chain(
-        optax.add_decayed_weights(opt.weight_decay, mask),
-        optax.sgd(schedule, momentum=0.9, nesterov=True),
+      optax.add_decayed_weights(opt.weight_decay, mask),
+      optax.sgd(schedule, momentum=0.9, nesterov=True),
     )
 
   clip = optax.clip_by_global_norm(opt.clip) if opt.clip else optax.identity()
   rates = {"new": opt.lr, "pretrained": opt.pretrained_lr}
   transform = optax.partition(
-      {label: rule(rates[label]) for label in sorted(set(labels.values()))},
-      labels,
+    {label: rule(rates[label]) for label in sorted(set(labels.values()))},
+    labels,
   )
   return (
-      optax.chain(clip, transform),
-      make_schedule(config, opt.lr, steps, warmup),
+    optax.chain(clip, transform),
+    make_schedule(config, opt.lr, steps, warmup),
   )
 
 

@@ -16,8 +16,8 @@ from mtlmoe_jax import errors
 
 # First match wins. The path is the leaf's key path joined by "/".
 RULES = (
-    (r"(^|/)experts/", PartitionSpec("expert")),
-    (r"", PartitionSpec()),
+  (r"(^|/)experts/", PartitionSpec("expert")),
+  (r"", PartitionSpec()),
 )
 
 
@@ -36,12 +36,12 @@ def make_mesh(data: int = -1, expert: int = 1) -> Mesh:
     data = count // expert
   if data * expert != count:
     raise errors.InputError(
-        f"config.mesh.data={data} x config.mesh.expert={expert} is not the "
-        f"{count} device(s) here: use -1 and a divisor of {count}"
+      f"config.mesh.data={data} x config.mesh.expert={expert} is not the "
+      f"{count} device(s) here: use -1 and a divisor of {count}"
     )
   # Auto axes: Linen's Dropout cannot run under the Explicit default.
   return jax.make_mesh(
-      (data, expert), ("data", "expert"), axis_types=(AxisType.Auto,) * 2
+    (data, expert), ("data", "expert"), axis_types=(AxisType.Auto,) * 2
   )
 
 
@@ -87,8 +87,8 @@ def check_batch(batch_size: int, mesh: Mesh, key: str) -> None:
   if batch_size % count:
     up = -(-batch_size // count) * count
     raise errors.InputError(
-        f"config.{key}={batch_size} does not divide over {count} devices: use "
-        f"{up}"
+      f"config.{key}={batch_size} does not divide over {count} devices: use "
+      f"{up}"
     )
 
 
@@ -96,5 +96,5 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
   """Moves one host batch to the devices, split along its first axis."""
   sharding = batch_sharding(mesh)
   return jax.tree.map(
-      lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+    lambda x: jax.make_array_from_process_local_data(sharding, x), batch
   )

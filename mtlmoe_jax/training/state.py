@@ -32,28 +32,28 @@ class TrainState:
 
 
 def create_state(
-    variables: dict[str, Any],
-    optimizer: optax.GradientTransformation,
-    frozen: frozenset[str],
-    use_ema: bool,
+  variables: dict[str, Any],
+  optimizer: optax.GradientTransformation,
+  frozen: frozenset[str],
+  use_ema: bool,
 ) -> TrainState:
   """A state at step 0 around a model's variables."""
   params = optim.flatten(variables["params"])
   trainable, _ = optim.split(params, frozen)
   return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      bad_steps=jnp.zeros((), jnp.int32),
-      params=params,
-      batch_stats=variables.get("batch_stats", {}),
-      opt_state=optimizer.init(trainable),
-      # Copies: a donated state must not hold one buffer twice.
-      ema=jax.tree.map(jnp.copy, trainable) if use_ema else {},
+    step=jnp.zeros((), jnp.int32),
+    bad_steps=jnp.zeros((), jnp.int32),
+    params=params,
+    batch_stats=variables.get("batch_stats", {}),
+    opt_state=optimizer.init(trainable),
+    # Copies: a donated state must not hold one buffer twice.
+    ema=jax.tree.map(jnp.copy, trainable) if use_ema else {},
   )
 
 
 def eval_variables(state: TrainState) -> dict[str, Any]:
   """The model variables to evaluate with: averaged where an average is kept."""
   return {
-      "params": optim.unflatten({**state.params, **state.ema}),
-      "batch_stats": state.batch_stats,
+    "params": optim.unflatten({**state.params, **state.ema}),
+    "batch_stats": state.batch_stats,
   }

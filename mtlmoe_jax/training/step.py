@@ -19,17 +19,17 @@ from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 
 Step = Callable[
-    [state_lib.TrainState, dict[str, jax.Array]],
-    tuple[state_lib.TrainState, dict[str, jax.Array]],
+  [state_lib.TrainState, dict[str, jax.Array]],
+  tuple[state_lib.TrainState, dict[str, jax.Array]],
 ]
 
 
 def make_train_step(
-    model: Any,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    frozen: frozenset[str],
-    config: ml_collections.ConfigDict,
+  model: Any,
+  optimizer: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  frozen: frozenset[str],
+  config: ml_collections.ConfigDict,
 ) -> Step:
   """Builds the step of one run.
 
@@ -46,7 +46,7 @@ def make_train_step(
   key = jax.random.key(config.seed)
 
   def step(
-      state: state_lib.TrainState, batch: dict[str, jax.Array]
+    state: state_lib.TrainState, batch: dict[str, jax.Array]
   ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
     gating, dropout = jax.random.split(jax.random.fold_in(key, state.step))
     trainable, fixed = optim.split(state.params, frozen)
@@ -54,19 +54,19 @@ def make_train_step(
     def loss_fn(trainable: optim.Flat) -> tuple[jax.Array, Any]:
       params = optim.unflatten({**fixed, **trainable})
       outputs, changed = model.apply(
-          {"params": params, "batch_stats": state.batch_stats},
-          batch["image"],
-          train=True,
-          valid=batch["valid"],
-          rngs={"gating": gating, "dropout": dropout},
-          mutable=["batch_stats"],
+        {"params": params, "batch_stats": state.batch_stats},
+        batch["image"],
+        train=True,
+        valid=batch["valid"],
+        rngs={"gating": gating, "dropout": dropout},
+        mutable=["batch_stats"],
       )
       loss, parts = loss_of(outputs, batch, config)
       stats = changed.get("batch_stats", state.batch_stats)
       return loss, (outputs, parts, stats)
 
     (loss, (outputs, parts, stats)), grads = jax.value_and_grad(
-        loss_fn, has_aux=True
+      loss_fn, has_aux=True
     )(trainable)
     norm = optax.global_norm(grads)
     ok = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -76,23 +76,23 @@ def make_train_step(
     if ema:
       ema = optim.ema_update(ema, updated, config.optimizer.ema, state.step)
     new = state_lib.TrainState(
-        step=state.step,
-        bad_steps=jnp.zeros_like(state.bad_steps),
-        params={**fixed, **updated},
-        batch_stats=_keep_frozen(stats, state.batch_stats, config),
-        opt_state=opt_state,
-        ema=ema,
+      step=state.step,
+      bad_steps=jnp.zeros_like(state.bad_steps),
+      params={**fixed, **updated},
+      batch_stats=_keep_frozen(stats, state.batch_stats, config),
+      opt_state=opt_state,
+      ema=ema,
     )
     old = state.replace(bad_steps=state.bad_steps + 1)
     new = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
     new = new.replace(step=state.step + 1)
     metrics = {
-        "loss": loss,
-        **parts,
-        **train_metrics(outputs, batch),
-        "grad_norm": norm,
-        "lr": schedule(state.step),
-        "bad_steps": new.bad_steps,
+      "loss": loss,
+      **parts,
+      **train_metrics(outputs, batch),
+      "grad_norm": norm,
+      "lr": schedule(state.step),
+      "bad_steps": new.bad_steps,
     }
     return new, metrics
 
@@ -100,7 +100,7 @@ def make_train_step(
 
 
 def loss_of(
-    outputs: Any, batch: dict[str, jax.Array], config: ml_collections.ConfigDict
+  outputs: Any, batch: dict[str, jax.Array], config: ml_collections.ConfigDict
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The training loss and its parts.
 
@@ -111,39 +111,39 @@ def loss_of(
   task_losses = {}
   if outputs.logits is not None:
     task_losses["class"] = losses.cross_entropy(
-        outputs.logits,
-        batch["label"],
-        batch["has_label"] & batch["valid"],
-        options.label_smoothing,
+      outputs.logits,
+      batch["label"],
+      batch["has_label"] & batch["valid"],
+      options.label_smoothing,
     )
   if outputs.box is not None:
     task_losses["box"] = losses.box_loss(
-        outputs.box, batch["box"], batch["has_box"] & batch["valid"]
+      outputs.box, batch["box"], batch["has_box"] & batch["valid"]
     )
   return losses.total_loss(
-      task_losses,
-      {task: routing.losses for task, routing in outputs.routing.items()},
-      task_weights={t: options[t] for t in config_lib.tasks_of(config)},
-      aux_weights={
-          name: options[name] for name in ("importance", "load", "balance", "z")
-      },
-      log_variance=outputs.log_variance,
+    task_losses,
+    {task: routing.losses for task, routing in outputs.routing.items()},
+    task_weights={t: options[t] for t in config_lib.tasks_of(config)},
+    aux_weights={
+      name: options[name] for name in ("importance", "load", "balance", "z")
+    },
+    log_variance=outputs.log_variance,
   )
 
 
 def train_metrics(
-    outputs: Any, batch: dict[str, jax.Array]
+  outputs: Any, batch: dict[str, jax.Array]
 ) -> dict[str, jax.Array]:
   """Accuracy, IoU and routing of the training batch."""
   out = {}
   if outputs.logits is not None:
     right = jnp.argmax(outputs.logits, -1) == batch["label"]
     out["top1"] = losses.masked_mean(
-        right.astype(jnp.float32), batch["has_label"] & batch["valid"]
+      right.astype(jnp.float32), batch["has_label"] & batch["valid"]
     )
   if outputs.box is not None:
     out["miou"] = losses.masked_mean(
-        boxes.iou(outputs.box, batch["box"]), batch["has_box"] & batch["valid"]
+      boxes.iou(outputs.box, batch["box"]), batch["has_box"] & batch["valid"]
     )
   for task, routing in outputs.routing.items():
     for name, value in routing.metrics.items():
@@ -152,16 +152,14 @@ def train_metrics(
   return out
 
 
-def _keep_frozen(
-    new: Any, old: Any, config: ml_collections.ConfigDict
-) -> Any:
+def _keep_frozen(new: Any, old: Any, config: ml_collections.ConfigDict) -> Any:
   """Statistics of frozen parts stay as they were."""
   if not new or not (config.transfer.freeze or config.optimizer.frozen):
     return new
   flat_new, flat_old = optim.flatten(new), optim.flatten(old)
   still = optim.matching(
-      flat_new, (*config.transfer.freeze, *config.optimizer.frozen)
+    flat_new, (*config.transfer.freeze, *config.optimizer.frozen)
   )
   return optim.unflatten(
-      {n: flat_old[n] if n in still else v for n, v in flat_new.items()}
+    {n: flat_old[n] if n in still else v for n, v in flat_new.items()}
   )

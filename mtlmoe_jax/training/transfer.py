@@ -11,7 +11,7 @@ REPLACEABLE = "tower_class/"
 
 
 def transfer(
-    variables: dict[str, Any], restored: checkpoint.Restored
+  variables: dict[str, Any], restored: checkpoint.Restored
 ) -> tuple[dict[str, Any], str]:
   """Copies a finished run's parameters and statistics into a new model.
 
@@ -38,7 +38,7 @@ def transfer(
       if found is not None and found.shape == value.shape:
         target[name], taken = found, taken + 1
       elif name.startswith(REPLACEABLE) or (
-          found is None and name.startswith(("gate", "tower", "log_variance"))
+        found is None and name.startswith(("gate", "tower", "log_variance"))
       ):
         new.append(name)
       else:
@@ -48,7 +48,7 @@ def transfer(
   if wrong:
     shown = "; ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else "")
     raise errors.InputError(
-        f"config.transfer.from: {len(wrong)} parameters of that run do not fit "
-        f"this model: {shown}. Use the same config.model there and here"
+      f"config.transfer.from: {len(wrong)} parameters of that run do not fit "
+      f"this model: {shown}. Use the same config.model there and here"
     )
   return out, f"took {taken} arrays; new: {', '.join(sorted(new)) or 'none'}"

@@ -17,14 +17,14 @@ from mtlmoe_jax.version import __version__
 
 # A run may go on with other values of these: they change no result.
 FREE = (
-    "log.",
-    "checkpoint.",
-    "mesh.",
-    "data.path",
-    "data.threads",
-    "data.cache_gib",
-    "eval.",
-    "transfer.from",
+  "log.",
+  "checkpoint.",
+  "mesh.",
+  "data.path",
+  "data.threads",
+  "data.cache_gib",
+  "eval.",
+  "transfer.from",
 )
 
 
@@ -48,8 +48,8 @@ def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
       files.write_json(saved, checkpoint.config_to_dict(config))
   except OSError as error:
     raise errors.InputError(
-        f"--workdir={path}: cannot write there ({error.strerror}); choose "
-        "another folder"
+      f"--workdir={path}: cannot write there ({error.strerror}); choose "
+      "another folder"
     ) from None
   return folder
 
@@ -58,14 +58,14 @@ def _check_same(saved: pathlib.Path, config: ml_collections.ConfigDict) -> None:
   old = _flat(json.loads(saved.read_text("utf-8")))
   new = _flat(files.plain(checkpoint.config_to_dict(config)))
   differing = [
-      f"{k} (there {old.get(k)!r}, now {new.get(k)!r})"
-      for k in sorted(old.keys() | new.keys())
-      if old.get(k) != new.get(k) and not k.startswith(FREE)
+    f"{k} (there {old.get(k)!r}, now {new.get(k)!r})"
+    for k in sorted(old.keys() | new.keys())
+    if old.get(k) != new.get(k) and not k.startswith(FREE)
   ]
   if differing:
     raise errors.InputError(
-        f"--workdir={saved.parent} holds a run with another config: "
-        f"{'; '.join(differing)}. Use a new workdir, or the old values to go on"
+      f"--workdir={saved.parent} holds a run with another config: "
+      f"{'; '.join(differing)}. Use a new workdir, or the old values to go on"
     )
 
 
@@ -84,14 +84,14 @@ def environment() -> dict[str, Any]:
   names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
   device = jax.devices()[0]
   return {
-      "device": f"{jax.device_count()} x {device.device_kind}",
-      "backend": device.platform,
-      "versions": {
-          "mtlmoe_jax": __version__,
-          "python": platform.python_version(),
-          **{n: importlib.metadata.version(n) for n in names},
-      },
-      "commit": _commit(),
+    "device": f"{jax.device_count()} x {device.device_kind}",
+    "backend": device.platform,
+    "versions": {
+      "mtlmoe_jax": __version__,
+      "python": platform.python_version(),
+      **{n: importlib.metadata.version(n) for n in names},
+    },
+    "commit": _commit(),
   }
 
 
@@ -102,12 +102,12 @@ def _commit() -> str:
     return ""
   try:
     out = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=True,
+      ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+      cwd=root,
+      capture_output=True,
+      text=True,
+      timeout=10,
+      check=True,
     )
   except (OSError, subprocess.SubprocessError):
     return ""
