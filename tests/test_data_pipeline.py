@@ -54,7 +54,7 @@ def assert_same(first, second):
       np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
 
-def test_batch_contract(root):
+def test_batch_fields(root):
   (batch,) = take(train(make_config(root)), 1)
   shapes = {k: (v.shape, v.dtype.str[1:]) for k, v in batch.items()}
   assert shapes == {

@@ -1,7 +1,7 @@
 """Convolutions that stay fast on every backend, plain and over experts.
 
 XLA:CPU runs a convolution whose kernel is batched by `jax.vmap` (a model with
-N experts) as a grouped convolution, 8 to 14 times slower than the same sum
+N experts) as a grouped convolution, up to 14 times slower than the same sum
 written as a matrix product, and a depthwise convolution 7 to 40 times slower
 than multiplying shifted slices. `conv2d` therefore writes the same sum
 differently on each backend; the value does not depend on the choice.
