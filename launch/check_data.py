@@ -31,7 +31,9 @@ def main(argv: Sequence[str]) -> int:
   # Here, not above: --help should not wait for Grain.
   from mtlmoe_jax.data import check
 
-  config = _CONFIG.value or config_lib.default_config()
+  config = config_lib.default_config()
+  if _CONFIG.value is not None:
+    config = launching.config(_CONFIG)
   for key, flag in _SHORT.items():
     if flag.value is not None:
       config_lib.set_path(config, f"data.{key}", flag.value)

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
   # Here, not above: --help should not wait for JAX.
   from mtlmoe_jax.training import loop
 
-  return loop.train(_CONFIG.value, workdir)
+  return loop.train(launching.config(_CONFIG), workdir)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -57,6 +58,23 @@ def required(name: str) -> str:
   return value
 
 
+def config(holder: Any) -> Any:
+  """The config of a `DEFINE_config_file` flag.
+
+  Raises:
+    InputError: its file is not there or cannot be read.
+  """
+  try:
+    holder.value.to_dict()
+  except OSError as error:
+    # ml_collections lists its attempts over several lines.
+    raise errors.InputError(
+      f"--{holder.name}: {' '.join(str(error).split())}; give a file such as "
+      "configs/demo.py"
+    ) from None
+  return holder.value
+
+
 def no_arguments(argv: Sequence[str]) -> None:
   """Refuses words that are no flags.
 
@@ -78,7 +96,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
   except errors.InputError as error:
     _fail(error)
   except flags.Error as error:
-    _fail(f"{error}; see --help")
+    # An error inside a config file comes as the text of a traceback, whose
+    # last line is the error itself.
+    said = str(error).strip().splitlines()[-1]
+    _fail(f"{said.removeprefix('mtlmoe_jax.errors.InputError: ')}; see --help")
   # ml_collections raises what its look-up raised: a key that is not there, a
   # value of another type.
   except (AttributeError, KeyError, TypeError, ValueError) as error:
