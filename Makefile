@@ -7,7 +7,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install parity tfds-prepare clean
 
 install: $(STAMP)
 
@@ -34,6 +34,20 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# Comparisons with other libraries, each in an environment of its own.
+parity:
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/pip install --quiet torch==2.13.0
+	.venv-parity/bin/pip install --quiet --no-deps timm torchvision
+	.venv-parity/bin/pip install --quiet --editable '.[dev]' \
+	  huggingface_hub pyyaml
+	.venv-parity/bin/python -m pytest -q -m parity
+
+tfds-prepare:
+	$(PYTHON) -m venv .venv-tfds
+	.venv-tfds/bin/pip install --quiet --editable '.[dev,tfds-prepare]'
+	.venv-tfds/bin/python -m pytest -q -m tfds_prepare
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info

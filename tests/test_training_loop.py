@@ -51,11 +51,10 @@ def finished(tmp_path_factory):
   return folder
 
 
-def arguments(folder, **overrides):
+def arguments(folder):
   return [
-    "--config=configs/demo.py",
+    "--config=tests/tiny.py:checkpoint.every_steps=3",
     f"--workdir={folder}",
-    *tiny.flags(**{"checkpoint.every_steps": 3, **overrides}),
   ]
 
 

@@ -153,6 +153,7 @@ def run_on(devices, data, expert):
   return json.loads(got.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one():
   _, alone = run_on(1, 1, 1)
   spec, many = run_on(8, 2, 4)

@@ -12,13 +12,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OVERRIDES = {
   "batch_size": 6,
   "steps": 8,
-  "data.image_size": 48,
+  "data.image_size": 32,
   "data.synthetic.classes": 3,
   "data.synthetic.train_per_class": 8,
   "data.synthetic.test_per_class": 3,
-  "data.synthetic.size": 48,
+  "data.synthetic.size": 32,
   "data.validation_fraction": 0.2,
-  "model.backbone": "efficientnet_tiny",
+  "model.backbone": "efficientnet_nano",
   "model.experts": 3,
   "model.k": "2",
   "model.norm": "group",
@@ -40,9 +40,9 @@ def config(**overrides):
   return made
 
 
-def flags(**overrides) -> list[str]:
-  """The same as command-line flags."""
-  return [f"--config.{k}={v}" for k, v in {**OVERRIDES, **overrides}.items()]
+def get_config(arg=""):
+  """This file is a config file too: --config=tests/tiny.py."""
+  return config_lib.apply_overrides(config(), arg)
 
 
 def environment(**extra: str) -> dict[str, str]:
