@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.training import checkpoint, loop, metric_log
+from mtlmoe_jax.training import checkpoint, loop, metric_log, workdir
 from tests import tiny
 
 PROMISED = {
@@ -75,7 +75,8 @@ def test_result_holds_every_promised_figure(finished):
   missing = PROMISED - result.keys()
   assert not missing
   assert result["split"] == "test" and result["n"] == 9
-  assert 0 < result["parameters_active"] < result["parameters"]
+  # Two gates of 2 can meet all 3 experts.
+  assert result["parameters_active"] == result["parameters"] > 0
   assert result["wall_seconds"] > 0
   for name in ("metrics.json", "predictions.csv", "report.html"):
     assert (finished / "eval" / "test" / name).stat().st_size > 0
@@ -102,7 +103,7 @@ def test_kill_at_an_arbitrary_step_and_go_on_bit_equal(finished, tmp_path):
     )
   deadline = time.monotonic() + 300
   # Any moment after the first checkpoint has been written will do.
-  while not list((tmp_path / "run").glob("checkpoints/[0-9]*")):
+  while not workdir.has_checkpoint(tmp_path / "run"):
     assert process.poll() is None, (tmp_path / "log").read_text()
     assert time.monotonic() < deadline
     time.sleep(0.02)

@@ -42,7 +42,7 @@ def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
       raise PermissionError(13, "not writable")
     saved = folder / "config.json"
     # A start that failed before its first checkpoint is no run yet.
-    if saved.exists() and any(folder.glob(f"{checkpoint.FOLDER}/[0-9]*")):
+    if saved.exists() and has_checkpoint(folder):
       _check_same(saved, config)
     else:
       files.write_json(saved, checkpoint.config_to_dict(config))
@@ -52,6 +52,11 @@ def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
       "another folder"
     ) from None
   return folder
+
+
+def has_checkpoint(folder: pathlib.Path) -> bool:
+  """Whether a whole checkpoint is there; unfinished ones have longer names."""
+  return any(p.name.isdigit() for p in folder.glob(f"{checkpoint.FOLDER}/*"))
 
 
 def _check_same(saved: pathlib.Path, config: ml_collections.ConfigDict) -> None:
