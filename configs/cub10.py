@@ -2,6 +2,9 @@
 
   python launch/train.py --config=configs/cub10.py --workdir=runs/cub10 \
       --config.data.path=CUB_200_2011
+
+32 minutes on two cores that other programs shared. Official test split, n =
+243, one seed: top1 0.893, miou 0.783, acc_iou_50 0.971, top1_loc 0.872.
 """
 
 import ml_collections
