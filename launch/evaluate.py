@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mtlmoe_jax import errors, launching
+from mtlmoe_jax import launching
 from mtlmoe_jax.evaluation import evaluate, results
 from mtlmoe_jax.training import checkpoint, metric_log
 
@@ -36,8 +36,7 @@ BATCH_SIZE = flags.DEFINE_integer(
 
 def main(argv: Sequence[str]) -> None:
   """Flags -> one evaluation."""
-  if len(argv) > 1:
-    raise errors.InputError(f"unexpected argument {argv[1]!r}: see --help")
+  launching.no_arguments(argv)
   workdir = pathlib.Path(launching.required("workdir"))
   restored = checkpoint.restore_for_eval(workdir, STEP.value)
   folder = workdir / "eval"

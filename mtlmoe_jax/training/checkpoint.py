@@ -121,10 +121,6 @@ class Checkpointer:
     )
     return state, got.data, got.meta
 
-  def wait(self) -> None:
-    """Returns when every save has reached the disk; raises if one failed."""
-    self._manager.wait_until_finished()
-
   def close(self) -> None:
     """Waits, then frees the manager. Never swallows a failed save."""
     self._manager.wait_until_finished()

@@ -273,7 +273,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
         window = []
       bar.update(1, **note)
       if due_eval and not stop:
-        score = _validate(run, predict, step, earlier + 0.0, began)
+        score = _validate(run, predict, step, earlier, began)
       if due_save:
         run.seconds = earlier + time.monotonic() - began
         run.checkpointer.save(
