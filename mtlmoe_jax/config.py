@@ -19,7 +19,7 @@ SPLIT_SCHEMES = ("official", "poster")
 GATES = ("dense", "noisy_top_k", "top_k", "uniform")
 COMPUTES = ("dense", "sparse")
 NORMS = ("frozen", "batch", "group")
-CONDENSES = ("pool", "spatial")
+CONDENSES = ("pool", "spatial", "pyramid")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 WEIGHTINGS = ("fixed", "uncertainty")
@@ -94,7 +94,9 @@ def default_config() -> ml_collections.ConfigDict:
   model.shared_stages = (
     0  # first stages shared by all experts (0 ... 8, see models.build_model)
   )
-  model.condense = "spatial"  # spatial | pool (the poster)
+  # spatial | pool (the poster) | pyramid (spatial over the last two scales: for
+  # small images, whose last map is only a few cells wide)
+  model.condense = "spatial"
   model.condense_dim = 256  # D
   model.tower_dim = 256  # hidden width of the towers
   model.dropout = 0.2  # before each tower

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +12,12 @@ import pytest
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.backbones.efficientnet import make_variant
+from mtlmoe_jax.models.backbones.efficientnet import (
+  EfficientNet,
+  make_variant,
+)
 from mtlmoe_jax.models.experts import Expert
+from mtlmoe_jax.models.layers import average_to
 from mtlmoe_jax.models.towers import ClassTower
 from tests.models_common import filled, jit, shapes_of
 
@@ -266,7 +271,7 @@ def test_experts_may_be_permuted_with_the_columns_of_the_gate():
 
 
 # B7 and the like differ from these only in what test_models_backbones counts.
-@pytest.mark.parametrize("condense", ["pool", "spatial"])
+@pytest.mark.parametrize("condense", ["pool", "spatial", "pyramid"])
 @pytest.mark.parametrize(
   "name", ["efficientnet_b0", "efficientnet_lite4", "efficientnet_tiny"]
 )
@@ -279,6 +284,14 @@ def test_shapes_with_registered_backbones(name, condense):
   experts = jax.tree.leaves(variables["params"]["experts"])
   assert {v.shape[0] for v in experts} == {2}
   features = models.backbone(name).features
+  if condense == "pyramid":  # The map before the last stride, beside it.
+    stages = models.backbone(name).variant.stages
+    features += {
+      "efficientnet_b0": 112,
+      "efficientnet_lite4": 160,
+      "efficientnet_tiny": 48,
+    }[name]
+    assert stages[models.backbone(name).variant.last_stride - 1][0].strides == 2
   kernel = variables["params"]["experts"]["condense"]["kernel"]
   assert kernel.shape == (2, features, 8)
   cells = models.backbone(name).grid ** 2
@@ -310,6 +323,42 @@ def test_any_number_of_shared_stages_builds(shared):
 def test_too_many_shared_stages():
   with pytest.raises(InputError, match=r"shared_stages=5.*0 \.\.\. 4"):
     make(shared_stages=5)
+
+
+def test_pyramid_condense_is_condense_of_both_maps():
+  model = make(experts=1, k="1", gate="dense", condense="pyramid")
+  variables = filled(model, IMAGES)
+  experts = {k: v["experts"] for k, v in variables.items()}
+  single = jax.tree.map(lambda v: v[0], experts)
+  x = (IMAGES[:2].astype(np.float32) - 127) / 128
+  mask = np.ones(2, bool)
+  expert = Expert(MICRO, 0, "frozen", "pyramid", 8)
+  got = jit(expert.apply)(single, x, mask)
+  variant = MICRO.variant
+  backbone = {k: v["backbone"] for k, v in single.items()}
+
+  def part(first, last, x):
+    return EfficientNet(variant, first, last).apply(backbone, x, mask)
+
+  finer = part(0, variant.last_stride - 1, x)
+  coarse = part(variant.last_stride, variant.last, finer)
+  assert finer.shape[1] == 2 * coarse.shape[1]
+  cells = np.concatenate(
+    [average_to(m, (MICRO.grid,) * 2) for m in (coarse, finer)], -1
+  )
+  condense = single["params"]["condense"]
+  want = nn.swish(cells @ condense["kernel"] + condense["bias"])
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_pyramid_condense_needs_the_last_stride_in_the_experts():
+  with pytest.raises(InputError, match=r"pyramid.*shared_stages=6.*0 \.\.\. 5"):
+    models.build_model(
+      make_config(
+        backbone="efficientnet_lite0", condense="pyramid", shared_stages=6
+      ),
+      CLASSES,
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,17 @@ class Expert(nn.Module):
   Condense is one fully connected layer with a swish. "pool" applies it to the
   globally averaged features (the poster). "spatial" averages to a grid of
   G x G cells (the backbone's `grid`, whatever the image size) and applies it
-  to each cell, so that what follows knows where.
+  to each cell, so that what follows knows where. "pyramid" does the same with
+  the map before the last stride beside the last one (a lateral connection, Lin
+  et al. 2017): finer cells for small images.
 
   Attributes:
     entry: the backbone.
     first: number of its first unit in the expert; beyond the last unit the
       expert is its condense layer alone.
     norm: see `normalization.Norm`.
-    layout: of the condensed features, "pool" or "spatial".
+    layout: of the condensed features, "pool", "spatial" or "pyramid"; the
+      latter asks for `first` up to the unit of the last stride.
     features: D.
     drop_path: rate of stochastic depth.
     train: use and update batch statistics, drop paths.
@@ -54,19 +57,24 @@ class Expert(nn.Module):
     Returns:
       Condensed features of type `dtype`.
     """
+    maps = [x]
     if self.first <= self.entry.variant.last:
-      x = EfficientNet(
+      lateral = self.layout == "pyramid"
+      out = EfficientNet(
         self.entry.variant,
         first=self.first,
         norm=self.norm,
         drop_path=self.drop_path,
+        lateral=lateral,
         dtype=self.dtype,
         name="backbone",
       )(x, mask, self.train)
+      maps = list(out) if lateral else [out]
     if self.layout == "pool":
-      x = jnp.mean(x, (1, 2))
+      x = jnp.mean(maps[0], (1, 2))
     else:
-      x = average_to(x, (self.entry.grid,) * 2)
+      grid = (self.entry.grid,) * 2
+      x = jnp.concatenate([average_to(m, grid) for m in maps], -1)
     condense = nn.Dense(
       self.features,
       dtype=self.dtype,

@@ -234,6 +234,15 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
       f"{entry.variant.last - 1} stages and a head, use 0 ... "
       f"{entry.variant.last}"
     )
+  if model.condense == "pyramid" and (
+    model.shared_stages >= entry.variant.last_stride
+  ):
+    raise InputError(
+      f"config.model.condense='pyramid' with config.model.shared_stages="
+      f"{model.shared_stages}: the experts of {entry.name} must begin at the "
+      f"last strided stage or before, use 0 ... {entry.variant.last_stride - 1}"
+      " shared stages, or condense 'spatial'"
+    )
   return MTLMoE(
     entry=entry,
     num_classes=num_classes,

@@ -75,6 +75,16 @@ class Variant:
     """Number of the last unit, the head convolution."""
     return len(self.stages) + 1
 
+  @property
+  def last_stride(self) -> int:
+    """Number of the last unit whose output is smaller than its input."""
+    strided = [
+      unit
+      for unit, blocks in enumerate(self.stages, 1)
+      if any(block.strides > 1 for block in blocks)
+    ]
+    return max(strided, default=0)
+
 
 # expand, kernel, strides, repeats, features of each stage of B0.
 _B0 = (
@@ -142,6 +152,7 @@ class EfficientNet(nn.Module):
     norm: "frozen", "batch" or "group" (see `normalization.Norm`).
     drop_path: largest rate of stochastic depth: block i of M drops its branch
       with i / M of it. Needs the random stream "dropout" in training.
+    lateral: also return the map that enters unit `variant.last_stride`.
     dtype: type of the computation.
   """
 
@@ -150,6 +161,7 @@ class EfficientNet(nn.Module):
   last: int | None = None
   norm: str = "frozen"
   drop_path: float = 0.0
+  lateral: bool = False
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -158,7 +170,7 @@ class EfficientNet(nn.Module):
     x: jax.Array,
     mask: jax.Array | None = None,
     train: bool = False,
-  ) -> jax.Array:
+  ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Maps the input of unit `first` to the output of unit `last`.
 
     Args:
@@ -167,7 +179,8 @@ class EfficientNet(nn.Module):
       train: use and update batch statistics, drop paths.
 
     Returns:
-      [B, H', W', C'] of type `dtype`.
+      [B, H', W', C'] of type `dtype`; with `lateral` a pair of it and the
+      finer map [B, 2 H', 2 W', C''].
     """
     variant = self.variant
     last = variant.last if self.last is None else self.last
@@ -177,7 +190,10 @@ class EfficientNet(nn.Module):
       norm = Norm(self.norm, dtype=self.dtype, name=f"{name}_norm")
       return act(norm(x, mask, train))
 
+    finer = None
     for unit in range(self.first, last + 1):
+      if unit == variant.last_stride:
+        finer = x
       if unit == 0:
         conv = Conv(variant.stem, 3, 2, dtype=self.dtype, name="stem_conv")
         x = normed("stem", conv(x))
@@ -187,7 +203,7 @@ class EfficientNet(nn.Module):
       else:
         for block in variant.stages[unit - 1]:
           x = self._block(block)(x, mask, train)
-    return x
+    return (x, finer) if self.lateral else x
 
   def _block(self, block: Block) -> nn.Module:
     total = sum(len(stage) for stage in self.variant.stages)
