@@ -102,7 +102,7 @@ def test_json_csv_and_overlays(restored, tmp_path):
   assert row["box_y1"] == "0.500000"
   assert row["experts_box"] == "3=0.7500;1=0.2500"
   with Image.open(out / "bird.png") as image:
-    assert image.size == (80, 40)
+    assert image.size == (7 * 80, 7 * 40)  # small pictures are enlarged
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
@@ -226,6 +226,18 @@ def test_overlay_draws_the_box_where_it_is():
   # Inside and well outside nothing changed; nor did the input.
   assert (drawn[90:110, 110:190] == 90).all()
   assert (drawn[:70] == 90).all() and (image == 90).all()
+
+
+@pytest.mark.parametrize(
+  ("shape", "times"),
+  [((256, 300), 1), ((255, 300), 2), ((96, 96), 3), ((1, 70), 8)],
+)
+def test_small_pictures_are_enlarged_with_their_box(shape, times):
+  image = np.zeros((*shape, 3), np.uint8)
+  larger, box = overlay.magnify(image, [1, 2, 3, 4.5])
+  assert larger.shape == (times * shape[0], times * shape[1], 3)
+  assert box == [times * v for v in (1, 2, 3, 4.5)]
+  assert overlay.magnify(image, None)[1] is None
 
 
 def test_overlay_bar_lengths_follow_the_weights():

@@ -1,5 +1,6 @@
-"""Predictions drawn on a photograph, at its own resolution."""
+"""Predictions drawn on a photograph."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,6 +25,34 @@ EXPERT_COLORS = (
 def expert_color(expert: int) -> str:
   """The colour of an expert; they repeat after eight."""
   return EXPERT_COLORS[expert % len(EXPERT_COLORS)]
+
+
+# Below this shorter side, pixels, label and bars would hide the picture.
+READABLE_SIDE = 256
+_MOST_TIMES = 8
+
+
+def magnify(
+  image: np.ndarray, box: Sequence[float] | None
+) -> tuple[np.ndarray, Sequence[float] | None]:
+  """Enlarges a small picture, so that what is drawn on it can be read.
+
+  Args:
+    image: u8 [h, w, 3].
+    box: xyxy in pixels, or None.
+
+  Returns:
+    The image, each side the same whole number (at most 8) of times as long, so
+    that the shorter one has 256 pixels or more, and its box. A large enough
+    image comes back as it is.
+  """
+  height, width = image.shape[:2]
+  times = min(math.ceil(READABLE_SIDE / min(height, width)), _MOST_TIMES)
+  if times <= 1:
+    return image, box
+  size = (width * times, height * times)
+  larger = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+  return np.asarray(larger), box and [times * v for v in box]
 
 
 def draw(

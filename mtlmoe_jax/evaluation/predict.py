@@ -264,6 +264,7 @@ def _draw(
     if len(gate["probs"]) > 1
   }
   box = entry["box"] and entry["box"]["pixels"]
+  image, box = overlay.magnify(image, box)
   return overlay.draw(image, box, label, gates)
 
 
