@@ -36,18 +36,25 @@ lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 
 # Comparisons with other libraries, each in an environment of its own.
-parity:
-	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/pip install --quiet torch==2.13.0
-	.venv-parity/bin/pip install --quiet --no-deps timm torchvision
-	.venv-parity/bin/pip install --quiet --editable '.[dev]' \
-	  huggingface_hub pyyaml
+parity: .venv-parity/.installed
 	.venv-parity/bin/python -m pytest -q -m parity
 
-tfds-prepare:
+.venv-parity/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/pip install --quiet torch==2.13.0
+	.venv-parity/bin/pip install --quiet --no-deps timm==1.0.31 \
+	  torchvision==0.29.1
+	.venv-parity/bin/pip install --quiet --editable '.[dev]' \
+	  huggingface_hub pyyaml
+	touch $@
+
+tfds-prepare: .venv-tfds/.installed
+	.venv-tfds/bin/python -m pytest -q -m tfds_prepare
+
+.venv-tfds/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-tfds
 	.venv-tfds/bin/pip install --quiet --editable '.[dev,tfds-prepare]'
-	.venv-tfds/bin/python -m pytest -q -m tfds_prepare
+	touch $@
 
 clean:
 	rm -rf $(VENV) .cache build *.egg-info
