@@ -12,13 +12,14 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from mtlmoe_jax import errors
+from mtlmoe_jax import errors, huge_pages
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Parses the flags, calls `main(argv)` and exits with its code."""
 
   def guarded(argv: Sequence[str]) -> None:
+    huge_pages.restart_with_huge_pages()
     _cache_compiled_programs()
     try:
       sys.exit(main(argv) or 0)

@@ -1,19 +1,26 @@
 """Normalisation with masked rows, and the small layers."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtlmoe_jax.models.layers import Conv, average_to, drop_path, scaled_normal
-from mtlmoe_jax.models.normalization import Norm, group_norm
+from mtlmoe_jax.models.layers import (
+  Conv,
+  average_to,
+  drop_path,
+  relu6,
+  scaled_normal,
+)
+from mtlmoe_jax.models.normalization import Norm, group_norm, normalised
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2.0, 3.0, (5, 3, 2, 4)).astype(np.float32)
 
 
 def run(mode, x, mask=None, train=True, stats=None, **kwargs):
-  norm = Norm(mode, **kwargs)
+  norm = Norm(mode, x.shape[-1], **kwargs)
   variables = norm.init(jax.random.key(0), x)
   if stats is not None:
     variables = {**variables, "batch_stats": stats}
@@ -77,7 +84,7 @@ def test_stored_statistics_are_used_and_kept(mode, train):
 
 
 def test_batch_norm_trains_where_statistics_are_not_mutable():
-  norm = Norm("batch")
+  norm = Norm("batch", 4)
   variables = norm.init(jax.random.key(0), X)
   y = norm.apply(variables, X, None, True)
   np.testing.assert_allclose(np.mean(y, (0, 1, 2)), 0, atol=1e-5)
@@ -85,7 +92,7 @@ def test_batch_norm_trains_where_statistics_are_not_mutable():
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
 def test_gradients_are_finite_for_any_number_of_rows(rows):
-  norm = Norm("batch")
+  norm = Norm("batch", 4)
   x = np.ones((5, 1, 1, 4), np.float32)  # variance 0
   variables = norm.init(jax.random.key(0), x)
   mask = np.arange(5) < rows
@@ -96,6 +103,67 @@ def test_gradients_are_finite_for_any_number_of_rows(rows):
 
   for leaf in jax.tree.leaves(jax.grad(loss, (0, 1))(variables, x)):
     assert np.all(np.isfinite(leaf))
+
+
+class _ConvNorm(nn.Module):
+  """Both ways to normalise a convolution, of the same parameters."""
+
+  mode: str
+  folded: bool
+  sizes: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x, mask, train):
+    conv = Conv(*self.sizes, name="conv")
+    norm = Norm(self.mode, self.sizes[0], name="norm")
+    if self.folded:
+      return normalised(conv, norm, x, mask, train)
+    return norm(conv(x), mask, train)
+
+
+@pytest.mark.parametrize(
+  "sizes", [(8,), (4, 3, 2, 4)], ids=["1x1", "depthwise"]
+)
+@pytest.mark.parametrize(
+  ("mode", "train"),
+  [("frozen", True), ("batch", False), ("batch", True), ("group", True)],
+)
+def test_the_norm_of_a_convolution_is_the_same_folded(mode, train, sizes):
+  rng = np.random.default_rng(0)
+  mask = np.array([True, True, False, True, False])
+  modules = [_ConvNorm(mode, folded, sizes) for folded in (True, False)]
+  variables = modules[0].init(jax.random.key(0), X, mask, train)
+  shapes = jax.tree.map(
+    np.shape, modules[1].init(jax.random.key(0), X, mask, train)
+  )
+  assert jax.tree.map(np.shape, variables) == shapes
+  variables = jax.tree.map(
+    lambda v: (v + rng.uniform(0.1, 1, v.shape)).astype(np.float32), variables
+  )
+  weight = rng.normal(size=modules[0].apply(variables, X, mask, False).shape)
+
+  def loss(params, x, module):
+    y, changed = module.apply(
+      {**variables, "params": params}, x, mask, train, mutable=["batch_stats"]
+    )
+    return jnp.sum(y * weight), (y, changed)
+
+  got, want = (
+    jax.value_and_grad(loss, (0, 1), has_aux=True)(variables["params"], X, m)
+    for m in modules
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    got,
+    want,
+  )
+
+
+def test_relu6_and_its_gradient():
+  x = jnp.array([-1.0, 0.0, 0.5, 5.9, 6.0, 7.0, jnp.inf])
+  np.testing.assert_array_equal(relu6(x), [0, 0, 0.5, 5.9, 6, 6, 6])
+  slope = jax.vmap(jax.grad(relu6))(x)
+  np.testing.assert_array_equal(slope, [0, 0, 1, 1, 0, 0, 0])
 
 
 @pytest.mark.parametrize(("channels", "size"), [(16, 16), (24, 8), (32, 16)])

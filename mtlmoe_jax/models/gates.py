@@ -86,7 +86,8 @@ class Gate(nn.Module):
     size = tuple(n // math.ceil(n / MAX_SIDE) for n in x.shape[1:3])
     x = average_to(x.astype(jnp.float32), size)
     for i in range(3):
-      x = Conv(self.width * 2**i, 3, 2, name=f"conv_{i}")(x)
+      features = self.width * 2**i
+      x = Conv(features, 3, 2, name=f"conv_{i}")(x)
       # Per image: a decision must not depend on the rest of the batch.
-      x = nn.swish(Norm("group", name=f"norm_{i}")(x))
+      x = nn.swish(Norm("group", features, name=f"norm_{i}")(x))
     return jnp.mean(x, (1, 2))

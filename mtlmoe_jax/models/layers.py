@@ -60,14 +60,23 @@ class Conv(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, ceil(H / strides), ceil(W / strides), O]."""
+  def __call__(
+    self, x: jax.Array, factor: jax.Array | None = None
+  ) -> jax.Array:
+    """Maps [B, H, W, C] to [B, ceil(H / strides), ceil(W / strides), O].
+
+    Args:
+      x: the input.
+      factor: f32 [O] that multiplies the kernel, not the bias; None is 1.
+    """
     k = self.kernel_size
     kernel = self.param(
       "kernel",
       scaled_normal(self.gain),
       (k, k, x.shape[-1] // self.groups, self.features),
     )
+    if factor is not None:
+      kernel = kernel * factor
     x = conv2d(
       x.astype(self.dtype),
       kernel.astype(self.dtype),
@@ -81,9 +90,18 @@ class Conv(nn.Module):
     return x
 
 
+@jax.custom_jvp
 def relu6(x: jax.Array) -> jax.Array:
-  """min(max(x, 0), 6), in the type of x."""
+  """min(max(x, 0), 6), in the type of x; its gradient at 0 and at 6 is 0."""
   return jnp.clip(x, 0, 6)
+
+
+@relu6.defjvp
+def _relu6_jvp(primals, tangents):
+  # The derivative of `clip` shares out ties, which costs two divisions; and it
+  # reads the input, which nothing else would keep.
+  y = relu6(*primals)
+  return y, jnp.where((y > 0) & (y < 6), tangents[0], 0)
 
 
 def drop_path(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:

@@ -4,6 +4,7 @@ Letters: B images (or slots of an expert), H W map size, C channels.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -28,19 +29,32 @@ class Norm(nn.Module):
   - `group` (Wu and He 2018): statistics of each row alone, over groups of
     gcd(C, 16) channels (16 or 8 in every registered backbone).
 
+  Statistics that are stored are no more than a factor and an offset of each
+  channel: `normalised` folds the factor into the kernel in front.
+
   Attributes:
     mode: "frozen", "batch" or "group".
+    features: C.
     epsilon: added to the variance (1e-3 as in the published EfficientNets).
     momentum: of the stored statistics.
     dtype: type of the result; statistics are float32.
   """
 
   mode: str
+  features: int
   epsilon: float = 1e-3
   momentum: float = 0.9
   dtype: Any = jnp.float32
 
-  @nn.compact
+  def setup(self) -> None:
+    """Parameters and statistics."""
+    shape = (self.features,)
+    self.scale = self.param("scale", nn.initializers.ones, shape)
+    self.bias = self.param("bias", nn.initializers.zeros, shape)
+    if self.mode != "group":
+      self.mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+      self.var = self.variable("batch_stats", "var", jnp.ones, shape)
+
   def __call__(
     self,
     x: jax.Array,
@@ -48,27 +62,69 @@ class Norm(nn.Module):
     train: bool = False,
   ) -> jax.Array:
     """Normalises [B, H, W, C]; `mask` [B] bool marks the rows that count."""
-    shape = (x.shape[-1],)
-    scale = self.param("scale", nn.initializers.ones, shape)
-    bias = self.param("bias", nn.initializers.zeros, shape)
     if self.mode == "group":
-      return group_norm(x, scale, bias, self.epsilon).astype(self.dtype)
-    stored_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-    stored_var = self.variable("batch_stats", "var", jnp.ones, shape)
-    mean, var = stored_mean.value, stored_var.value
-    if self.mode == "batch" and train:
-      batch_mean, batch_var, count = masked_moments(x, mask)
-      mean = jnp.where(count > 0, batch_mean, mean)
-      var = jnp.where(count > 0, batch_var, var)
-      updates = self.is_mutable_collection("batch_stats")
-      if updates and not self.is_initializing():
-        keep = jnp.where(count > 0, self.momentum, 1.0)
-        for stored, new in ((stored_mean, mean), (stored_var, var)):
-          new = lax.stop_gradient(new)
-          stored.value = keep * stored.value + (1.0 - keep) * new
-    factor = scale * lax.rsqrt(var + self.epsilon)
-    offset = bias - mean * factor
+      return group_norm(x, self.scale, self.bias, self.epsilon).astype(
+        self.dtype
+      )
+    if self.uses_stored(train):
+      factor, offset = self.affine()
+    else:
+      factor, offset = self._affine(*self._batch_moments(x, mask))
     return x * factor.astype(self.dtype) + offset.astype(self.dtype)
+
+  def uses_stored(self, train: bool) -> bool:
+    """True where the result is `affine` of the input."""
+    return self.mode == "frozen" or (self.mode == "batch" and not train)
+
+  def affine(self) -> tuple[jax.Array, jax.Array]:
+    """Factor and offset of each channel, f32 [C], by the stored statistics."""
+    return self._affine(self.mean.value, self.var.value)
+
+  def _affine(self, mean, var):
+    factor = self.scale * lax.rsqrt(var + self.epsilon)
+    return factor, self.bias - mean * factor
+
+  def _batch_moments(self, x, mask):
+    """Those of the marked rows, which the stored ones then follow."""
+    mean, var, count = masked_moments(x, mask)
+    mean = jnp.where(count > 0, mean, self.mean.value)
+    var = jnp.where(count > 0, var, self.var.value)
+    updates = self.is_mutable_collection("batch_stats")
+    if updates and not self.is_initializing():
+      keep = jnp.where(count > 0, self.momentum, 1.0)
+      for stored, new in ((self.mean, mean), (self.var, var)):
+        new = lax.stop_gradient(new)
+        stored.value = keep * stored.value + (1.0 - keep) * new
+    return mean, var
+
+
+def normalised(
+  conv: Callable[..., jax.Array],
+  norm: Norm,
+  x: jax.Array,
+  mask: jax.Array | None,
+  train: bool,
+) -> jax.Array:
+  """The norm of a convolution's result.
+
+  Where the norm uses stored statistics its factor goes into the kernel. The
+  map is then written once, and the gradient of the scale comes from that of
+  the kernel, without another pass over the map.
+
+  Args:
+    conv: maps (x, factor) to [B, H, W, C]; `layers.Conv` without bias.
+    norm: of C features.
+    x: the input of `conv`.
+    mask: as for `Norm`.
+    train: as for `Norm`.
+
+  Returns:
+    [B, H, W, C] of the norm's type.
+  """
+  if not norm.uses_stored(train):
+    return norm(conv(x), mask, train)
+  factor, offset = norm.affine()
+  return conv(x, factor) + offset.astype(norm.dtype)
 
 
 def masked_moments(

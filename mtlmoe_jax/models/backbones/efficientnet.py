@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax.models.layers import Conv, drop_path, relu6
-from mtlmoe_jax.models.normalization import Norm
+from mtlmoe_jax.models.normalization import Norm, normalised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,20 +186,19 @@ class EfficientNet(nn.Module):
     last = variant.last if self.last is None else self.last
     act = relu6 if variant.lite else nn.swish
 
-    def normed(name, x):
-      norm = Norm(self.norm, dtype=self.dtype, name=f"{name}_norm")
-      return act(norm(x, mask, train))
+    def unit_conv(name, x, *sizes):
+      conv = Conv(*sizes, dtype=self.dtype, name=f"{name}_conv")
+      norm = Norm(self.norm, sizes[0], dtype=self.dtype, name=f"{name}_norm")
+      return act(normalised(conv, norm, x, mask, train))
 
     finer = None
     for unit in range(self.first, last + 1):
       if unit == variant.last_stride:
         finer = x
       if unit == 0:
-        conv = Conv(variant.stem, 3, 2, dtype=self.dtype, name="stem_conv")
-        x = normed("stem", conv(x))
+        x = unit_conv("stem", x, variant.stem, 3, 2)
       elif unit == variant.last:
-        conv = Conv(variant.head, dtype=self.dtype, name="head_conv")
-        x = normed("head", conv(x))
+        x = unit_conv("head", x, variant.head)
       else:
         for block in variant.stages[unit - 1]:
           x = self._block(block)(x, mask, train)
@@ -248,16 +247,19 @@ class MBConv(nn.Module):
     block = self.block
     act = relu6 if self.lite else nn.swish
     conv = functools.partial(Conv, dtype=self.dtype)
-    norm = functools.partial(Norm, self.norm, dtype=self.dtype)
     hidden = block.channels * block.expand
+
+    def conv_norm(name, x, features, *sizes, **options):
+      norm = Norm(self.norm, features, dtype=self.dtype, name=f"{name}_norm")
+      own = conv(features, *sizes, name=f"{name}_conv", **options)
+      return normalised(own, norm, x, mask, train)
+
     y = x
     if block.expand > 1:
-      y = conv(hidden, name="expand_conv")(y)
-      y = act(norm(name="expand_norm")(y, mask, train))
-    y = conv(
-      hidden, block.kernel, block.strides, hidden, name="depthwise_conv"
-    )(y)
-    y = act(norm(name="depthwise_norm")(y, mask, train))
+      y = act(conv_norm("expand", y, hidden))
+    y = act(
+      conv_norm("depthwise", y, hidden, block.kernel, block.strides, hidden)
+    )
     if not self.lite:
       squeeze = jnp.mean(y, (1, 2), keepdims=True)
       width = max(1, block.channels // 4)
@@ -265,8 +267,7 @@ class MBConv(nn.Module):
       squeeze = conv(hidden, use_bias=True, name="se_expand")(squeeze)
       y = y * nn.sigmoid(squeeze)
     # Nothing rectifies the projection, hence gain 1.
-    y = conv(block.features, gain=1.0, name="project_conv")(y)
-    y = norm(name="project_norm")(y, mask, train)
+    y = conv_norm("project", y, block.features, gain=1.0)
     if block.strides > 1 or block.channels != block.features:
       return y
     if train and self.drop_path > 0.0:
