@@ -148,7 +148,6 @@ def run_pairs(
   plan: PairPlan,
   *,
   tile: int,
-  remat: bool = True,
 ) -> Array:
   """Runs each expert on its own images.
 
@@ -164,9 +163,6 @@ def run_pairs(
     x: leaves [B, ...] of any type, one array or a tree.
     plan: from `make_pair_plan`.
     tile: t.
-    remat: True runs the expert again in the backward pass and stores nothing;
-      False stores what its gradient needs of every tile: at most P + N (t - 1)
-      rows of it.
 
   Returns:
     [P + t - 1, ...], the output of each pair; rows without a pair mean
@@ -177,8 +173,9 @@ def run_pairs(
   """
   if tile < 1:
     raise errors.InputError(f"tile={tile}: must be at least 1 row")
-  flat_params, params_tree = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
-  flat_x, x_tree = jax.tree.flatten(jax.tree.map(jnp.asarray, x))
+  params, x = jax.tree.map(jnp.asarray, (params, x))
+  flat_params, params_tree = jax.tree.flatten(params)
+  flat_x, x_tree = jax.tree.flatten(x)
 
   def flat_fn(params: list[Array], x: list[Array], mask: Array) -> Array:
     return fn(params_tree.unflatten(params), x_tree.unflatten(x), mask)
@@ -191,13 +188,15 @@ def run_pairs(
     jax.ShapeDtypeStruct((tile,), bool),
   )
 
-  def expert(leaves: list[list[Array]], mask: Array) -> Array:
+  jaxpr = closed.jaxpr
+
+  def one(leaves: list[list[Array]], mask: Array) -> Array:
     params, x, consts = leaves
-    again = core.jaxpr_as_fun(core.ClosedJaxpr(closed.jaxpr, consts))
+    again = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, consts))
     (out,) = again(*params, *x, mask)
     return out
 
-  loop = _Loop(expert, closed.out_avals[0], tile, remat)
+  loop = _Loop(one, closed.out_avals[0], tile)
   # Inside `shard_map` each device has a loop of its own; the transpose of this
   # cast adds up the gradients of what the devices share.
   values, plan = _alike(((flat_params, flat_x, closed.consts), plan))
@@ -227,12 +226,11 @@ def combine_pairs(
 
 @dataclasses.dataclass(frozen=True)
 class _Loop:
-  """What is static: the expert, its output's type, t, and what is stored."""
+  """What is static: an expert, the type of its output, and t."""
 
-  expert: Callable[[list[list[Array]], Array], Array]
+  one: Callable[[list[list[Array]], Array], Array]
   out: Any
   tile: int
-  remat: bool
 
 
 @jax.tree_util.register_static
@@ -288,19 +286,16 @@ def _tiles(plan: PairPlan, size: int) -> Array:
 def _run(loop: _Loop, values: Any, plan: PairPlan) -> Array:
   def body(i, outputs):
     tile = _Tile.at(plan, loop.tile, i)
-    out = loop.expert(tile.arguments(values), tile.mask)
+    out = loop.one(tile.arguments(values), tile.mask)
     # Rows of no pair are overwritten by the next expert's tile.
     return lax.dynamic_update_slice_in_dim(
       outputs, tile.only(out), tile.start, 0
     )
 
-  count = jnp.sum(_tiles(plan, loop.tile))
-  return lax.fori_loop(0, count, body, _outputs(loop, plan))
-
-
-def _outputs(loop: _Loop, plan: PairPlan) -> Array:
   rows = plan.images.shape[0] + loop.tile - 1
-  return _zeros((rows, *loop.out.shape[1:]), loop.out.dtype, plan)
+  outputs = _zeros((rows, *loop.out.shape[1:]), loop.out.dtype, plan)
+  count = jnp.sum(_tiles(plan, loop.tile))
+  return lax.fori_loop(0, count, body, outputs)
 
 
 def _run_forward(loop: _Loop, values: Any, plan: PairPlan) -> Any:
@@ -311,107 +306,40 @@ def _run_forward(loop: _Loop, values: Any, plan: PairPlan) -> Any:
   values, plan = jax.tree.map(
     lambda leaf: leaf.value, (values, plan), is_leaf=is_leaf
   )
-  if loop.remat:
-    return _run(loop, values, plan), (wanted, values, plan, ())
-
-  def body(i, carry):
-    outputs, stored = carry
-    tile = _Tile.at(plan, loop.tile, i)
-    out, pull = _vjp(loop, wanted, tile.arguments(values), tile.mask)
-    leaves = jax.tree.leaves(pull)
-    stored = [
-      lax.dynamic_update_index_in_dim(rows, leaf, i, 0)
-      for rows, leaf in zip(stored, _select(leaves, keep), strict=True)
-    ]
-    outputs = lax.dynamic_update_slice_in_dim(
-      outputs, tile.only(out), tile.start, 0
-    )
-    return outputs, stored
-
-  keep, shapes = _kept(loop, wanted, values, plan)
-  most = _most_tiles(loop, plan)
-  stored = [_zeros((most, *s.shape), s.dtype, plan) for s in shapes]
-  count = jnp.sum(_tiles(plan, loop.tile))
-  outputs, stored = lax.fori_loop(
-    0, count, body, (_outputs(loop, plan), stored)
-  )
-  return outputs, (wanted, values, plan, stored)
+  # Nothing is stored but what was given: the maps that the gradients need
+  # would be written to and read from memory tile by tile, which takes longer
+  # than computing them again while they are in the cache.
+  return _run(loop, values, plan), (wanted, values, plan)
 
 
-def _most_tiles(loop: _Loop, plan: PairPlan) -> int:
-  """Bound of sum_n ceil(count_n / t) where the counts sum to P."""
-  pairs, experts = plan.images.shape[0], plan.counts.shape[0]
-  return (pairs + experts * (loop.tile - 1)) // loop.tile
-
-
-def _vjp(loop, wanted, arguments, mask):
-  """The tile's output and its pull-back to the leaves that are wanted."""
+def _pull_back(loop, wanted, arguments, mask):
+  """From the gradient of a tile's output to those of the leaves wanted."""
 
   def of(differentiated):
     leaves = iter(differentiated)
     merged = [
-      [next(leaves) if w else old for old, w in zip(values, flags)]
-      for values, flags in zip(arguments, wanted.flags)
+      [next(leaves) if flag else fixed for fixed, flag in zip(group, flags)]
+      for group, flags in zip(arguments, wanted.flags)
     ]
-    return loop.expert(merged, mask)
+    return loop.one(merged, mask)
 
-  differentiated = [
-    leaf
-    for leaves, flags in zip(arguments, wanted.flags)
-    for leaf in _select(leaves, flags)
+  groups = _select(arguments, wanted)
+  return jax.vjp(of, [leaf for group in groups for leaf in group])[1]
+
+
+def _select(groups: Any, wanted: _Wanted) -> list[list[Any]]:
+  return [
+    [leaf for leaf, flag in zip(group, flags) if flag]
+    for group, flags in zip(groups, wanted.flags)
   ]
-  return jax.vjp(of, differentiated)
-
-
-def _kept(loop, wanted, values, plan):
-  """Which residuals of a tile are stored, and their shapes.
-
-  Those computed from x. What comes from the parameters alone (a reshaped
-  kernel) or is x itself is cheaper to make again from its source.
-  """
-
-  def residuals(x, others, index):
-    tile = _Tile.at(plan, loop.tile, index)
-    params, _, consts = tile.arguments((others[0], [], others[1]))
-    _, pull = _vjp(loop, wanted, [params, x, consts], tile.mask)
-    return jax.tree.leaves(pull)
-
-  params, x, consts = values
-  rows = [jax.ShapeDtypeStruct((loop.tile, *v.shape[1:]), v.dtype) for v in x]
-  closed = jax.make_jaxpr(residuals)(rows, (params, consts), 0)
-  sources = closed.jaxpr.invars[: len(rows)]
-  computed: set[Any] = set()
-  for eqn in closed.jaxpr.eqns:
-    variables = [v for v in eqn.invars if not isinstance(v, core.Literal)]
-    if any(v in sources or v in computed for v in variables):
-      computed.update(eqn.outvars)
-  keep = [
-    not isinstance(v, core.Literal) and v in computed
-    for v in closed.jaxpr.outvars
-  ]
-  return keep, _select(closed.out_avals, keep)
-
-
-def _select(leaves, flags):
-  return [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag]
 
 
 def _run_backward(loop: _Loop, residuals: Any, g: Any) -> Any:
-  wanted, values, plan, stored = residuals
-  keep = []
-  if not loop.remat:
-    keep, _ = _kept(loop, wanted, values, plan)
+  wanted, values, plan = residuals
 
   def body(i, sums):
     tile = _Tile.at(plan, loop.tile, i)
-    _, pull = _vjp(loop, wanted, tile.arguments(values), tile.mask)
-    if not loop.remat:
-      # The compiler removes the computation of all that is replaced here.
-      leaves, tree = jax.tree.flatten(pull)
-      old = iter(lax.dynamic_index_in_dim(s, i, 0, False) for s in stored)
-      pull = tree.unflatten(
-        [next(old) if k else leaf for leaf, k in zip(leaves, keep, strict=True)]
-      )
+    pull = _pull_back(loop, wanted, tile.arguments(values), tile.mask)
     rows = lax.dynamic_slice_in_dim(g, tile.start, loop.tile)
     (grads,) = pull(tile.only(rows))
     grads = iter(grads)
@@ -423,8 +351,8 @@ def _run_backward(loop: _Loop, residuals: Any, g: Any) -> Any:
     )
 
   zeros = tuple(
-    [_zeros(leaf.shape, leaf.dtype, plan) for leaf in _select(leaves, flags)]
-    for leaves, flags in zip(values, wanted.flags)
+    [_zeros(leaf.shape, leaf.dtype, plan) for leaf in group]
+    for group in _select(values, wanted)
   )
   count = jnp.sum(_tiles(plan, loop.tile))
   sums = lax.fori_loop(0, count, body, zeros)
