@@ -322,7 +322,7 @@ def test_x_may_be_a_tree():
   def fn(params, rows, mask):
     return expert(params, rows["x"], mask) * rows["index"][:, None]
 
-  rows = {"x": x, "index": np.arange(5)}
+  rows = {"x": x, "index": np.arange(5, dtype=np.int32)}
   found = [
     engine.apply_experts(fn, params, rows, experts, strategy=s).combine(
       0, weights[0]
