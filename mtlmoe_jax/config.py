@@ -18,6 +18,7 @@ DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
 SPLIT_SCHEMES = ("official", "poster")
 GATES = ("dense", "noisy_top_k", "top_k", "uniform")
 COMPUTES = ("dense", "sparse")
+DISPATCHES = ("auto", "gather", "einsum", "pairs")
 NORMS = ("frozen", "batch", "group")
 CONDENSES = ("pool", "spatial", "pyramid")
 OPTIMIZERS = ("adamw", "sgd")
@@ -88,9 +89,20 @@ def default_config() -> ml_collections.ConfigDict:
   model.gate_noise = 1.0  # scale of the learned (noisy_top_k) or 1/N (top_k)
   model.share_gate = False  # True: one gate for all tasks (the poster's exp. 1)
   model.compute = "dense"  # dense | sparse
-  # Sparse only: slots per expert = ceil(factor * B * sum of k / N), at most B.
-  # 0 is dropless: S = B. Evaluation is always dropless.
+  # How sparse brings images to experts: "pairs" (a loop over the pairs of an
+  # image and an expert, drops nothing), "gather" (one buffer per expert),
+  # "einsum" (the same by one-hot products), or "auto": by backend and shapes,
+  # see `engine.choose_strategy`.
+  model.dispatch = "auto"
+  # The buffers of gather and einsum in training: slots per expert =
+  # ceil(factor * B * sum of k / N), at most B; what finds no slot is dropped
+  # and counted (the metric `dropped`). 0 is dropless: B slots each, the cost
+  # of dense. Above 0, auto is gather. Pairs has no buffers and ignores it;
+  # evaluation is always dropless.
   model.capacity_factor = 0.0
+  # Dense, gather and einsum: run the experts again in the backward pass and
+  # keep none of their maps. Pairs always does.
+  model.remat = False
   model.shared_stages = (
     0  # first stages shared by all experts (0 ... 8, see models.build_model)
   )
@@ -304,6 +316,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   among("data.split_scheme", SPLIT_SCHEMES)
   among("model.gate", GATES)
   among("model.compute", COMPUTES)
+  among("model.dispatch", DISPATCHES)
   among("model.norm", NORMS)
   among("model.condense", CONDENSES)
   among("optimizer.name", OPTIMIZERS)
@@ -362,6 +375,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f"config.model.k={model.k!r}: model.share_gate needs the same k for "
       "every task"
     )
+  check_dispatch(c)
   number("optimizer.lr", lambda v: v > 0, "above 0")
   number("optimizer.pretrained_lr", lambda v: v >= 0, "0 or more")
   number("optimizer.warmup_epochs", lambda v: v >= 0, "0 or more")
@@ -380,6 +394,22 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     raise errors.InputError(
       f"config.data.path is empty: data.name={data.name!r} needs the folder "
       "of the data set (--config.data.path=DIR)"
+    )
+
+
+def check_dispatch(config: ml_collections.ConfigDict) -> None:
+  """Checks that the dispatch can have the statistics that the norm takes.
+
+  Raises:
+    InputError: batch statistics over images that an expert sees in parts.
+  """
+  model = config.model
+  pairs = model.compute == "sparse" and model.dispatch == "pairs"
+  if pairs and model.norm == "batch":
+    raise errors.InputError(
+      "config.model.norm='batch': needs all images of an expert at once, which "
+      "config.model.dispatch='pairs' does not have; use dispatch 'auto' or "
+      "'gather', or norm 'frozen' or 'group'"
     )
 
 

@@ -7,7 +7,8 @@ of its expert, `dispatch` copies the images into [N, S, ...] buffers, the
 experts run on those, `combine` takes each task's weighted sum of the results.
 Dense: every expert runs on every image and `combine_dense` takes the sums. Both
 agree, values and gradients, whenever nothing is dropped. No array is larger
-than [B, N] or the buffers themselves: there is no [B, N, S] mask.
+than [B, N] or the buffers themselves: there is no [B, N, S] mask. `engine` puts
+these together, with other ways to do the same, into one call.
 """
 
 import dataclasses

@@ -24,6 +24,7 @@ def test_defaults_pass_their_own_checks():
     ("model.k", "1,2,3"),
     ("model.experts", 0),
     ("model.capacity_factor", -1.0),
+    ("model.dispatch", "fast"),
     ("optimizer.lr", 0.0),
     ("optimizer.ema", 1.0),
     ("loss.weighting", "magic"),

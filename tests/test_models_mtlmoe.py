@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import models
+from mtlmoe_jax import engine, models
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.efficientnet import (
   EfficientNet,
   make_variant,
 )
-from mtlmoe_jax.models.experts import Expert
+from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
 from mtlmoe_jax.models.layers import average_to
 from mtlmoe_jax.models.towers import ClassTower
 from tests.models_common import filled, jit, shapes_of
+from tests.test_dispatch import all_eqns
 
 CLASSES = 5
 IMAGES = np.random.default_rng(1).integers(
@@ -49,6 +50,12 @@ def make_config(**options):
 MICRO = dataclasses.replace(
   models.backbone("efficientnet_nano"),
   variant=make_variant(8, ((2, 3, 2, 1, 16),), 16, lite=True),
+)
+
+
+# Two blocks with a branch that drop path may drop.
+DEEP = dataclasses.replace(
+  MICRO, variant=make_variant(8, ((2, 3, 1, 2, 8),), 16, lite=True)
 )
 
 
@@ -111,28 +118,39 @@ COMBINATIONS = {
     norm="group", gate="dense", share_gate=True, k="3", shared_stages=1
   ),
 }
+DENSE = dict(compute="dense")
+SPARSE = dict(compute="sparse")
+PAIRS = dict(compute="sparse", dispatch="pairs")
+VARIANTS = [
+  ("frozen", SPARSE),
+  ("frozen", dict(compute="sparse", dispatch="einsum", remat=True)),
+  ("batch", SPARSE),
+  ("batch", dict(compute="dense", remat=True)),
+  ("group", PAIRS),
+]
+NAMES = ["-".join([name, *map(str, v.values())]) for name, v in VARIANTS]
 
 
 @functools.cache
-def both(name):
-  """Dense and sparse, each with the last row as padding."""
+def _passes(name, options):
+  model = make(**dict(options), **COMBINATIONS[name])
+  variables = filled(model, IMAGES)
+  run = train_pass(model)
+  other = IMAGES.copy()
+  other[4] = 255 - other[4]
   valid = np.arange(5) < 4
-  out = []
-  for compute in ("dense", "sparse"):
-    model = make(compute=compute, **COMBINATIONS[name])
-    variables = filled(model, IMAGES)
-    run = train_pass(model)
-    other = IMAGES.copy()
-    other[4] = 255 - other[4]
-    out.append([run(variables, x, valid) for x in (IMAGES, other)])
-  return out
+  return [run(variables, x, valid) for x in (IMAGES, other)]
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
-def test_sparse_is_dense(name):
-  dense, sparse = (passes[0] for passes in both(name))
-  (value, (a, stats_a)), grads_a = dense
-  (other, (b, stats_b)), grads_b = sparse
+def passes(name, options):
+  """Two passes that differ in the last row only, which is padding."""
+  return _passes(name, tuple(options.items()))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=NAMES)
+def test_every_way_to_compute_is_dense(name, options):
+  (value, (a, stats_a)), grads_a = passes(name, DENSE)[0]
+  (other, (b, stats_b)), grads_b = passes(name, options)[0]
   np.testing.assert_allclose(value, other, rtol=1e-5)
   for x, y in ((a.logits, b.logits), (a.box, b.box)):
     if x is not None:
@@ -142,13 +160,14 @@ def test_sparse_is_dense(name):
   close(grads_a, grads_b, rtol=1e-4, atol=1e-5 * scale)
   assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads_b))
   for task, routing in b.routing.items():
-    np.testing.assert_array_equal(routing.metrics["dropped"], 0)
+    assert ("dropped" in routing.metrics) == (options["compute"] == "sparse")
+    np.testing.assert_array_equal(routing.metrics.get("dropped", 0), 0)
     np.testing.assert_array_equal(routing.experts, a.routing[task].experts)
 
 
-@pytest.mark.parametrize("name", ["batch", "frozen"])
-def test_padding_changes_nothing(name):
-  for plain, changed in both(name):
+@pytest.mark.parametrize(("name", "options"), VARIANTS[:3], ids=NAMES[:3])
+def test_padding_changes_nothing(name, options):
+  for plain, changed in (passes(name, DENSE), passes(name, options)):
     ((value_a, (a, stats_a)), grads_a) = plain
     ((value_b, (b, stats_b)), grads_b) = changed
     np.testing.assert_allclose(value_a, value_b, rtol=1e-6)
@@ -160,20 +179,106 @@ def test_padding_changes_nothing(name):
       close(a.routing[task].metrics, b.routing[task].metrics, rtol=1e-5)
 
 
+def loops_of(**options):
+  """Number of `while` loops in the program of a training pass."""
+  model = make(**options)
+  variables = filled(model, IMAGES)
+  run = train_pass(model).__wrapped__
+  jaxpr = jax.make_jaxpr(run)(variables, IMAGES, np.ones(5, bool))
+  names = [e.primitive.name for e in all_eqns(jaxpr.jaxpr)]
+  return names.count("while")
+
+
+def test_auto_is_pairs_but_for_batch_statistics_and_capacities():
+  options = dict(compute="sparse", k="1", tasks="class", gate="top_k")
+  pairs = loops_of(**options, dispatch="pairs")
+  gather = loops_of(**options, dispatch="gather")
+  assert pairs == gather + 2
+  assert loops_of(**options) == pairs
+  assert loops_of(**options, norm="batch") == gather
+  assert loops_of(**options, capacity_factor=1.0) == gather
+
+
+def test_variables_do_not_depend_on_the_dispatch():
+  expected = shapes(make_config())
+  for options in (PAIRS, dict(compute="sparse", dispatch="gather", remat=True)):
+    found = shapes(make_config(**options))
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    assert jax.tree.leaves(found) == jax.tree.leaves(expected)
+
+
+def test_first_values_do_not_depend_on_the_dispatch():
+  init = lambda **o: jit(make(**o).init)(jax.random.key(0), IMAGES)  # noqa: E731
+  close(init(**PAIRS), init(), rtol=0)
+
+
+def test_pairs_refuses_batch_statistics():
+  with pytest.raises(InputError, match=r"config\.model\.norm='batch'"):
+    make(**PAIRS, norm="batch")
+
+
+def test_frozen_backbones_cost_no_gradient_work_in_pairs():
+  model = make(**PAIRS, norm="frozen", k="1", tasks="class", gate="top_k")
+  variables = filled(model, IMAGES)
+  own = variables["params"]["experts"]
+
+  def carried(moving):
+    """Shapes that the loops carry when only this of an expert is trained."""
+
+    def loss(moving):
+      params = {**variables["params"], "experts": {**own, **moving}}
+      out = model.apply({**variables, "params": params}, IMAGES)
+      return jnp.sum(out.logits)
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(moving)
+    loops = [e for e in all_eqns(jaxpr.jaxpr) if e.primitive.name == "while"]
+    return {v.aval.shape for e in loops for v in e.outvars}
+
+  inside = {v.shape for v in jax.tree.leaves(own["backbone"])}
+  last = own["condense"]["kernel"].shape
+  assert inside | {last} <= carried(own)
+  alone = carried({"condense": own["condense"]})
+  assert last in alone
+  assert own["backbone"]["head_conv"]["kernel"].shape not in alone
+
+
+def test_drop_path_draws_for_each_pair():
+  expert = Expert(DEEP, 0, "group", "pool", 8, 0.9, True)
+  variables = filled(
+    stack_experts(3, shared_input=True)(DEEP, 0, "group", "pool", 8, 0.9, True),
+    IMAGES.astype("f4"),
+    np.ones((3, 5), bool),
+  )
+  x = IMAGES.astype(np.float32) / 255
+  experts = np.array([[0, 1], [1, 2], [2, 0], [0, 2], [1, 0]], "i4")
+
+  @functools.partial(jit, static_argnames="tile")
+  def run(seed, tile):
+    fn, params, rows = one_expert(expert, variables, x, 3, jax.random.key(seed))
+    results = engine.apply_experts(
+      fn, params, rows, [experts], strategy="pairs", tile=tile
+    )
+    return results.combine(0, np.ones((5, 2), np.float32))
+
+  a, b = run(0, 1), run(0, 3)
+  np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+  assert not np.allclose(a, run(1, 1), atol=1e-3)
+
+
 def test_every_module_gets_a_gradient():
-  (_, grads), _ = both("batch")[1]
+  _, grads = passes("batch", SPARSE)[0]
   for name, tree in grads.items():
     assert any(np.any(g != 0) for g in jax.tree.leaves(tree)), name
 
 
 def test_batch_statistics_move_and_frozen_ones_do_not():
   stats = filled(make(**COMBINATIONS["batch"]), IMAGES)
-  (_, (_, updated)), _ = both("batch")[0][0]
+  (_, (_, updated)), _ = passes("batch", DENSE)[0]
   before = stats["batch_stats"]["experts"]["backbone"]["stem_norm"]["mean"]
   after = updated["batch_stats"]["experts"]["backbone"]["stem_norm"]["mean"]
   assert not np.allclose(before, after)
   stats = filled(make(**COMBINATIONS["frozen"]), IMAGES)
-  (_, (_, kept)), _ = both("frozen")[0][0]
+  (_, (_, kept)), _ = passes("frozen", DENSE)[0]
   close(kept.get("batch_stats", {}), stats["batch_stats"], rtol=0)
 
 

@@ -4,6 +4,7 @@ Letters: B images, N experts, S rows an expert sees (all B, or its slots),
 H W C the input, G side of the coarse grid, D condensed width.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -47,12 +48,12 @@ class Expert(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Maps [S, H, W, C] and a mask [S] to [S, D] or [S, G, G, D].
 
     Args:
       x: the images, or the map of the shared stem.
-      mask: bool, the rows that count in batch statistics.
+      mask: bool, the rows that count in batch statistics; None: all.
 
     Returns:
       Condensed features of type `dtype`.
@@ -84,23 +85,70 @@ class Expert(nn.Module):
     return nn.swish(condense(x))
 
 
-def stack_experts(count: int, *, shared_input: bool) -> type[Expert]:
+def stack_experts(
+  count: int, *, shared_input: bool, remat: bool = False
+) -> type[Expert]:
   """`Expert` mapped over N: every parameter has a leading axis N.
 
   Args:
     count: N.
     shared_input: True where all experts see the same rows: x [B, H, W, C]
       and a mask [N, B]; else x is [N, S, H, W, C] and the mask [N, S].
+    remat: the backward pass runs the expert again in place of keeping its
+      intermediate maps.
 
   Returns:
-    A module class whose instances return [N, S, D] or [N, S, G, G, D]. Both
+    A module class whose instances return [N, S, D] or [N, S, G, G, D]. All
     forms have the same parameters.
   """
   return nn.vmap(
-    Expert,
+    nn.remat(Expert) if remat else Expert,
     variable_axes={"params": 0, "batch_stats": 0},
     split_rngs={"params": True, "dropout": True},
     in_axes=(None if shared_input else 0, 0),
     out_axes=0,
     axis_size=count,
   )
+
+
+def one_expert(
+  expert: Expert,
+  variables: Any,
+  x: jax.Array,
+  count: int,
+  key: jax.Array | None = None,
+) -> tuple[Callable[[Any, Any, jax.Array], jax.Array], Any, Any]:
+  """The mapped experts as the function of one that `engine` takes.
+
+  Drop path draws for each (image, expert) pair from a key of its own, so that
+  the result does not depend on which images share a call.
+
+  Args:
+    expert: unbound.
+    variables: of the module that `stack_experts` makes, leading axis N.
+    x: [B, H, W, C].
+    count: N.
+    key: of drop path; None: no random numbers are drawn.
+
+  Returns:
+    A function of (params of one expert, rows, mask) whose result is float32,
+    the params of all experts, and the rows.
+  """
+  if key is None:
+
+    def plain(variables, x, mask):
+      return expert.apply(variables, x, mask).astype(jnp.float32)
+
+    return plain, variables, x
+
+  def random(params, rows, mask):
+    variables, key = params
+
+    def single(image, index):
+      rngs = {"dropout": jax.random.fold_in(key, index)}
+      return expert.apply(variables, image[None], None, rngs=rngs)[0]
+
+    return jax.vmap(single)(*rows).astype(jnp.float32)
+
+  keys = jax.random.split(key, count)
+  return random, (variables, keys), (x, jnp.arange(x.shape[0]))

@@ -16,10 +16,10 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import dispatch
+from mtlmoe_jax import dispatch, engine
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone, EfficientNet, backbone
-from mtlmoe_jax.models.experts import stack_experts
+from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
 from mtlmoe_jax.models.gates import Gate
 from mtlmoe_jax.models.towers import BoxTower, ClassTower
 from mtlmoe_jax.routing import Routing
@@ -70,7 +70,9 @@ class MTLMoE(nn.Module):
   gate_noise: float
   share_gate: bool
   compute: str
+  dispatch: str
   capacity_factor: float
+  remat: bool
   shared_stages: int
   layout: str
   condense_dim: int
@@ -131,8 +133,7 @@ class MTLMoE(nn.Module):
         dtype=self.dtype,
         name="stem",
       )(x, valid, train)
-    run = self._sparse if self.compute == "sparse" else self._dense
-    combined, routings = run(x, routings, train, valid)
+    combined, routings = self._mixture(x, routings, train, valid)
     order = list(dict.fromkeys(names))
     place = {t: order.index(name) for t, name in zip(self.tasks, names)}
     logits = box = log_variance = None
@@ -157,10 +158,67 @@ class MTLMoE(nn.Module):
       return ["gate"] * len(self.tasks)
     return [f"gate_{task}" for task in self.tasks]
 
-  def _experts(self, train: bool, shared_input: bool) -> nn.Module:
-    stack = stack_experts(self.num_experts, shared_input=shared_input)
-    return stack(
-      self.entry,
+  def _mixture(
+    self,
+    x: jax.Array,
+    routings: list[Routing],
+    train: bool,
+    valid: jax.Array | None,
+  ) -> tuple[list[jax.Array], list[Routing]]:
+    """Each gate's weighted sum of the experts, and what was dropped."""
+    chosen = [r.experts for r in routings]
+    ks = [experts.shape[1] for experts in chosen]
+    capacity = None  # Evaluation drops nothing, whatever the batch.
+    if train:
+      capacity = dispatch.capacity(
+        x.shape[0], ks, self.num_experts, self.capacity_factor
+      )
+    strategy = self._strategy(x.shape[0], ks, capacity, train)
+    if strategy == "pairs" and self.is_initializing():
+      # Variables are made by the mapped experts; one image each is enough.
+      strategy, capacity = "gather", 1
+    if strategy == "pairs":
+      results = self._pairs(x, chosen, train, valid)
+    else:
+      stack = stack_experts(
+        self.num_experts,
+        shared_input=strategy == "dense",
+        remat=self.remat and train,
+      )
+      experts = stack(**self._expert_options(train), name="experts")
+      results = engine.apply_stacked(
+        lambda x, mask: experts(x, mask).astype(jnp.float32),
+        self.num_experts,
+        x,
+        chosen,
+        strategy=strategy,
+        capacity=capacity,
+        valid=valid,
+      )
+    combined = [results.combine(i, r.weights) for i, r in enumerate(routings)]
+    if self.compute == "sparse":
+      routings = [
+        dataclasses.replace(r, metrics={**r.metrics, "dropped": lost})
+        for r, lost in zip(routings, results.dropped)
+      ]
+    return combined, routings
+
+  def _strategy(self, batch, ks, capacity, train) -> str:
+    if self.compute == "dense":
+      return "dense"
+    if self.dispatch != "auto":
+      return self.dispatch
+    return engine.choose_strategy(
+      batch,
+      self.num_experts,
+      ks,
+      capacity=capacity,
+      rows_interact=train and self.norm == "batch",
+    )
+
+  def _expert_options(self, train: bool) -> dict[str, Any]:
+    return dict(
+      entry=self.entry,
       first=self.shared_stages + 1 if self.shared_stages else 0,
       norm=self.norm,
       layout=self.layout,
@@ -168,44 +226,23 @@ class MTLMoE(nn.Module):
       drop_path=self.drop_path,
       train=train,
       dtype=self.dtype,
-      name="experts",
     )
 
-  def _dense(self, x, routings, train, valid):
-    """All images through all experts; those not chosen get weight 0."""
-    # An expert's statistics are those of the images that chose it, though it
-    # sees them all: what sparse computation would see.
-    index = jnp.arange(self.num_experts)[:, None, None]
-    chosen = [jnp.any(r.experts == index, -1) for r in routings]
-    mask = jnp.any(jnp.stack(chosen), 0)
-    if valid is not None:
-      mask = mask & valid
-    features = self._experts(train, True)(x, mask).astype(jnp.float32)
-    combined = [
-      dispatch.combine_dense(features, r.experts, r.weights) for r in routings
-    ]
-    return combined, routings
-
-  def _sparse(self, x, routings, train, valid):
-    """Each expert runs once on the images that any gate sent to it."""
-    ks = [r.experts.shape[1] for r in routings]
-    capacity = None  # Evaluation drops nothing, whatever the batch.
-    if train:
-      capacity = dispatch.capacity(
-        x.shape[0], ks, self.num_experts, self.capacity_factor
-      )
-    plan = dispatch.make_plan(
-      [r.experts for r in routings], self.num_experts, capacity, valid
+  def _pairs(self, x, chosen, train, valid):
+    """The variables of the mapped experts, used by one expert at a time."""
+    variables = {
+      collection: tree["experts"]
+      for collection, tree in self.variables.items()
+      if "experts" in tree
+    }
+    expert = Expert(**self._expert_options(train), parent=None)
+    key = None
+    if train and self.drop_path > 0:
+      key = self.make_rng("dropout")
+    fn, params, x = one_expert(expert, variables, x, self.num_experts, key)
+    return engine.apply_experts(
+      fn, params, x, chosen, strategy="pairs", valid=valid
     )
-    slots = dispatch.dispatch(x, plan)
-    features = self._experts(train, False)(slots, plan.mask)
-    features = features.astype(jnp.float32)
-    combined, counted = [], []
-    for i, r in enumerate(routings):
-      combined.append(dispatch.combine(features, plan, i, r.weights))
-      metrics = {**r.metrics, "dropped": plan.dropped[i]}
-      counted.append(dataclasses.replace(r, metrics=metrics))
-    return combined, counted
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
@@ -224,9 +261,11 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     The unbound module.
 
   Raises:
-    InputError: an unknown backbone, or more shared stages than it has.
+    InputError: an unknown backbone, more shared stages than it has, or batch
+      statistics with a dispatch that cannot have them.
   """
   model = config.model
+  config_lib.check_dispatch(config)
   entry = backbone(model.backbone)
   if model.shared_stages > entry.variant.last:
     raise InputError(
@@ -254,7 +293,9 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     gate_noise=model.gate_noise,
     share_gate=model.share_gate,
     compute=model.compute,
+    dispatch=model.dispatch,
     capacity_factor=model.capacity_factor,
+    remat=model.remat,
     shared_stages=model.shared_stages,
     layout=model.condense,
     condense_dim=model.condense_dim,
