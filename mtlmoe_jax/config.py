@@ -17,6 +17,10 @@ TASKS = ("class", "box")
 DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
 SPLIT_SCHEMES = ("official", "poster")
 GATES = ("dense", "noisy_top_k", "top_k", "uniform")
+# Gates that let experts choose among tokens: right within one image only.
+TOKEN_GATES = ("expert_choice", "soft")
+NOISE_SCHEDULES = ("constant", "linear", "cosine")
+SELECTS = ("separate", "joint")
 COMPUTES = ("dense", "sparse")
 NORMS = ("frozen", "batch", "group")
 CONDENSES = ("pool", "spatial")
@@ -86,9 +90,26 @@ def default_config() -> ml_collections.ConfigDict:
   model.gate = "noisy_top_k"  # dense | noisy_top_k | top_k | uniform
   model.gate_width = 32  # channels of the gate's first convolution
   model.gate_noise = 1.0  # scale of the learned (noisy_top_k) or 1/N (top_k)
+  # How the noise goes from gate_noise to gate_noise_end over training. Noise
+  # explores while the experts are alike; once they differ it sends images to
+  # the wrong ones, and evaluation has none: a decay closes that gap.
+  model.gate_noise_schedule = "constant"  # constant | linear | cosine
+  model.gate_noise_end = 0.0
+  # Divides the logits: above 1 choices are softer and noise decides longer,
+  # below 1 the gate commits sooner.
+  model.gate_temperature = 1.0
+  # Step of the bias that balances the selection without a loss (balancing.py);
+  # 0 is off. Gates that select (noisy_top_k, top_k) have one per task; with it
+  # loss.importance and loss.load may be 0. Try 1e-3 ... 1e-2.
+  model.bias_rate = 0.0
+  # "joint": all tasks share one set of k experts per image, chosen by the mean
+  # of their gates, and weigh it each for itself: k experts run, not up to the
+  # sum of k.
+  model.select = "separate"  # separate | joint
   model.share_gate = False  # True: one gate for all tasks (the poster's exp. 1)
   model.compute = "dense"  # dense | sparse
-  # Sparse only: slots per expert = ceil(factor * B * sum of k / N), at most B.
+  # Sparse only: slots per expert = ceil(factor * B * sum of k / N), at most B
+  # (with select="joint", k instead of the sum).
   # 0 is dropless: S = B. Evaluation is always dropless.
   model.capacity_factor = 0.0
   model.shared_stages = (
@@ -300,7 +321,15 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 
   among("data.name", DATA_NAMES)
   among("data.split_scheme", SPLIT_SCHEMES)
+  if model.gate in TOKEN_GATES:
+    raise errors.InputError(
+      f"config.model.gate={model.gate!r}: over images a prediction would "
+      "depend on the other images of its batch; use noisy_top_k, top_k or "
+      "dense (over patch tokens: models.moe_layer.MoEMlp)"
+    )
   among("model.gate", GATES)
+  among("model.gate_noise_schedule", NOISE_SCHEDULES)
+  among("model.select", SELECTS)
   among("model.compute", COMPUTES)
   among("model.norm", NORMS)
   among("model.condense", CONDENSES)
@@ -341,6 +370,15 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     number(f"model.{name}", lambda v: v >= 1, "at least 1")
   for name in ("dropout", "drop_path"):
     number(f"model.{name}", lambda v: 0 <= v < 1, "in [0, 1)")
+  number("model.gate_noise", lambda v: v >= 0, "0 (none) or more")
+  if model.gate_noise_schedule != "constant":
+    number(
+      "model.gate_noise_end",
+      lambda v: 0 <= v <= model.gate_noise,
+      f"from 0 to model.gate_noise={model.gate_noise}",
+    )
+  number("model.gate_temperature", lambda v: v > 0, "above 0")
+  number("model.bias_rate", lambda v: v >= 0, "0 (off) or more")
   number("model.capacity_factor", lambda v: v >= 0, "0 (dropless) or more")
   number("model.shared_stages", lambda v: 0 <= v <= 8, "in 0 ... 8")
   number("model.break_symmetry", lambda v: v >= 0, "0 or more")
@@ -358,6 +396,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   if model.share_gate and len(set(ks)) > 1:
     raise errors.InputError(
       f"config.model.k={model.k!r}: model.share_gate needs the same k for "
+      "every task"
+    )
+  if model.select == "joint" and len(set(ks)) > 1:
+    raise errors.InputError(
+      f"config.model.k={model.k!r}: model.select='joint' needs the same k for "
       "every task"
     )
   number("optimizer.lr", lambda v: v > 0, "above 0")

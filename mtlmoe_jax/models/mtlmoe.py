@@ -20,7 +20,7 @@ from mtlmoe_jax import dispatch
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone, EfficientNet, backbone
 from mtlmoe_jax.models.experts import stack_experts
-from mtlmoe_jax.models.gates import Gate
+from mtlmoe_jax.models.gates import Gate, route
 from mtlmoe_jax.models.towers import BoxTower, ClassTower
 from mtlmoe_jax.routing import Routing
 
@@ -68,6 +68,9 @@ class MTLMoE(nn.Module):
   gate_kind: str
   gate_width: int
   gate_noise: float
+  gate_temperature: float
+  bias_rate: float
+  select: str
   share_gate: bool
   compute: str
   capacity_factor: float
@@ -88,6 +91,7 @@ class MTLMoE(nn.Module):
     *,
     train: bool = False,
     valid: jax.Array | None = None,
+    gate_noise: jax.Array | None = None,
   ) -> Outputs:
     """Classifies and localises.
 
@@ -97,6 +101,8 @@ class MTLMoE(nn.Module):
         streams "dropout" and "gating" (without the latter: no noise).
       valid: [B] bool, False for padding, which then counts in no loss, metric
         or statistic and takes no expert's slot; None: all valid.
+      gate_noise: scalar, the scale of the gates' noise in this step; None: the
+        attribute.
 
     Returns:
       The outputs; those of padding rows mean nothing.
@@ -110,17 +116,21 @@ class MTLMoE(nn.Module):
     std = jnp.array(self.entry.std, jnp.float32)
     x = (images.astype(jnp.float32) - mean) / std
     names = self._gate_names()
-    routings = [
+    gates = [
       Gate(
         self.gate_kind,
         self.num_experts,
         k,
         self.gate_width,
         self.gate_noise,
+        self.gate_temperature,
+        self.bias_rate,
         name=name,
-      )(x, train, valid)
+      )
       for name, k in dict(zip(names, self.ks)).items()
     ]
+    joint = self.select == "joint"
+    routings = route(gates, x, train, valid, gate_noise, joint)
     x = x.astype(self.dtype)
     if self.shared_stages:
       x = EfficientNet(
@@ -189,6 +199,8 @@ class MTLMoE(nn.Module):
   def _sparse(self, x, routings, train, valid):
     """Each expert runs once on the images that any gate sent to it."""
     ks = [r.experts.shape[1] for r in routings]
+    if self.select == "joint":  # One set of experts, however many tasks.
+      ks = ks[:1]
     capacity = None  # Evaluation drops nothing, whatever the batch.
     if train:
       capacity = dispatch.capacity(
@@ -243,6 +255,9 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     gate_kind=model.gate,
     gate_width=model.gate_width,
     gate_noise=model.gate_noise,
+    gate_temperature=model.gate_temperature,
+    bias_rate=model.bias_rate,
+    select=model.select,
     share_gate=model.share_gate,
     compute=model.compute,
     capacity_factor=model.capacity_factor,
@@ -282,7 +297,7 @@ def count_parameters(
   Returns:
     (total, active): active are those that an image can meet: all but the
     experts, and as many experts as the gates together can choose for it,
-    min(N, sum of K).
+    min(N, sum of K), or K where they choose one set.
   """
   size = config.data.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
@@ -334,5 +349,6 @@ def _totals(
   if config.model.gate in ("dense", "uniform"):
     chosen = n
   else:
-    chosen = min(n, ks[0] if config.model.share_gate else sum(ks))
+    one_set = config.model.share_gate or config.model.select == "joint"
+    chosen = min(n, ks[0] if one_set else sum(ks))
   return total, total - experts + experts // n * chosen
