@@ -17,6 +17,10 @@ TASKS = ("class", "box")
 DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
 SPLIT_SCHEMES = ("official", "poster")
 GATES = ("dense", "noisy_top_k", "top_k", "uniform")
+# Gates that let experts choose among tokens: right within one image only.
+TOKEN_GATES = ("expert_choice", "soft")
+NOISE_SCHEDULES = ("constant", "linear", "cosine")
+SELECTS = ("separate", "joint")
 COMPUTES = ("dense", "sparse")
 DISPATCHES = ("auto", "gather", "einsum", "pairs")
 NORMS = ("frozen", "batch", "group")
@@ -87,6 +91,22 @@ def default_config() -> ml_collections.ConfigDict:
   model.gate = "noisy_top_k"  # dense | noisy_top_k | top_k | uniform
   model.gate_width = 32  # channels of the gate's first convolution
   model.gate_noise = 1.0  # scale of the learned (noisy_top_k) or 1/N (top_k)
+  # How the noise goes from gate_noise to gate_noise_end over training. Noise
+  # explores while the experts are alike; once they differ it sends images to
+  # the wrong ones, and evaluation has none: a decay closes that gap.
+  model.gate_noise_schedule = "constant"  # constant | linear | cosine
+  model.gate_noise_end = 0.0
+  # Divides the logits: above 1 choices are softer and noise decides longer,
+  # below 1 the gate commits sooner.
+  model.gate_temperature = 1.0
+  # Step of the bias that balances the selection without a loss (balancing.py);
+  # 0 is off. Gates that select (noisy_top_k, top_k) have one per task; with it
+  # loss.importance and loss.load may be 0. Try 1e-3 ... 1e-2.
+  model.bias_rate = 0.0
+  # "joint": all tasks share one set of k experts per image, chosen by the mean
+  # of their gates, and weigh it each for itself: k experts run, not up to the
+  # sum of k.
+  model.select = "separate"  # separate | joint
   model.share_gate = False  # True: one gate for all tasks (the poster's exp. 1)
   model.compute = "dense"  # dense | sparse
   # How sparse brings images to experts: "pairs" (a loop over the pairs of an
@@ -95,10 +115,10 @@ def default_config() -> ml_collections.ConfigDict:
   # see `engine.choose_strategy`.
   model.dispatch = "auto"
   # The buffers of gather and einsum in training: slots per expert =
-  # ceil(factor * B * sum of k / N), at most B; what finds no slot is dropped
-  # and counted (the metric `dropped`). 0 is dropless: B slots each, the cost
-  # of dense. Above 0, auto is gather. Pairs has no buffers and ignores it;
-  # evaluation is always dropless.
+  # ceil(factor * B * sum of k / N), at most B (with select="joint" k, not the
+  # sum); what finds no slot is dropped and counted (the metric `dropped`). 0 is
+  # dropless: B slots each, the cost of dense. Above 0, auto is gather. Pairs
+  # has no buffers and ignores it; evaluation is always dropless.
   model.capacity_factor = 0.0
   # Dense, gather and einsum: run the experts again in the backward pass and
   # keep none of their maps. Pairs always does.
@@ -314,7 +334,15 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 
   among("data.name", DATA_NAMES)
   among("data.split_scheme", SPLIT_SCHEMES)
+  if model.gate in TOKEN_GATES:
+    raise errors.InputError(
+      f"config.model.gate={model.gate!r}: over images a prediction would "
+      "depend on the other images of its batch; use noisy_top_k, top_k or "
+      "dense (over patch tokens: models.moe_layer.MoEMlp)"
+    )
   among("model.gate", GATES)
+  among("model.gate_noise_schedule", NOISE_SCHEDULES)
+  among("model.select", SELECTS)
   among("model.compute", COMPUTES)
   among("model.dispatch", DISPATCHES)
   among("model.norm", NORMS)
@@ -356,6 +384,15 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     number(f"model.{name}", lambda v: v >= 1, "at least 1")
   for name in ("dropout", "drop_path"):
     number(f"model.{name}", lambda v: 0 <= v < 1, "in [0, 1)")
+  number("model.gate_noise", lambda v: v >= 0, "0 (none) or more")
+  if model.gate_noise_schedule != "constant":
+    number(
+      "model.gate_noise_end",
+      lambda v: 0 <= v <= model.gate_noise,
+      f"from 0 to model.gate_noise={model.gate_noise}",
+    )
+  number("model.gate_temperature", lambda v: v > 0, "above 0")
+  number("model.bias_rate", lambda v: v >= 0, "0 (off) or more")
   number("model.capacity_factor", lambda v: v >= 0, "0 (dropless) or more")
   number("model.shared_stages", lambda v: 0 <= v <= 8, "in 0 ... 8")
   number("model.break_symmetry", lambda v: v >= 0, "0 or more")
@@ -373,6 +410,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   if model.share_gate and len(set(ks)) > 1:
     raise errors.InputError(
       f"config.model.k={model.k!r}: model.share_gate needs the same k for "
+      "every task"
+    )
+  if model.select == "joint" and len(set(ks)) > 1:
+    raise errors.InputError(
+      f"config.model.k={model.k!r}: model.select='joint' needs the same k for "
       "every task"
     )
   check_dispatch(c)

@@ -1,10 +1,11 @@
 """Routing: which experts an image goes to, with which weight, at which cost.
 
-Letters: B images, N experts, K experts selected per image. Logits [B, N] are
-the output of a gate network; everything here is computed in float32. Membership
-is always told by indices, never by `weights > 0`: a weight may underflow. The
-selected experts of an image are K distinct ones, the best first; equal logits
-go to the lower index.
+Letters: B images, N experts, K experts selected per image, T tasks. Logits
+[B, N] are the output of a gate network; everything here is computed in float32.
+Membership is always told by indices, never by `weights > 0`: a weight may
+underflow. The selected experts of an image are K distinct ones, the best first;
+equal logits go to the lower index. A bias [N] (`balancing`) moves the selection
+and what counts it (load), never a weight; it is a constant.
 
 Every routing has the same four auxiliary losses, scalars, 0 for N = 1:
 
@@ -20,6 +21,7 @@ where `valid` is False (padding) count in no loss and no metric.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,27 @@ _MAX_LOGIT = float(jnp.finfo(jnp.float32).max) / 4
 _MAX_LSE = 1e15
 # The normal distribution's tails beyond this are exactly 0 in float32.
 _MAX_SIGMAS = 20.0
+# The load is smoothed by at least this noise: its gradient is as steep as the
+# noise is small, and a schedule may end at none.
+_MIN_LOAD_STD = 1e-3
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """What a gate network says of a batch, before anything is selected.
+
+  Attributes:
+    logits: [B, N].
+    noise: [B, N], standard normal draws. None (evaluation): no noise.
+    noise_std: [B, N] or broadcastable to it, 0 or more. None: no noise.
+    bias: [N], added for the selection only. None: no bias.
+  """
+
+  logits: Array
+  noise: Array | None = None
+  noise_std: Array | float | None = None
+  bias: Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -70,7 +93,7 @@ def dense_routing(logits: Array, valid: Array | None = None) -> Routing:
   Returns:
     The routing; its load loss is 0, as every expert serves every image.
   """
-  logits = _bounded(logits)
+  logits = bounded(logits)
   experts = _ranking(logits, logits.shape[1])
   probs = jax.nn.softmax(logits)
   weights = _pick(probs, experts)
@@ -84,6 +107,7 @@ def noisy_top_k_routing(
   noise_std: Array | None = None,
   noise: Array | None = None,
   valid: Array | None = None,
+  bias: Array | None = None,
 ) -> Routing:
   """Noisy top-k gating (Shazeer et al. 2017, eqs. 3-10).
 
@@ -95,10 +119,11 @@ def noisy_top_k_routing(
   Args:
     logits: [B, N], x W_g.
     k: experts per image, 1 ... N.
-    noise_std: [B, N] or broadcastable to it, above 0: the scale of the noise,
+    noise_std: [B, N] or broadcastable to it: the scale of the noise,
       softplus(x W_noise) + 0.01 in the paper's code. None: no noise.
     noise: [B, N], standard normal draws. None (evaluation): no noise.
     valid: bool [B], False for padding; None: all are valid.
+    bias: [N], see `Scores`.
 
   Returns:
     The routing. Its load loss is smooth with noise; without, it is that of
@@ -107,32 +132,17 @@ def noisy_top_k_routing(
   Raises:
     InputError: k is not in 1 ... N.
   """
-  _check_k(logits, k)
-  logits = _bounded(logits)
-  noisy = logits
-  if noise is not None and noise_std is not None:
-    noisy = logits + noise * noise_std
-  experts = _ranking(noisy, k)
-  if k == 1:
-    weights = _pick(jax.nn.softmax(noisy), experts)
-  else:
-    weights = jax.nn.softmax(_pick(noisy, experts))
-  if noisy is logits:
-    load = hard_load(experts, logits.shape[1], valid)
-  else:
-    load = smooth_load(
-      logits, noisy, noise_std, k, exclude_self=True, valid=valid
-    )
-  received = full_weights(experts, weights, logits.shape[1])
-  return _routing(logits, experts, weights, received, load, valid)
+  scores = Scores(logits, noise, noise_std, bias)
+  return separate_routing("noisy_top_k", scores, k, valid)
 
 
 def top_k_routing(
   logits: Array,
   k: int,
   noise: Array | None = None,
-  noise_scale: float = 1.0,
+  noise_scale: Array | float = 1.0,
   valid: Array | None = None,
+  bias: Array | None = None,
 ) -> Routing:
   """Softmax, then top-k, not renormalised (V-MoE, Riquelme et al. 2021, eq. 2).
 
@@ -145,6 +155,7 @@ def top_k_routing(
     noise: [B, N], standard normal draws. None (evaluation): no noise.
     noise_scale: the standard deviation of the noise is noise_scale / N.
     valid: bool [B], False for padding; None: all are valid.
+    bias: [N], see `Scores`.
 
   Returns:
     The routing; weights of an image sum to at most 1. Without noise its load
@@ -153,20 +164,79 @@ def top_k_routing(
   Raises:
     InputError: k is not in 1 ... N.
   """
-  _check_k(logits, k)
-  logits = _bounded(logits)
-  num_experts = logits.shape[1]
-  std = noise_scale / num_experts
-  with_noise = noise is not None and noise_scale > 0
-  noisy = logits + noise * std if with_noise else logits
-  experts = _ranking(noisy, k)
-  weights = _pick(jax.nn.softmax(noisy), experts)
-  if with_noise:
-    load = smooth_load(logits, noisy, std, k, exclude_self=False, valid=valid)
-  else:
-    load = hard_load(experts, num_experts, valid)
-  probs = jax.nn.softmax(logits)
-  return _routing(logits, experts, weights, probs, load, valid)
+  scores = Scores(logits, noise, noise_scale / logits.shape[1], bias)
+  return separate_routing("top_k", scores, k, valid)
+
+
+def separate_routing(
+  kind: str, scores: Scores, k: int, valid: Array | None = None
+) -> Routing:
+  """A gate of any kind that selects for itself.
+
+  Args:
+    kind: "dense", "noisy_top_k" or "top_k".
+    scores: of the gate.
+    k: experts per image, 1 ... N; "dense" takes all N.
+    valid: bool [B], False for padding; None: all are valid.
+
+  Returns:
+    The routing, see the function of each kind.
+
+  Raises:
+    InputError: k is not in 1 ... N.
+  """
+  if kind == "dense":
+    return dense_routing(scores.logits, valid)
+  _check_k(scores.logits, k)
+  logits, noisy = _noise_free_and_noisy(scores)
+  bias = _bias(scores)
+  experts, load = _select(
+    kind, logits + bias, noisy + bias, _noise_std(scores), k, valid
+  )
+  return _weigh(kind, logits, noisy, experts, load, valid)
+
+
+def joint_routing(
+  kind: str, scores: Sequence[Scores], k: int, valid: Array | None = None
+) -> list[Routing]:
+  """One set of K experts per image for all tasks, weighed by each gate.
+
+  The set holds the k largest of the mean over tasks of the softmaxes of the
+  noisy (and biased) logits, so that an image costs k experts however many
+  tasks there are. The mean is taken of probabilities, not of logits: a gate
+  then has as much say as it is sure, whatever the scale of its logits. Each
+  task weighs the set as its kind says: softmax over the set (noisy_top_k) or
+  shares of the softmax over all experts (top_k).
+
+  Losses. Importance, balance (with the first choices of the set) and z are
+  those of each gate's own weights and probabilities. The load is a property
+  of the set, the same for every task: with S = log sum_t softmax(H_t),
+  P(x, i) is the probability that S_i stays above its threshold if all gates
+  drew their noise of expert i again, to first order: the standard deviation of
+  S_i is sqrt(sum_t (r_ti sigma_ti)^2) with r_ti the share of task t in the
+  mean, normalisers held fixed. For T = 1 all of this is `separate_routing`.
+
+  Args:
+    kind: "dense" (each gate takes all experts), "noisy_top_k" or "top_k".
+    scores: of the gate of each task; with noise for all of them or for none.
+    k: experts per image, 1 ... N.
+    valid: bool [B], False for padding; None: all are valid.
+
+  Returns:
+    A routing per task, all with the same `experts`: best first in the mean, so
+    that a task's weights need not descend.
+
+  Raises:
+    InputError: k is not in 1 ... N.
+  """
+  if kind == "dense":
+    return [dense_routing(s.logits, valid) for s in scores]
+  _check_k(scores[0].logits, k)
+  pairs = [_noise_free_and_noisy(s) for s in scores]
+  experts, load = _select(kind, *_mixture(scores, pairs), k, valid)
+  return [
+    _weigh(kind, logits, noisy, experts, load, valid) for logits, noisy in pairs
+  ]
 
 
 def uniform_routing(
@@ -218,7 +288,7 @@ def smooth_load(
   Args:
     logits: [B, N], noise-free.
     noisy_logits: [B, N].
-    noise_std: [B, N], or broadcastable to it, above 0.
+    noise_std: [B, N], or broadcastable to it; at least 1e-3 is used.
     k: experts per image.
     exclude_self: True: threshold_i is the k-th largest noisy logit excluding
       i (Shazeer et al. 2017, eq. 9). False: the k-th largest of all (V-MoE,
@@ -237,6 +307,7 @@ def smooth_load(
   if exclude_self:
     selected = full_weights(ranking[:, :k], jnp.ones((batch, k)), num_experts)
     threshold = jnp.where(selected > 0, best[:, k:], threshold)
+  noise_std = jnp.maximum(noise_std, _MIN_LOAD_STD)
   gap, reach = logits - threshold, _MAX_SIGMAS * noise_std
   # Bounded before the division: far tails would overflow in the gradient.
   sigmas = jnp.clip(gap, -reach, reach) / noise_std
@@ -303,6 +374,115 @@ def z_loss(logits: Array, valid: Array | None = None) -> Array:
   return _mean_valid(jnp.clip(total, -_MAX_LSE, _MAX_LSE) ** 2, valid)
 
 
+def bounded(logits: Array) -> Array:
+  """Float32 logits with infinities made finite; NaN stays NaN."""
+  return jnp.clip(logits.astype(jnp.float32), -_MAX_LOGIT, _MAX_LOGIT)
+
+
+def gate_metrics(
+  probs: Array, importance: Array, load: Array, valid: Array | None = None
+) -> dict[str, Array]:
+  """The metrics of a `Routing`, without gradients.
+
+  Args:
+    probs: [B, N].
+    importance: [N], the weight that each expert receives.
+    load: [N], the number of images that each expert receives.
+    valid: bool [B], False for padding; None: all are valid.
+  """
+  probs, importance, load = jax.lax.stop_gradient((probs, importance, load))
+  of_mean = jnp.sum(special.entr(_mean_valid(probs, valid)))
+  return {
+    "entropy": _mean_valid(jnp.sum(special.entr(probs), axis=-1), valid),
+    "entropy_mean_gate": of_mean,
+    "effective_experts": jnp.exp(of_mean),
+    "cv_importance": jnp.sqrt(cv_squared(importance)),
+    "cv_load": jnp.sqrt(cv_squared(load)),
+    "max_load": jnp.max(load) / jnp.maximum(jnp.mean(load), 1e-6),
+  }
+
+
+def _noise_free_and_noisy(scores: Scores) -> tuple[Array, Array]:
+  """Bounded logits, without and with noise."""
+  logits = bounded(scores.logits)
+  std = _noise_std(scores)
+  if std is None:
+    return logits, logits
+  return logits, bounded(logits + scores.noise * std)
+
+
+def _noise_std(scores: Scores) -> Array | float | None:
+  """The scale of the noise, None where there is none."""
+  return None if scores.noise is None else scores.noise_std
+
+
+def _bias(scores: Scores) -> Array | float:
+  return 0.0 if scores.bias is None else jax.lax.stop_gradient(scores.bias)
+
+
+def _mixture(
+  scores: Sequence[Scores], pairs: Sequence[tuple[Array, Array]]
+) -> tuple[Array, Array, Array | None]:
+  """log sum_t softmax of the tasks, noise-free and noisy, and its noise.
+
+  In logarithms: the mean of softmaxes that underflow would be full of ties.
+  """
+  free, noisy = [], []
+  for s, (logits, with_noise) in zip(scores, pairs):
+    with_noise = with_noise + _bias(s)
+    total = special.logsumexp(with_noise, axis=-1, keepdims=True)
+    free.append(logits + _bias(s) - total)
+    noisy.append(with_noise - total)
+  noisy = jnp.stack(noisy)
+  mean = special.logsumexp(noisy, axis=0)
+  stds = [_noise_std(s) for s in scores]
+  if any(std is None for std in stds):
+    return mean, mean, None
+  stds = jnp.stack([jnp.broadcast_to(std, mean.shape) for std in stds])
+  variance = jnp.sum((jax.nn.softmax(noisy, axis=0) * stds) ** 2, axis=0)
+  # Bounded inside: the square root has no gradient at 0.
+  std = jnp.sqrt(jnp.maximum(variance, _MIN_LOAD_STD**2))
+  return special.logsumexp(jnp.stack(free), axis=0), mean, std
+
+
+def _select(
+  kind: str,
+  logits: Array,
+  noisy: Array,
+  noise_std: Array | float | None,
+  k: int,
+  valid: Array | None,
+) -> tuple[Array, Array]:
+  """The k best noisy logits [B, K] and the load [N] of that choice."""
+  experts = _ranking(noisy, k)
+  if noise_std is None:
+    return experts, hard_load(experts, logits.shape[1], valid)
+  exclude = kind == "noisy_top_k"
+  return experts, smooth_load(
+    logits, noisy, noise_std, k, exclude_self=exclude, valid=valid
+  )
+
+
+def _weigh(
+  kind: str,
+  logits: Array,
+  noisy: Array,
+  experts: Array,
+  load: Array,
+  valid: Array | None,
+) -> Routing:
+  """The routing of a gate, its experts and their load given."""
+  if kind == "noisy_top_k" and experts.shape[1] > 1:
+    weights = jax.nn.softmax(_pick(noisy, experts))
+  else:
+    weights = _pick(jax.nn.softmax(noisy), experts)
+  if kind == "noisy_top_k":
+    received = full_weights(experts, weights, logits.shape[1])
+  else:
+    received = jax.nn.softmax(logits)
+  return _routing(logits, experts, weights, received, load, valid)
+
+
 def _routing(
   logits: Array,
   experts: Array,
@@ -320,25 +500,13 @@ def _routing(
     "balance": balance_loss(probs, experts[:, :1], valid),
     "z": z_loss(logits, valid) if num_experts > 1 else jnp.zeros(()),
   }
-  metrics = _metrics(*jax.lax.stop_gradient((experts, weights, probs)), valid)
+  metrics = gate_metrics(
+    probs,
+    _sum_valid(full_weights(experts, weights, num_experts), valid),
+    hard_load(experts, num_experts, valid),
+    valid,
+  )
   return Routing(experts, weights, probs, losses, metrics)
-
-
-def _metrics(
-  experts: Array, weights: Array, probs: Array, valid: Array | None
-) -> dict[str, Array]:
-  num_experts = probs.shape[1]
-  load = hard_load(experts, num_experts, valid)
-  importance = _sum_valid(full_weights(experts, weights, num_experts), valid)
-  of_mean = jnp.sum(special.entr(_mean_valid(probs, valid)))
-  return {
-    "entropy": _mean_valid(jnp.sum(special.entr(probs), axis=-1), valid),
-    "entropy_mean_gate": of_mean,
-    "effective_experts": jnp.exp(of_mean),
-    "cv_importance": jnp.sqrt(cv_squared(importance)),
-    "cv_load": jnp.sqrt(cv_squared(load)),
-    "max_load": jnp.max(load) / jnp.maximum(jnp.mean(load), 1e-6),
-  }
 
 
 def _check_k(logits: Array, k: int) -> None:
@@ -347,11 +515,6 @@ def _check_k(logits: Array, k: int) -> None:
       f"k={k} experts per image: must be from 1 to the number of experts, "
       f"{logits.shape[1]}"
     )
-
-
-def _bounded(logits: Array) -> Array:
-  """Float32 logits with infinities made finite; NaN stays NaN."""
-  return jnp.clip(logits.astype(jnp.float32), -_MAX_LOGIT, _MAX_LOGIT)
 
 
 def _ranking(logits: Array, k: int) -> Array:

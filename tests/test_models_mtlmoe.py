@@ -117,6 +117,7 @@ COMBINATIONS = {
   "group": dict(
     norm="group", gate="dense", share_gate=True, k="3", shared_stages=1
   ),
+  "joint": dict(norm="batch", select="joint", bias_rate=0.1, tasks="class,box"),
 }
 DENSE = dict(compute="dense")
 SPARSE = dict(compute="sparse")

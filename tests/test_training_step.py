@@ -51,7 +51,9 @@ def build(mesh=None, frozen_patterns=(), **overrides):
   trainable, _ = optim.split(flat, frozen)
   optimizer, schedule = optim.make_optimizer(config, trainable, 100, 10)
   state = state_lib.create_state(variables, optimizer, frozen, False)
-  step = step_lib.make_train_step(model, optimizer, schedule, frozen, config)
+  step = step_lib.make_train_step(
+    model, optimizer, schedule, frozen, config, config.steps
+  )
   if mesh is None:
     return state, jax.jit(step)
   shardings = sharding.tree_shardings(state, mesh)

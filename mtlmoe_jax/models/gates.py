@@ -3,16 +3,17 @@
 Gates compute in float32 whatever the precision of the backbone: a rounded
 logit may send an image to another expert.
 
-Letters: B images, H W input size, N experts, K experts per image.
+Letters: B images, H W input size, N experts, K experts per image, F features.
 """
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax import routing
+from mtlmoe_jax import balancing, routing
 from mtlmoe_jax.models.layers import Conv, average_to, scaled_normal
 from mtlmoe_jax.models.normalization import Norm
 
@@ -27,6 +28,85 @@ LOGIT_GAIN = 0.01
 MIN_NOISE_STD = 0.01
 
 
+# Name of the selection's bias, in the collection "batch_stats": state that
+# steps like the norms' statistics, not a parameter.
+BIAS = "selection_bias"
+
+
+class Head(nn.Module):
+  """One layer from features to the scores of the experts.
+
+  Attributes:
+    kind: "dense", "noisy_top_k" or "top_k" (see `routing`).
+    experts: N.
+    noise: scale of the noise; 0 is none.
+    temperature: divides the logits (not the noise, which then weighs more when
+      it is above 1).
+    bias_rate: step of the selection's bias (`balancing`); 0 is no bias, nor is
+      there one for "dense", which selects all.
+  """
+
+  kind: str
+  experts: int
+  noise: float
+  temperature: float = 1.0
+  bias_rate: float = 0.0
+
+  @nn.compact
+  def __call__(
+    self,
+    features: jax.Array,
+    train: bool = False,
+    noise: jax.Array | None = None,
+  ) -> routing.Scores:
+    """Scores [B, F] features.
+
+    Args:
+      features: [B, F], float32.
+      train: with noise, if the random stream "gating" is given.
+      noise: scalar, the scale of the noise now; None: the attribute.
+
+    Returns:
+      The scores of N experts.
+    """
+    logits = nn.Dense(
+      self.experts, kernel_init=scaled_normal(LOGIT_GAIN), name="logits"
+    )(features)
+    logits = logits / self.temperature
+    if self.kind == "dense":
+      return routing.Scores(logits)
+    bias = draws = std = None
+    if self.bias_rate > 0:
+      shape = (self.experts,)
+      bias = self.variable("batch_stats", BIAS, jnp.zeros, shape).value
+    if train and self.noise > 0 and self.has_rng("gating"):
+      draws = jax.random.normal(self.make_rng("gating"), logits.shape)
+    scale = self.noise if noise is None else noise
+    if self.kind == "top_k":
+      std = scale / self.experts
+    else:
+      raw = nn.Dense(
+        self.experts, kernel_init=nn.initializers.zeros, name="noise_std"
+      )(features)
+      std = scale * (nn.softplus(raw) + MIN_NOISE_STD)
+    return routing.Scores(logits, draws, std, bias)
+
+  def balance(self, experts: jax.Array, valid: jax.Array | None) -> None:
+    """Steps the bias after a selection, where "batch_stats" is mutable.
+
+    Args:
+      experts: i32 [B, K], what was selected in training.
+      valid: [B] bool, False for padding.
+    """
+    updates = self.is_mutable_collection("batch_stats")
+    updates = updates and not self.is_initializing()
+    if not updates or not self.has_variable("batch_stats", BIAS):
+      return
+    bias = self.get_variable("batch_stats", BIAS)
+    bias = balancing.update_bias(bias, experts, self.bias_rate, valid)
+    self.put_variable("batch_stats", BIAS, bias)
+
+
 class Gate(nn.Module):
   """Three strided convolutions, global average, one layer to the logits.
 
@@ -37,6 +117,8 @@ class Gate(nn.Module):
     k: K; "dense" and "uniform" use all N.
     width: channels of the first convolution; each one after has twice as many.
     noise: scale of the noise; 0 is none.
+    temperature: see `Head`.
+    bias_rate: see `Head`.
   """
 
   kind: str
@@ -44,45 +126,34 @@ class Gate(nn.Module):
   k: int
   width: int
   noise: float
+  temperature: float = 1.0
+  bias_rate: float = 0.0
 
-  @nn.compact
+  def setup(self) -> None:
+    """The head's arrays are the gate's own: `gate_class/logits/kernel`."""
+    self.head = Head(
+      self.kind, self.experts, self.noise, self.temperature, self.bias_rate
+    )
+    nn.share_scope(self, self.head)
+
   def __call__(
     self,
     x: jax.Array,
     train: bool = False,
     valid: jax.Array | None = None,
+    noise: jax.Array | None = None,
   ) -> routing.Routing:
-    """Routes a batch.
+    """Routes a batch for itself, see `route`."""
+    return route([self], x, train, valid, noise)[0]
 
-    Args:
-      x: [B, H, W, 3] normalised images.
-      train: with noise, if the random stream "gating" is given.
-      valid: [B] bool, False for padding.
-
-    Returns:
-      The routing of each image.
-    """
-    if self.kind == "uniform":
-      return routing.uniform_routing(x.shape[0], self.experts, valid)
-    features = self._features(x)
-    logits = nn.Dense(
-      self.experts, kernel_init=scaled_normal(LOGIT_GAIN), name="logits"
-    )(features)
-    if self.kind == "dense":
-      return routing.dense_routing(logits, valid)
-    noise = None
-    if train and self.noise > 0 and self.has_rng("gating"):
-      noise = jax.random.normal(self.make_rng("gating"), logits.shape)
-    if self.kind == "top_k":
-      return routing.top_k_routing(logits, self.k, noise, self.noise, valid)
-    raw = nn.Dense(
-      self.experts, kernel_init=nn.initializers.zeros, name="noise_std"
-    )(features)
-    std = self.noise * (nn.softplus(raw) + MIN_NOISE_STD)
-    return routing.noisy_top_k_routing(logits, self.k, std, noise, valid)
-
-  def _features(self, x: jax.Array) -> jax.Array:
-    """[B, 4 width], float32."""
+  @nn.compact
+  def scores(
+    self,
+    x: jax.Array,
+    train: bool = False,
+    noise: jax.Array | None = None,
+  ) -> routing.Scores:
+    """Scores [B, H, W, 3] normalised images; the rest as in `Head`."""
     size = tuple(n // math.ceil(n / MAX_SIDE) for n in x.shape[1:3])
     x = average_to(x.astype(jnp.float32), size)
     for i in range(3):
@@ -90,4 +161,43 @@ class Gate(nn.Module):
       x = Conv(features, 3, 2, name=f"conv_{i}")(x)
       # Per image: a decision must not depend on the rest of the batch.
       x = nn.swish(Norm("group", features, name=f"norm_{i}")(x))
-    return jnp.mean(x, (1, 2))
+    return self.head(jnp.mean(x, (1, 2)), train, noise)
+
+
+def route(
+  gates: Sequence[Gate],
+  x: jax.Array,
+  train: bool = False,
+  valid: jax.Array | None = None,
+  noise: jax.Array | None = None,
+  joint: bool = False,
+) -> list[routing.Routing]:
+  """Routes a batch by gates of one kind; steps their biases in training.
+
+  Args:
+    gates: bound gates.
+    x: [B, H, W, 3] normalised images.
+    train: with noise, if the random stream "gating" is given.
+    valid: [B] bool, False for padding.
+    noise: scalar, the scale of the noise now; None: that of the gates.
+    joint: all gates share one selection (`routing.joint_routing`); they then
+      have the same k.
+
+  Returns:
+    The routing of each gate.
+  """
+  kind, experts = gates[0].kind, gates[0].experts
+  if kind == "uniform":
+    return [routing.uniform_routing(x.shape[0], experts, valid) for _ in gates]
+  scores = [gate.scores(x, train, noise) for gate in gates]
+  if joint:
+    routings = routing.joint_routing(kind, scores, gates[0].k, valid)
+  else:
+    routings = [
+      routing.separate_routing(kind, s, gate.k, valid)
+      for gate, s in zip(gates, scores)
+    ]
+  if train:
+    for gate, r in zip(gates, routings):
+      gate.head.balance(r.experts, valid)
+  return routings

@@ -20,7 +20,7 @@ from mtlmoe_jax import dispatch, engine
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone, EfficientNet, backbone
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
-from mtlmoe_jax.models.gates import Gate
+from mtlmoe_jax.models.gates import Gate, route
 from mtlmoe_jax.models.towers import BoxTower, ClassTower
 from mtlmoe_jax.routing import Routing
 
@@ -68,6 +68,9 @@ class MTLMoE(nn.Module):
   gate_kind: str
   gate_width: int
   gate_noise: float
+  gate_temperature: float
+  bias_rate: float
+  select: str
   share_gate: bool
   compute: str
   dispatch: str
@@ -90,6 +93,7 @@ class MTLMoE(nn.Module):
     *,
     train: bool = False,
     valid: jax.Array | None = None,
+    gate_noise: jax.Array | None = None,
   ) -> Outputs:
     """Classifies and localises.
 
@@ -99,6 +103,8 @@ class MTLMoE(nn.Module):
         streams "dropout" and "gating" (without the latter: no noise).
       valid: [B] bool, False for padding, which then counts in no loss, metric
         or statistic and takes no expert's slot; None: all valid.
+      gate_noise: scalar, the scale of the gates' noise in this step; None: the
+        attribute.
 
     Returns:
       The outputs; those of padding rows mean nothing.
@@ -112,17 +118,21 @@ class MTLMoE(nn.Module):
     std = jnp.array(self.entry.std, jnp.float32)
     x = (images.astype(jnp.float32) - mean) / std
     names = self._gate_names()
-    routings = [
+    gates = [
       Gate(
         self.gate_kind,
         self.num_experts,
         k,
         self.gate_width,
         self.gate_noise,
+        self.gate_temperature,
+        self.bias_rate,
         name=name,
-      )(x, train, valid)
+      )
       for name, k in dict(zip(names, self.ks)).items()
     ]
+    joint = self.select == "joint"
+    routings = route(gates, x, train, valid, gate_noise, joint)
     x = x.astype(self.dtype)
     if self.shared_stages:
       x = EfficientNet(
@@ -168,6 +178,8 @@ class MTLMoE(nn.Module):
     """Each gate's weighted sum of the experts, and what was dropped."""
     chosen = [r.experts for r in routings]
     ks = [experts.shape[1] for experts in chosen]
+    if self.select == "joint":  # One set of experts, however many tasks.
+      ks = ks[:1]
     capacity = None  # Evaluation drops nothing, whatever the batch.
     if train:
       capacity = dispatch.capacity(
@@ -291,6 +303,9 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     gate_kind=model.gate,
     gate_width=model.gate_width,
     gate_noise=model.gate_noise,
+    gate_temperature=model.gate_temperature,
+    bias_rate=model.bias_rate,
+    select=model.select,
     share_gate=model.share_gate,
     compute=model.compute,
     dispatch=model.dispatch,
@@ -332,7 +347,7 @@ def count_parameters(
   Returns:
     (total, active): active are those that an image can meet: all but the
     experts, and as many experts as the gates together can choose for it,
-    min(N, sum of K).
+    min(N, sum of K), or K where they choose one set.
   """
   size = config.data.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
@@ -384,5 +399,6 @@ def _totals(
   if config.model.gate in ("dense", "uniform"):
     chosen = n
   else:
-    chosen = min(n, ks[0] if config.model.share_gate else sum(ks))
+    one_set = config.model.share_gate or config.model.select == "joint"
+    chosen = min(n, ks[0] if one_set else sum(ks))
   return total, total - experts + experts // n * chosen

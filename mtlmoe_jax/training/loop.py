@@ -225,7 +225,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
   config, batch_size = run.config, run.config.batch_size
   train_step = jax.jit(
     step_lib.make_train_step(
-      run.model, run.optimizer, run.schedule, run.frozen, config
+      run.model, run.optimizer, run.schedule, run.frozen, config, run.steps
     ),
     in_shardings=(run.shardings, sharding.batch_sharding(run.mesh)),
     out_shardings=(run.shardings, sharding.replicated(run.mesh)),

@@ -30,6 +30,7 @@ def make_train_step(
   schedule: optax.Schedule,
   frozen: frozenset[str],
   config: ml_collections.ConfigDict,
+  steps: int | None = None,
 ) -> Step:
   """Builds the step of one run.
 
@@ -42,14 +43,21 @@ def make_train_step(
     schedule: the learning rate that is reported.
     frozen: names of parameters that are not trained.
     config: the whole config.
+    steps: length of training; only a noise schedule needs it.
+
+  Raises:
+    ValueError: a noise schedule without `steps`.
   """
   key = jax.random.key(config.seed)
+  noise = noise_schedule(config, steps)
 
   def step(
     state: state_lib.TrainState, batch: dict[str, jax.Array]
   ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
     gating, dropout = jax.random.split(jax.random.fold_in(key, state.step))
     trainable, fixed = optim.split(state.params, frozen)
+    # A function of the step alone, as the keys are.
+    scheduled = {"gate_noise": noise(state.step)} if noise else {}
 
     def loss_fn(trainable: optim.Flat) -> tuple[jax.Array, Any]:
       params = optim.unflatten({**fixed, **trainable})
@@ -58,6 +66,7 @@ def make_train_step(
         batch["image"],
         train=True,
         valid=batch["valid"],
+        **scheduled,
         rngs={"gating": gating, "dropout": dropout},
         mutable=["batch_stats"],
       )
@@ -90,6 +99,7 @@ def make_train_step(
       "loss": loss,
       **parts,
       **train_metrics(outputs, batch),
+      **scheduled,
       "grad_norm": norm,
       "lr": schedule(state.step),
       "bad_steps": new.bad_steps,
@@ -97,6 +107,27 @@ def make_train_step(
     return new, metrics
 
   return step
+
+
+def noise_schedule(
+  config: ml_collections.ConfigDict, steps: int | None
+) -> optax.Schedule | None:
+  """The scale of the gates' noise at a step, None where it never changes.
+
+  From `model.gate_noise` at step 0 to `model.gate_noise_end` at step `steps`.
+
+  Raises:
+    ValueError: a schedule that changes, and no `steps`.
+  """
+  model = config.model
+  if model.gate_noise_schedule == "constant" or not model.gate_noise:
+    return None
+  if steps is None:
+    raise ValueError("model.gate_noise_schedule needs the length of training")
+  start, end = model.gate_noise, model.gate_noise_end
+  if model.gate_noise_schedule == "linear":
+    return optax.linear_schedule(start, end, steps)
+  return optax.cosine_decay_schedule(start, steps, end / start)
 
 
 def loss_of(

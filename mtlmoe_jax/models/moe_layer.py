@@ -1,0 +1,299 @@
+"""A mixture of experts over patch tokens, in place of the MLP of a ViT block.
+
+Sparse layers of this kind are V-MoE's (Riquelme et al. 2021), with the choice
+of expert choice (Zhou et al. 2022) and Soft MoE (Puigcerver et al. 2024):
+
+  y, routing = MoEMlp(experts=8, hidden=1536)(norm(x), train)
+  x = x + y
+
+Letters: B images, M tokens of an image, D features, N experts, K selected per
+token, S rows an expert sees, P slots of Soft MoE, G groups of L tokens.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtlmoe_jax import dispatch, routing, token_routing
+from mtlmoe_jax.errors import InputError
+from mtlmoe_jax.models.gates import Head
+from mtlmoe_jax.models.layers import scaled_normal
+from mtlmoe_jax.token_plan import make_token_plan
+
+KINDS = ("noisy_top_k", "top_k", "dense", "expert_choice", "soft")
+GROUPS = ("image", "batch")
+
+TokenRouting = (
+  routing.Routing | token_routing.ExpertChoice | token_routing.SoftRouting
+)
+
+
+class Mlp(nn.Module):
+  """Two layers with a GELU between them.
+
+  Attributes:
+    hidden: width between the layers.
+    dropout: rate, after the GELU.
+    train: drop.
+    dtype: type of the computation.
+  """
+
+  hidden: int
+  dropout: float = 0.0
+  train: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [S, D] to [S, D]."""
+    width = x.shape[-1]
+    up = nn.Dense(
+      self.hidden, dtype=self.dtype, kernel_init=scaled_normal(2.0), name="up"
+    )
+    down = nn.Dense(
+      width, dtype=self.dtype, kernel_init=scaled_normal(1.0), name="down"
+    )
+    x = nn.Dropout(self.dropout, deterministic=not self.train)(nn.gelu(up(x)))
+    return down(x)
+
+
+class SoftHead(nn.Module):
+  """The slots of Soft MoE, compared with tokens by their angle.
+
+  Both are scaled to length 1, and the logits by one learned number, so that
+  wide features do not make the softmaxes one-hot (Puigcerver et al. 2024,
+  section 2.3).
+
+  Attributes:
+    experts: N.
+    slots: P.
+  """
+
+  experts: int
+  slots: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Logits [B, M, N, P] of tokens [B, M, D], float32."""
+    shape = (x.shape[-1], self.experts, self.slots)
+    init = nn.initializers.normal(1.0)
+    slots = _unit(self.param("slots", init, shape), 0)
+    scale = self.param("scale", nn.initializers.ones, ())
+    return jnp.einsum("bmd,dnp->bmnp", _unit(x, -1), scale * slots)
+
+
+class MoEMlp(nn.Module):
+  """N two-layer MLPs, and a gate that says which serves a token.
+
+  Parameters: `gate/...` and `experts/{up,down}/{kernel,bias}` with a leading
+  axis N.
+
+  Attributes:
+    experts: N.
+    hidden: width between the layers of an expert.
+    gate: "noisy_top_k", "top_k", "dense" (see `routing`), "expert_choice" or
+      "soft" (see `token_routing`).
+    k: K; with "expert_choice" the mean number of experts per token. "dense"
+      and "soft" use all experts.
+    group: who competes for an expert's slots in training: the tokens of one
+      "image", or of the whole "batch" (fewer are dropped for the same
+      capacity; top-k kinds only). In evaluation it is always the image, so
+      that no prediction depends on other images.
+    capacity_factor: slots per expert in a group = ceil(factor L K / N); 0 is
+      dropless, computed as "dense" is. With "expert_choice", the tokens an
+      expert takes, in evaluation too.
+    eval_capacity_factor: the same in evaluation, for the top-k kinds.
+    batch_priority: full experts turn away the tokens with the least weight,
+      not the last ones (V-MoE's batch-priority routing).
+    slots: P, of "soft".
+    noise: scale of the noise of the top-k kinds, see `gates.Head`.
+    temperature: divides the logits (but those of "soft").
+    bias_rate: see `gates.Head`.
+    dropout: rate inside the experts.
+    dtype: type of the experts' computation; the gate's is float32.
+  """
+
+  experts: int
+  hidden: int
+  gate: str = "noisy_top_k"
+  k: int = 2
+  group: str = "image"
+  capacity_factor: float = 1.25
+  eval_capacity_factor: float = 0.0
+  batch_priority: bool = False
+  slots: int = 1
+  noise: float = 1.0
+  temperature: float = 1.0
+  bias_rate: float = 0.0
+  dropout: float = 0.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    train: bool = False,
+    valid: jax.Array | None = None,
+    noise: jax.Array | None = None,
+  ) -> tuple[jax.Array, TokenRouting]:
+    """Maps the tokens of images.
+
+    Args:
+      x: [B, M, D].
+      train: limited capacity, dropout, noise; random streams "dropout" and
+        "gating" (without the latter: no noise).
+      valid: bool [B] or [B, M], False for padding, which takes no slot and
+        counts in no loss; None: all valid.
+      noise: scalar, the scale of the noise now; None: the attribute.
+
+    Returns:
+      y [B, M, D] of type `dtype`, 0 for a token that no expert served (the
+      block's residual then carries it on) and meaningless for padding; and
+      the routing. Its losses and metrics are over the valid tokens of the
+      whole batch; metrics hold `dropped`, the share of choices (with
+      "expert_choice": of tokens) that found no place. Of the top-k kinds and
+      "dense" it is a `routing.Routing` with arrays [B, M, ...].
+
+    Raises:
+      InputError: an unknown gate or group, or a group that the gate cannot
+        have.
+    """
+    self._check()
+    batch, count, _ = x.shape
+    if valid is None:
+      valid = jnp.ones(batch, bool)
+    valid = jnp.broadcast_to(valid.reshape(batch, -1), (batch, count))
+    if self.gate == "soft":
+      return self._soft(x, train, valid)
+    if self.gate == "expert_choice":
+      return self._expert_choice(x, train, valid)
+    return self._token_choice(x, train, valid, noise)
+
+  def _check(self) -> None:
+    for name, value, known in (
+      ("gate", self.gate, KINDS),
+      ("group", self.group, GROUPS),
+    ):
+      if value not in known:
+        raise InputError(
+          f"MoEMlp {name}={value!r}: must be one of {', '.join(known)}"
+        )
+    if self.group == "batch" and self.gate in ("expert_choice", "soft"):
+      raise InputError(
+        f"MoEMlp group='batch' with gate={self.gate!r}: a prediction would "
+        "depend on the other images of its batch; use group='image'"
+      )
+
+  def _soft(self, x, train, valid):
+    """Every slot a mean of tokens, every token a mean of slots."""
+    logits = SoftHead(self.experts, self.slots, name="gate")(_float(x))
+    routed = token_routing.soft_routing(logits, valid)
+    slots = token_routing.mix_in(x.astype(self.dtype), routed)
+    return token_routing.mix_out(self._grouped(slots, train), routed), routed
+
+  def _expert_choice(self, x, train, valid):
+    """Every expert takes as many tokens of each image."""
+    batch, count, width = x.shape
+    head = Head("dense", self.experts, 0.0, self.temperature, name="gate")
+    logits = head(_float(x).reshape(-1, width)).logits
+    logits = logits.reshape(batch, count, self.experts)
+    capacity = self._capacity(count, self.capacity_factor)
+    choice = token_routing.expert_choice_routing(logits, capacity, valid)
+    slots = token_routing.gather_chosen(x.astype(self.dtype), choice)
+    outputs = self._grouped(slots, train)
+    return token_routing.combine_chosen(outputs, choice, count), choice
+
+  def _token_choice(self, x, train, valid, noise):
+    """Every token takes K experts, as long as they have room."""
+    batch, count, width = x.shape
+    head = Head(
+      self.gate,
+      self.experts,
+      self.noise,
+      self.temperature,
+      self.bias_rate,
+      name="gate",
+    )
+    scores = head(_float(x).reshape(-1, width), train, noise)
+    flat = valid.reshape(-1)
+    routed = routing.separate_routing(self.gate, scores, self.k, flat)
+    if train:
+      head.balance(routed.experts, flat)
+    groups = 1 if train and self.group == "batch" else batch
+    length = batch * count // groups
+    factor = self.capacity_factor if train else self.eval_capacity_factor
+    capacity = self._capacity(length, factor)
+    x = x.astype(self.dtype)
+    if self.gate == "dense" or capacity == length:
+      # Nothing can be dropped, so that no buffer is smaller than all tokens.
+      outputs = self._stack(train, None)(x.reshape(-1, width))
+      y = dispatch.combine_dense(outputs, routed.experts, routed.weights)
+      dropped = jnp.zeros(())
+    else:
+      y, dropped = self._dispatched(x, train, flat, routed, groups, capacity)
+    shaped = {
+      name: getattr(routed, name).reshape(batch, count, -1)
+      for name in ("experts", "weights", "probs")
+    }
+    metrics = {**routed.metrics, "dropped": dropped}
+    routed = dataclasses.replace(routed, **shaped, metrics=metrics)
+    return y.reshape(batch, count, width), routed
+
+  def _dispatched(self, x, train, valid, routed, groups, capacity):
+    """Each expert on its own tokens; the share of choices it turned away."""
+
+    def grouped(values: jax.Array) -> jax.Array:  # [B M, ...] -> [G, L, ...]
+      return values.reshape(groups, -1, *values.shape[1:])
+
+    def plan_of(experts, weights, valid):
+      priority = jnp.max(weights, axis=1) if self.batch_priority else None
+      return make_token_plan(experts, self.experts, capacity, valid, priority)
+
+    weights = grouped(routed.weights)
+    plan = jax.vmap(plan_of)(
+      grouped(routed.experts), weights, valid.reshape(groups, -1)
+    )
+    tokens = grouped(x.reshape(-1, x.shape[-1]))
+    slots = jax.vmap(dispatch.dispatch)(tokens, plan)  # [G, N, S, D]
+    outputs = self._grouped(slots, train)
+    y = jax.vmap(lambda o, p, w: dispatch.combine(o, p, 0, w))(
+      outputs, plan, weights
+    )
+    lost = valid[:, None] & ~plan.kept[0].reshape(routed.experts.shape)
+    wanted = jnp.maximum(jnp.sum(valid) * lost.shape[1], 1)
+    return y, (jnp.sum(lost) / wanted).astype(jnp.float32)
+
+  def _capacity(self, length: int, factor: float) -> int:
+    return dispatch.capacity(length, [self.k], self.experts, factor)
+
+  def _grouped(self, slots: jax.Array, train: bool) -> jax.Array:
+    """Experts on slots [G, N, S, D]: all groups of an expert at once."""
+    groups, _, size, width = slots.shape
+    rows = jnp.swapaxes(slots, 0, 1).reshape(self.experts, -1, width)
+    outputs = self._stack(train, 0)(rows)
+    outputs = outputs.reshape(self.experts, groups, size, width)
+    return jnp.swapaxes(outputs, 0, 1)
+
+  def _stack(self, train: bool, in_axis: int | None) -> nn.Module:
+    """The experts; `in_axis` None where all see the same rows."""
+    stack = nn.vmap(
+      Mlp,
+      variable_axes={"params": 0},
+      split_rngs={"params": True, "dropout": True},
+      in_axes=in_axis,
+      out_axes=0,
+      axis_size=self.experts,
+    )
+    return stack(self.hidden, self.dropout, train, self.dtype, name="experts")
+
+
+def _float(x: jax.Array) -> jax.Array:
+  return x.astype(jnp.float32)
+
+
+def _unit(x: jax.Array, axis: int) -> jax.Array:
+  """Scaled to length 1 along an axis; zeros stay, with a finite gradient."""
+  return x * jax.lax.rsqrt(jnp.sum(x * x, axis, keepdims=True) + 1e-12)
