@@ -7,7 +7,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint install parity tfds-prepare clean
+.PHONY: demo test lint install parity bench tfds-prepare clean
 
 install: $(STAMP)
 
@@ -43,6 +43,16 @@ parity:
 	.venv-parity/bin/pip install --quiet --editable '.[dev]' \
 	  huggingface_hub pyyaml
 	.venv-parity/bin/python -m pytest -q -m parity
+
+# Times this package against PyTorch into benchmarks/RESULTS.md; about an hour
+# on 2 quiet cores. torchvision's own pin of torch is not heeded on purpose.
+bench:
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet torch==2.13.0
+	.venv-bench/bin/pip install --quiet --no-deps timm torchvision
+	.venv-bench/bin/pip install --quiet --editable '.[dev]' \
+	  huggingface_hub pyyaml
+	.venv-bench/bin/python benchmarks/all.py $(BENCH_FLAGS)
 
 tfds-prepare:
 	$(PYTHON) -m venv .venv-tfds
