@@ -395,3 +395,133 @@ def test_drawn_files_are_a_folder_data_set(harness, tmp_path):
   # As photographs of this size and quality.
   assert all(30_000 < size < 150_000 for size in sizes)
   assert (folder / "boxes.csv").read_text().count("\n") == 17
+
+
+def _result(harness, name, ratio, at_least=None, info=None, peer="peer"):
+  row = _row(harness, name, at_least=at_least)
+  medians = {"ours": 0.002, peer: 0.002 * ratio}
+  infos = {"ours": info or {}, peer: {}}
+  return harness.Result(
+    row, peer, ratio, ratio / 2, ratio * 2, 10, medians, infos
+  )
+
+
+def test_the_page_tells_bars_floors_and_growth(harness, tmp_path):
+  program = importlib.import_module("all")
+  args = harness.parser(".").parse_args(["--small", "--only", "x"])
+  args.precision = "float32"
+  flops = {"flops": 400_000_000}
+  page = program.page(
+    args,
+    [
+      _result(harness, "matmul_vs_torch", 1.25, info=flops),
+      _result(harness, "met", 3.0, 2.5, {"images": 16, "dropped": 0.005}),
+      _result(harness, "missed", 2.0, 2.5, {"flops": 100_000_000}),
+      _result(harness, "grow_sparse_n8", 0.8),
+    ],
+  )
+  assert (
+    "| **3.00** | 1.50 ... 6.00 | 2.5 (yes) | 2.0 ms | 6.0 ms (peer)" in page
+  )
+  assert "| 8000.0 / 2666.7 | 0.5% |" in page
+  assert "2.5 (NO)" in page
+  assert "figures mean nothing" in page
+  assert "200 GFLOP/s in JAX and 160 in PyTorch" in page
+  assert "| `missed` | 0.1 | 0.5 ms | 2.0 ms | 25% |" in page
+  assert "| sparse, over N | 2 | 8 |" in page
+  assert "| relative time | 1.00 | 1.25 |" in page
+  assert "`grow_sparse_n8`" not in page
+
+
+def test_growth_is_drawn(harness, tmp_path):
+  growth = importlib.import_module("growth")
+  results = [
+    _result(harness, "grow_dense_n4", 0.5),
+    _result(harness, "grow_dense_n1", 2.0),
+  ]
+  assert growth.curves(results) == {
+    "dense, over N": [
+      (1, 0.5, 0.25, 1.0),
+      (2, 1.0, 1.0, 1.0),
+      (4, 2.0, 1.0, 4.0),
+    ]
+  }
+  flags = harness.parser(".")
+  flags.add_argument("--plot")
+  for path in (tmp_path / "new" / "plot.png", tmp_path / "plot.svg"):
+    growth.plot(flags.parse_args(["--plot", str(path)]), results)
+    assert path.stat().st_size > 5000
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("side", [0, 4])
+def test_the_sparse_peer_computes_the_same(harness, side):
+  torch = pytest.importorskip("torch", reason="make parity")
+  import numpy as np
+
+  from ours import layers
+  from peers import moe
+  from shapes import Mixture
+
+  shape = Mixture(12, 4, 2, 8, 16, 8, side=side)
+  layer, (params, x, noise), _ = layers._layer(shape, "gather", None, "float32")
+  expected, aux, _ = layer(params, x, noise[0])
+  weights = {
+    name: torch.from_numpy(np.array(value))
+    for name, value in params["experts"].items()
+  }
+  experts = []
+  for i in range(shape.experts):
+    one = {name: value[i] for name, value in weights.items()}
+    if side:
+      expert = moe.ConvExpert(shape.width, shape.hidden, shape.out)
+      convs = [one[f"w{j}"].permute(3, 2, 0, 1) for j in (1, 2, 3)]
+      values = dict(zip(("layers.0", "layers.2", "layers.4"), convs))
+      state = {f"{name}.weight": value for name, value in values.items()}
+    else:
+      expert = moe.mlp_expert(shape.width, shape.hidden, shape.out, "relu")
+      state = {
+        "0.weight": one["w1"].T,
+        "0.bias": one["b1"],
+        "2.weight": one["w2"].T,
+        "2.bias": one["b2"],
+      }
+    expert.load_state_dict(state)
+    experts.append(expert)
+  gate = moe.NoisyTopKGate(shape.width, shape.experts, shape.k)
+  images = torch.from_numpy(np.array(x))
+  if side:
+    images = images.permute(0, 3, 1, 2)
+  with torch.no_grad():
+    found, losses = moe.SparseMoE(gate, experts)(
+      images, torch.from_numpy(noise[0])
+    )
+  np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(float(losses), aux, rtol=1e-5)
+
+
+@pytest.mark.parity
+def test_the_mmoe_peer_is_the_papers():
+  torch = pytest.importorskip("torch", reason="make parity")
+  from peers import mmoe
+
+  torch.manual_seed(0)
+  model = mmoe.MMoE("efficientnet_lite0", 2, classes=5, grid=2).train()
+  norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+  assert norms
+  assert not any(norm.training for norm in norms)
+  model.eval()
+  images = torch.randn(3, 3, 64, 64)
+  with torch.no_grad():
+    logits, boxes = model(images)
+    features = [expert(images) for expert in model.experts]
+    weights = [gate(images) for gate in model.gates]
+    combined = sum(
+      w[:, None, None, None] * f for w, f in zip(weights[0].T, features)
+    )
+    expected = model.tower_class(combined)
+  assert boxes.shape == (3, 4)
+  assert (boxes[:, :2] <= boxes[:, 2:]).all()
+  assert features[0].shape == (3, 2, 2, 256)
+  torch.testing.assert_close(weights[0].sum(1), torch.ones(3))
+  torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
