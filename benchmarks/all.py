@@ -1,10 +1,12 @@
 """All benchmark programs, and their figures as a page.
 
-  python benchmarks/all.py [--out benchmarks/RESULTS.md] [--rounds 10]
+  python benchmarks/all.py [--out FILE] [--rounds 10]
       [--only NAME] [--json FILE] [--list] [--precision float32|bfloat16]
 
-float32 runs matmul, moe_layer.py, train_step.py and input_pipeline.py;
-bfloat16 runs gpu.py. The default is bfloat16 where there is a GPU.
+Without --only and --small the page is RESULTS.md, or RESULTS_GPU.md for
+bfloat16. float32 runs a matrix product, moe_layer.py, train_step.py and
+input_pipeline.py; bfloat16 runs gpu.py. The default is bfloat16 where
+there is a GPU.
 """
 
 import argparse
@@ -64,6 +66,14 @@ def page(args: argparse.Namespace, results: Sequence[Result]) -> str:
     costs(results),
   ]
   return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def page_path(args: argparse.Namespace) -> str:
+  """`--out`; else RESULTS.md here, which a partial run does not replace."""
+  if args.out or args.only or args.small:
+    return args.out or ""
+  gpu_page = args.precision == "bfloat16"
+  return str(harness.FOLDER / f"RESULTS{'_GPU' if gpu_page else ''}.md")
 
 
 def _deviations(args: argparse.Namespace) -> str:
@@ -211,16 +221,16 @@ def costs(results: Sequence[Result]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
   flags = harness.parser(__doc__)
-  flags.add_argument(
-    "--out", metavar="FILE", default=str(harness.FOLDER / "RESULTS.md")
-  )
+  flags.add_argument("--out", metavar="FILE", help="where the page goes")
   flags.add_argument("--precision", choices=("float32", "bfloat16"))
   flags.set_defaults(precision="bfloat16" if gpu_name() else "float32")
   flags.add_argument("--plot", metavar="FILE", help="draw grow_* as .png, .svg")
   precision = flags.parse_args(argv).precision
 
   def finish(args: argparse.Namespace, results: list[Result]) -> None:
-    files.write_text(args.out, page(args, results))
+    path = page_path(args)
+    if path:
+      files.write_text(path, page(args, results))
     growth.plot(args, results)
 
   return harness.main(flags, functools.partial(rows, precision), finish, argv)

@@ -1,5 +1,6 @@
 """The benchmark programs: their statistics, turns, flags and processes."""
 
+import argparse
 import ast
 import importlib
 import itertools
@@ -409,7 +410,10 @@ def _result(harness, name, ratio, at_least=None, info=None, peer="peer"):
 def test_the_page_tells_bars_floors_and_growth(harness, tmp_path):
   program = importlib.import_module("all")
   args = harness.parser(".").parse_args(["--small", "--only", "x"])
-  args.precision = "float32"
+  args.precision, args.out = "float32", None
+  assert program.page_path(args) == ""
+  full = argparse.Namespace(**{**vars(args), "only": None, "small": False})
+  assert program.page_path(full) == str(FOLDER / "RESULTS.md")
   flops = {"flops": 400_000_000}
   page = program.page(
     args,
