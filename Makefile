@@ -7,7 +7,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint install parity tfds-prepare clean
+.PHONY: demo test lint install parity bench tfds-prepare clean
 
 install: $(STAMP)
 
@@ -39,6 +39,12 @@ lint: $(STAMP)
 parity: .venv-parity/.installed
 	.venv-parity/bin/python -m pytest -q -m parity
 
+# Times this package against PyTorch into benchmarks/RESULTS.md; about an hour
+# on 2 quiet cores.
+bench: .venv-parity/.installed
+	.venv-parity/bin/python benchmarks/all.py $(BENCH_FLAGS)
+
+# torchvision's own pin of torch is not heeded on purpose: it wants CUDA's.
 .venv-parity/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install --quiet torch==2.13.0

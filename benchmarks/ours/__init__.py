@@ -1,0 +1,1 @@
+"""Contestants written with this package; nothing here may import torch."""

@@ -1,0 +1,1 @@
+"""Contestants in PyTorch, written from the papers; nothing here imports JAX."""
