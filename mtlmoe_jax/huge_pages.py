@@ -1,10 +1,10 @@
 """Large memory pages for what XLA allocates on a Linux CPU.
 
-XLA:CPU takes its temporary memory anew for every call, and in pages of 4 KiB
-the first touch of each costs more than the arithmetic on it: a training step of
-EfficientNet-Lite0 takes 1.4 times as long as with pages of 2 MiB
-(`benchmarks/train_step.py`). glibc (2.35 or newer) asks the kernel for those,
-but only if it is told so before the process starts.
+XLA:CPU takes its temporary memory anew for every call, and touching it first in
+pages of 4 KiB costs about a third of a training step (compare `python
+benchmarks/train_step.py` with and without GLIBC_TUNABLES=
+glibc.malloc.hugetlb=0). glibc (2.35 or newer) asks the kernel for pages of
+2 MiB, but only if it is told so before the process starts.
 """
 
 import os

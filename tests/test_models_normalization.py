@@ -1,11 +1,14 @@
 """Normalisation with masked rows, and the small layers."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtlmoe_jax.models.backbones import EfficientNet, backbone
 from mtlmoe_jax.models.layers import (
   Conv,
   average_to,
@@ -13,7 +16,13 @@ from mtlmoe_jax.models.layers import (
   relu6,
   scaled_normal,
 )
-from mtlmoe_jax.models.normalization import Norm, group_norm, normalised
+from mtlmoe_jax.models.normalization import (
+  Norm,
+  fold,
+  group_norm,
+  normalised,
+)
+from tests.models_common import filled, jit
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2.0, 3.0, (5, 3, 2, 4)).astype(np.float32)
@@ -152,6 +161,42 @@ def test_the_norm_of_a_convolution_is_the_same_folded(mode, train, sizes):
     jax.value_and_grad(loss, (0, 1), has_aux=True)(variables["params"], X, m)
     for m in modules
   )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    got,
+    want,
+  )
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_fold_keeps_values_and_gradients(stacked):
+  module = EfficientNet(backbone("efficientnet_nano").variant)
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 16, 16, 3)).astype(np.float32)
+  variables = [filled(module, x, seed=seed) for seed in (0, 1)]
+  folded_module = module.clone(norm="folded")
+  if stacked:  # N = 2 experts, folded together
+    variables = jax.tree.map(lambda *v: np.stack(v), *variables)
+  else:
+    variables = variables[0]
+  stats = {"batch_stats": variables["batch_stats"]}
+
+  def loss(params, module, transform):
+    tree = transform({"params": params, **stats})
+    run = lambda v: module.apply(v, x)  # noqa: E731
+    y = jax.vmap(run)(tree) if stacked else run(tree)
+    return jnp.sum(jnp.sin(y)), y
+
+  got, want = (
+    jit(jax.value_and_grad(functools.partial(loss, **way), has_aux=True))(
+      variables["params"]
+    )
+    for way in (
+      {"module": folded_module, "transform": fold},
+      {"module": module, "transform": lambda tree: tree},
+    )
+  )
+  assert "scale" not in fold(variables)["params"]["head_norm"]
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
     got,

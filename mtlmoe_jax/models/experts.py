@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from mtlmoe_jax.models.backbones import Backbone, EfficientNet
 from mtlmoe_jax.models.layers import average_to, scaled_normal
+from mtlmoe_jax.models.normalization import fold, uses_stored
 
 
 class Expert(nn.Module):
@@ -134,6 +135,10 @@ def one_expert(
     A function of (params of one expert, rows, mask) whose result is float32,
     the params of all experts, and the rows.
   """
+  # Once for each expert, not for each of its pairs.
+  if uses_stored(expert.norm, expert.train):
+    expert = expert.clone(norm="folded", parent=None)
+    variables = fold(variables)
   if key is None:
 
     def plain(variables, x, mask):

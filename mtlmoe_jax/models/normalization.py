@@ -4,13 +4,16 @@ Letters: B images (or slots of an expert), H W map size, C channels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+# As in the published EfficientNets.
+EPSILON = 1e-3
 
 
 class Norm(nn.Module):
@@ -26,6 +29,8 @@ class Norm(nn.Module):
     `momentum * old + (1 - momentum) * new` where `batch_stats` is mutable. An
     expert without a row uses its stored statistics and keeps them. With the
     batch sharded under `jax.jit` the statistics are those of the whole batch.
+  - `folded`: only the offset `bias` is left; `fold` has put the rest into the
+    kernels in front.
   - `group` (Wu and He 2018): statistics of each row alone, over groups of
     gcd(C, 16) channels (16 or 8 in every registered backbone).
 
@@ -33,24 +38,26 @@ class Norm(nn.Module):
   channel: `normalised` folds the factor into the kernel in front.
 
   Attributes:
-    mode: "frozen", "batch" or "group".
+    mode: "frozen", "batch", "group" or "folded".
     features: C.
-    epsilon: added to the variance (1e-3 as in the published EfficientNets).
+    epsilon: added to the variance.
     momentum: of the stored statistics.
     dtype: type of the result; statistics are float32.
   """
 
   mode: str
   features: int
-  epsilon: float = 1e-3
+  epsilon: float = EPSILON
   momentum: float = 0.9
   dtype: Any = jnp.float32
 
   def setup(self) -> None:
     """Parameters and statistics."""
     shape = (self.features,)
-    self.scale = self.param("scale", nn.initializers.ones, shape)
     self.bias = self.param("bias", nn.initializers.zeros, shape)
+    if self.mode == "folded":
+      return
+    self.scale = self.param("scale", nn.initializers.ones, shape)
     if self.mode != "group":
       self.mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
       self.var = self.variable("batch_stats", "var", jnp.ones, shape)
@@ -74,15 +81,16 @@ class Norm(nn.Module):
 
   def uses_stored(self, train: bool) -> bool:
     """True where the result is `affine` of the input."""
-    return self.mode == "frozen" or (self.mode == "batch" and not train)
+    return uses_stored(self.mode, train)
 
-  def affine(self) -> tuple[jax.Array, jax.Array]:
-    """Factor and offset of each channel, f32 [C], by the stored statistics."""
+  def affine(self) -> tuple[jax.Array | None, jax.Array]:
+    """Factor (None: 1) and offset of each channel, f32 [C]."""
+    if self.mode == "folded":
+      return None, self.bias
     return self._affine(self.mean.value, self.var.value)
 
   def _affine(self, mean, var):
-    factor = self.scale * lax.rsqrt(var + self.epsilon)
-    return factor, self.bias - mean * factor
+    return affine(self.scale, self.bias, mean, var, self.epsilon)
 
   def _batch_moments(self, x, mask):
     """Those of the marked rows, which the stored ones then follow."""
@@ -96,6 +104,51 @@ class Norm(nn.Module):
         new = lax.stop_gradient(new)
         stored.value = keep * stored.value + (1.0 - keep) * new
     return mean, var
+
+
+def uses_stored(mode: str, train: bool) -> bool:
+  """True where a norm's result is a fixed affine function of its input."""
+  return mode in ("frozen", "folded") or (mode == "batch" and not train)
+
+
+def affine(
+  scale: jax.Array,
+  bias: jax.Array,
+  mean: jax.Array,
+  var: jax.Array,
+  epsilon: float = EPSILON,
+) -> tuple[jax.Array, jax.Array]:
+  """Batch normalisation by these statistics as factor and offset, [..., C]."""
+  factor = scale * lax.rsqrt(var + epsilon)
+  return factor, bias - mean * factor
+
+
+def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """Variables of the same network with norms of mode "folded".
+
+  Args:
+    variables: `params` and `batch_stats` of modules in which each norm `a_norm`
+      with stored statistics follows a convolution `a_conv`; leaves may have
+      any leading axes, such as N experts.
+
+  Returns:
+    `params` only; gradients flow back to the variables given.
+  """
+
+  def walk(params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
+    out = dict(params)
+    for name, child in params.items():
+      if name.endswith("_norm"):
+        conv = name.removesuffix("_norm") + "_conv"
+        factor, offset = affine(**child, **stats[name])
+        kernel = params[conv]["kernel"] * factor[..., None, None, None, :]
+        out[conv] = {**params[conv], "kernel": kernel}
+        out[name] = {"bias": offset}
+      elif isinstance(child, Mapping) and name in stats:
+        out[name] = walk(child, stats[name])
+    return out
+
+  return {"params": walk(variables["params"], variables.get("batch_stats", {}))}
 
 
 def normalised(
