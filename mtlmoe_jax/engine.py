@@ -30,7 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax import dispatch, errors, onehot, pairs
+from mtlmoe_jax import dispatch, errors, meshes, onehot, pairs
 
 Array = jax.Array
 
@@ -141,7 +141,7 @@ def choose_strategy(
     "dense", "gather" or "pairs".
   """
   backend = jax.default_backend() if backend is None else backend
-  sharded = _compiler_partitions() if sharded is None else sharded
+  sharded = meshes.compiler_partitions() if sharded is None else sharded
   if max(ks) >= num_experts:
     return "dense"
   limited = capacity is not None and capacity < batch_size
@@ -212,7 +212,7 @@ def apply_experts(
         "strategy='pairs' with rows_interact=True: a tile holds only some of "
         "an expert's images, use 'gather'"
       )
-    if _compiler_partitions():
+    if meshes.compiler_partitions():
       raise errors.InputError(
         "strategy='pairs' on a mesh of several devices: a loop is not split, "
         "use 'gather' or 'auto' (or call it inside jax.shard_map)"
@@ -316,13 +316,3 @@ def _count_experts(params: Any) -> int:
       "first axis, one entry per expert"
     )
   return sizes.pop()[0]
-
-
-def _compiler_partitions() -> bool:
-  """Whether the compiler may split arrays over the devices of a mesh."""
-  mesh = jax.sharding.get_abstract_mesh()
-  return any(
-    mesh.shape[name] > 1
-    for name in mesh.axis_names
-    if name not in mesh.manual_axes
-  )

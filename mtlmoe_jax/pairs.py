@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from mtlmoe_jax import errors
+from mtlmoe_jax import errors, meshes
 
 Array = jax.Array
 # One expert: (its parameters, x [t, ...], mask bool [t]) -> [t, ...].
@@ -197,8 +197,7 @@ def run_pairs(
     return out
 
   loop = _Loop(one, closed.out_avals[0], tile)
-  # Inside `shard_map` each device has a loop of its own; the transpose of this
-  # cast adds up the gradients of what the devices share.
+  # Inside `shard_map` each device has a loop of its own.
   values, plan = _alike(((flat_params, flat_x, closed.consts), plan))
   return _run(loop, values, plan)
 
@@ -374,24 +373,11 @@ def _add_at(total: Array, index: Array, value: Array) -> Array:
 
 def _zeros(shape: tuple[int, ...], dtype: Any, plan: PairPlan) -> Array:
   """Zeros that vary over the manual mesh axes that the plan varies over."""
-  zeros = jnp.zeros(shape, dtype)
-  axes = tuple(_manual_axes(plan.counts))
-  return lax.pcast(zeros, axes, to="varying") if axes else zeros
+  axes = meshes.manual_axes(plan.counts)
+  return meshes.varying(jnp.zeros(shape, dtype), axes)
 
 
 def _alike(tree: Any) -> Any:
   """Every array varying over the manual mesh axes that any varies over."""
-  leaves = jax.tree.leaves(tree)
-  wanted = frozenset().union(*map(_manual_axes, leaves))
-
-  def cast(leaf: Array) -> Array:
-    axes = tuple(wanted - _manual_axes(leaf))
-    return lax.pcast(leaf, axes, to="varying") if axes else leaf
-
-  return jax.tree.map(cast, tree)
-
-
-def _manual_axes(array: Array) -> frozenset[str]:
-  kind = jax.typeof(array)
-  # Older JAX calls the same set `vma`.
-  return kind.mat.varying if hasattr(kind, "mat") else kind.vma
+  axes = meshes.manual_axes(*jax.tree.leaves(tree))
+  return jax.tree.map(lambda leaf: meshes.varying(leaf, axes), tree)

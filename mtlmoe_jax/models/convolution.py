@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mtlmoe_jax import meshes
 from mtlmoe_jax.errors import InputError
 
 IMPLEMENTATIONS = ("auto", "native", "dot", "shift")
@@ -73,9 +74,8 @@ def conv2d(
         f"O={kernel.shape[-1]}: only for depthwise; use 'dot'"
       )
     size = (x.shape[1:3], kernel.shape[:2])
-    # Inside `shard_map` a kernel that every device shares gets its gradient
-    # summed over the devices by this cast's transpose.
-    x, kernel = _like(x, kernel), _like(kernel, x)
+    axes = meshes.manual_axes(x, kernel)
+    x, kernel = meshes.varying(x, axes), meshes.varying(kernel, axes)
     return _depthwise(size, strides, pads, x, kernel)
   if impl == "dot":
     return _dot(x, kernel, strides, pads, groups)
@@ -260,7 +260,7 @@ def _input_gradient(size, strides, pads, kernel, g):
 
 def _kernel_gradient(size, strides, pads, x, g):
   """[kh, kw, 1, C]: sums over B, P and Q of shifted x times g."""
-  if _compiler_partitions():
+  if meshes.compiler_partitions():
     # The blocks below run over images; plain sums need no gathering of them.
     sums = [
       jnp.sum((tap * g).astype(jnp.float32), (0, 1, 2))
@@ -312,32 +312,10 @@ def _blocked_gradient(kernel, strides, pads, x, g):
         for j, total in enumerate(sums)
       ]
 
-    zeros = [_like(jnp.zeros((q, c), jnp.float32), x, g)] * kw
+    zeros = jnp.zeros((q, c), jnp.float32)
+    zeros = [meshes.varying(zeros, meshes.manual_axes(x, g))] * kw
     sums = lax.fori_loop(0, b // images * blocks, add_block, zeros)
     return jnp.stack([jnp.sum(total, 0) for total in sums])
 
   sums = lax.map(kernel_row, jnp.arange(kh))
   return sums.reshape(kh, kw, 1, c).astype(g.dtype)
-
-
-def _like(array, *others):
-  """`array`, varying over the manual mesh axes that `others` vary over."""
-  wanted = frozenset().union(*map(_manual_axes, others))
-  axes = tuple(wanted - _manual_axes(array))
-  return lax.pcast(array, axes, to="varying") if axes else array
-
-
-def _manual_axes(array) -> frozenset[str]:
-  kind = jax.typeof(array)
-  # Older JAX calls the same set `vma`.
-  return kind.mat.varying if hasattr(kind, "mat") else kind.vma
-
-
-def _compiler_partitions() -> bool:
-  """Whether the compiler may split arrays over the devices of a mesh."""
-  mesh = jax.sharding.get_abstract_mesh()
-  return any(
-    mesh.shape[name] > 1
-    for name in mesh.axis_names
-    if name not in mesh.manual_axes
-  )

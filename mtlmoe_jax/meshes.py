@@ -1,0 +1,34 @@
+"""What functions of arrays must know of the mesh they are traced under."""
+
+import jax
+from jax import lax
+
+Array = jax.Array
+
+
+def compiler_partitions() -> bool:
+  """Whether the compiler may split arrays over the devices of a mesh."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return any(
+    mesh.shape[name] > 1
+    for name in mesh.axis_names
+    if name not in mesh.manual_axes
+  )
+
+
+def manual_axes(*arrays: Array) -> frozenset[str]:
+  """Axes of `jax.shard_map` that one of the arrays varies over."""
+  kinds = map(jax.typeof, arrays)
+  # Older JAX calls the same set `vma`.
+  sets = [k.mat.varying if hasattr(k, "mat") else k.vma for k in kinds]
+  return frozenset().union(*sets)
+
+
+def varying(array: Array, axes: frozenset[str]) -> Array:
+  """`array`, varying over these axes as well.
+
+  Inside `shard_map` a value that every device shares gets its gradient summed
+  over the devices by this cast's transpose.
+  """
+  missing = tuple(axes - manual_axes(array))
+  return lax.pcast(array, missing, to="varying") if missing else array
