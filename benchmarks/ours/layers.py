@@ -17,6 +17,7 @@ import numpy as np
 
 from mtlmoe_jax import dispatch, engine, routing
 from mtlmoe_jax.models.convolution import conv2d
+from mtlmoe_jax.ragged import ragged_mlp
 from shapes import Mixture
 
 AUX_WEIGHT = 0.01
@@ -61,17 +62,13 @@ def ragged(
   activation: str, params: Any, x: jax.Array, decision: routing.Routing
 ) -> jax.Array:
   """MLP experts by `lax.ragged_dot` on the pairs sorted by expert, [B, D]."""
-  order = jnp.argsort(decision.experts.ravel())
-  owners = decision.experts.ravel()[order]
-  rows = order // decision.experts.shape[1]
-  sizes = jnp.bincount(owners, length=decision.probs.shape[1])
-  hidden = jax.lax.ragged_dot(x[rows], params["w1"], sizes)
-  hidden = _ACTIVATIONS[activation](hidden + params["b1"][owners])
-  outputs = jax.lax.ragged_dot(hidden, params["w2"], sizes)
-  weights = decision.weights.ravel()[order, None].astype(x.dtype)
-  outputs = weights * (outputs + params["b2"][owners])
-  out = jnp.zeros((x.shape[0], outputs.shape[1]), outputs.dtype)
-  return out.at[rows].add(outputs)
+  results = ragged_mlp(
+    x,
+    *(params[name] for name in ("w1", "b1", "w2", "b2")),
+    [decision.experts],
+    activation=_ACTIVATIONS[activation],
+  )
+  return results.combine(0, decision.weights)
 
 
 def mlp_expert(activation: str) -> Callable[..., jax.Array]:
