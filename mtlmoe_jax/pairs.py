@@ -240,35 +240,36 @@ class _Wanted:
   flags: tuple[tuple[bool, ...], ...]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Share:
+  """Of one expert (of all before the scan): its first pair, their number."""
+
+  start: Array
+  count: Array
+
+  def tiles(self, size: int) -> Array:
+    return -(-self.count // size)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Tile:
-  """One tile: its expert, first pair, images [t] and mask [t]."""
+  """One tile: its first pair, images [t] and mask [t]."""
 
-  expert: Array
   start: Array
   images: Array
   mask: Array
 
   @classmethod
-  def at(cls, plan: PairPlan, size: int, index: Array) -> "_Tile":
-    tiles = _tiles(plan, size)
-    ends = jnp.cumsum(tiles)
-    expert = jnp.sum(ends <= index)
-    row = (index - ends[expert] + tiles[expert]) * size + jnp.arange(size)
-    last = plan.counts[expert] - 1
+  def at(
+    cls, plan: PairPlan, share: _Share, size: int, index: Array
+  ) -> "_Tile":
+    row = index * size + jnp.arange(size)
+    last = share.count - 1
     # Past the last pair its image again: whatever an expert does with zeros,
     # a division say, it must not spoil the gradient of its parameters.
-    images = plan.images[plan.starts[expert] + jnp.minimum(row, last)]
-    return cls(expert, plan.starts[expert] + row[0], images, row <= last)
-
-  def arguments(self, values: Any) -> list[list[Array]]:
-    params, x, consts = values
-    at = functools.partial(lax.dynamic_index_in_dim, keepdims=False)
-    return [
-      [at(p, self.expert) for p in params],
-      [v[self.images] for v in x],
-      list(consts),
-    ]
+    images = plan.images[share.start + jnp.minimum(row, last)]
+    return cls(share.start + row[0], images, row <= last)
 
   def only(self, rows: Array) -> Array:
     """Zero in the rows of no pair."""
@@ -276,25 +277,33 @@ class _Tile:
     return jnp.where(mask, rows, 0)
 
 
-def _tiles(plan: PairPlan, size: int) -> Array:
-  """Tiles of each expert, i32 [N]."""
-  return -(-plan.counts // size)
+# Two loops, experts outside and their tiles inside: the parameters of an expert
+# are taken out of the stack once, and as whole arrays. XLA:CPU would otherwise
+# merge the taking with each use, which then takes four times as long.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _run(loop: _Loop, values: Any, plan: PairPlan) -> Array:
-  def body(i, outputs):
-    tile = _Tile.at(plan, loop.tile, i)
-    out = loop.one(tile.arguments(values), tile.mask)
-    # Rows of no pair are overwritten by the next expert's tile.
-    return lax.dynamic_update_slice_in_dim(
-      outputs, tile.only(out), tile.start, 0
-    )
+  params, x, consts = values
+
+  def expert(outputs, of_expert):
+    params, share = of_expert
+
+    def body(i, outputs):
+      tile = _Tile.at(plan, share, loop.tile, i)
+      rows = [v[tile.images] for v in x]
+      out = loop.one([params, rows, consts], tile.mask)
+      # Rows of no pair are overwritten by the next expert's tile.
+      return lax.dynamic_update_slice_in_dim(
+        outputs, tile.only(out), tile.start, 0
+      )
+
+    return lax.fori_loop(0, share.tiles(loop.tile), body, outputs), None
 
   rows = plan.images.shape[0] + loop.tile - 1
   outputs = _zeros((rows, *loop.out.shape[1:]), loop.out.dtype, plan)
-  count = jnp.sum(_tiles(plan, loop.tile))
-  return lax.fori_loop(0, count, body, outputs)
+  shares = _Share(plan.starts, plan.counts)
+  return lax.scan(expert, outputs, (params, shares))[0]
 
 
 def _run_forward(loop: _Loop, values: Any, plan: PairPlan) -> Any:
@@ -322,53 +331,63 @@ def _pull_back(loop, wanted, arguments, mask):
     ]
     return loop.one(merged, mask)
 
-  groups = _select(arguments, wanted)
+  groups = _select(arguments, wanted.flags)
   return jax.vjp(of, [leaf for group in groups for leaf in group])[1]
 
 
-def _select(groups: Any, wanted: _Wanted) -> list[list[Any]]:
+def _select(groups: Any, wanted: Any) -> list[list[Any]]:
   return [
     [leaf for leaf, flag in zip(group, flags) if flag]
-    for group, flags in zip(groups, wanted.flags)
+    for group, flags in zip(groups, wanted)
   ]
 
 
 def _run_backward(loop: _Loop, residuals: Any, g: Any) -> Any:
   wanted, values, plan = residuals
+  params, x, consts = values
 
-  def body(i, sums):
-    tile = _Tile.at(plan, loop.tile, i)
-    pull = _pull_back(loop, wanted, tile.arguments(values), tile.mask)
-    rows = lax.dynamic_slice_in_dim(g, tile.start, loop.tile)
-    (grads,) = pull(tile.only(rows))
-    grads = iter(grads)
-    params, x, consts = [[next(grads) for _ in group] for group in sums]
-    return (
-      [_add_at(s, tile.expert, d) for s, d in zip(sums[0], params)],
-      [s.at[tile.images].add(tile.only(d)) for s, d in zip(sums[1], x)],
-      [s + d for s, d in zip(sums[2], consts)],
-    )
+  def zeros_like(groups, flags):
+    return [
+      [_zeros(leaf.shape, leaf.dtype, plan) for leaf in group]
+      for group in _select(groups, flags)
+    ]
 
-  zeros = tuple(
-    [_zeros(leaf.shape, leaf.dtype, plan) for leaf in group]
-    for group in _select(values, wanted)
+  def expert(sums, of_expert):
+    params, share = of_expert
+
+    def body(i, sums):
+      tile = _Tile.at(plan, share, loop.tile, i)
+      arguments = [params, [v[tile.images] for v in x], consts]
+      pull = _pull_back(loop, wanted, arguments, tile.mask)
+      rows = lax.dynamic_slice_in_dim(g, tile.start, loop.tile)
+      (grads,) = pull(tile.only(rows))
+      grads = iter(grads)
+      of_params, of_x, of_consts = [[next(grads) for _ in s] for s in sums]
+      return (
+        [s + d for s, d in zip(sums[0], of_params)],
+        [s.at[tile.images].add(tile.only(d)) for s, d in zip(sums[1], of_x)],
+        [s + d for s, d in zip(sums[2], of_consts)],
+      )
+
+    sums = (*zeros_like([params], wanted.flags[:1]), *sums)
+    of_params, *sums = lax.fori_loop(0, share.tiles(loop.tile), body, sums)
+    return sums, of_params
+
+  (of_x, of_consts), of_params = lax.scan(
+    expert,
+    zeros_like([x, consts], wanted.flags[1:]),
+    (params, _Share(plan.starts, plan.counts)),
   )
-  count = jnp.sum(_tiles(plan, loop.tile))
-  sums = lax.fori_loop(0, count, body, zeros)
   filled = tuple(
     [next(found) if flag else None for flag in flags]
-    for found, flags in zip(map(iter, sums), wanted.flags)
+    for found, flags in zip(
+      map(iter, (of_params, of_x, of_consts)), wanted.flags
+    )
   )
   return filled, None
 
 
 _run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)
-
-
-def _add_at(total: Array, index: Array, value: Array) -> Array:
-  """Adds to one row, in place within a loop (a scatter is slower)."""
-  old = lax.dynamic_index_in_dim(total, index, 0, keepdims=False)
-  return lax.dynamic_update_index_in_dim(total, old + value, index, 0)
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any, plan: PairPlan) -> Array:
