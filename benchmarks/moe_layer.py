@@ -86,7 +86,7 @@ def rows(small: bool) -> list[Row]:
       _TOKENS,
     ),
     _against_torch(
-      "conv_vs_torch", "conv experts, B 16, N 8, k 2", 0.7, conv, _IMAGES
+      "conv_vs_torch", "conv experts, B 16, N 8, k 2", 0.7, conv, _DROPLESS
     ),
     Row(
       "dispatch_memory",

@@ -183,7 +183,8 @@ def apply_experts(
       "dense") and whose sums are 0; None: all valid.
     tile: images in a tile of "pairs"; None is `pairs.default_tile`.
     remat: runs the experts again in the backward pass in place of storing what
-      it needs (`jax.checkpoint`); "pairs" always does.
+      it needs (`jax.checkpoint`). "pairs" without it stores the results of long
+      matrix products and computes the rest again.
     rows_interact: the output of a row depends on the other rows that the mask
       marks, so that an expert must see all its images at once.
 
@@ -221,7 +222,7 @@ def apply_experts(
     if tile is None:
       shape = jax.tree.leaves(x)[0].shape
       tile = pairs.default_tile(shape, plan.images.shape[0], num_experts)
-    outputs = pairs.run_pairs(fn, params, x, plan, tile=tile)
+    outputs = pairs.run_pairs(fn, params, x, plan, tile=tile, remat=remat)
     return Results(outputs, plan, strategy)
   fn = jax.checkpoint(fn) if remat else fn
   shared = None if strategy == "dense" else 0

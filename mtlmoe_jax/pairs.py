@@ -16,6 +16,7 @@ and adds it in place to that of its expert.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,7 +34,9 @@ Expert = Callable[[Any, Any, Array], Array]
 # Positions (rows times pixels or tokens in a row) that fill a matrix product.
 _POSITIONS = 128
 _MAX_TILE = 128
-_MIN_TILE = 2
+# Terms of a sum from which its result is stored for the backward pass: below,
+# computing it again takes about as long as writing and reading it.
+_STORED_TERMS = 64
 
 
 @jax.tree_util.register_dataclass
@@ -123,7 +126,7 @@ def default_tile(shape: Sequence[int], pairs: int, num_experts: int) -> int:
   their gradients, and the last tile of an expert may be half empty. So:
   as many rows as fill a matrix product, 128 positions, but never many more
   than an expert gets on average. Images have thousands of positions each and
-  get the smallest tile, 2; tokens up to 128.
+  go one by one; tokens up to 128.
 
   Args:
     shape: of x, [B, ..., C]: the axes between are positions of a row.
@@ -138,7 +141,7 @@ def default_tile(shape: Sequence[int], pairs: int, num_experts: int) -> int:
     positions *= size
   load = max(pairs // num_experts, 1)
   wanted = min(_POSITIONS // positions, load, _MAX_TILE)
-  return 1 << (max(wanted, _MIN_TILE) - 1).bit_length()
+  return 1 << (max(wanted, 1) - 1).bit_length()
 
 
 def run_pairs(
@@ -148,6 +151,7 @@ def run_pairs(
   plan: PairPlan,
   *,
   tile: int,
+  remat: bool = False,
 ) -> Array:
   """Runs each expert on its own images.
 
@@ -163,6 +167,9 @@ def run_pairs(
     x: leaves [B, ...] of any type, one array or a tree.
     plan: from `make_pair_plan`.
     tile: t.
+    remat: stores nothing for the backward pass, which then computes all of
+      every tile again; else the results of the longer matrix products are
+      stored and only the rest is computed again.
 
   Returns:
     [P + t - 1, ...], the output of each pair; rows without a pair mean
@@ -196,7 +203,7 @@ def run_pairs(
     (out,) = again(*params, *x, mask)
     return out
 
-  loop = _Loop(one, closed.out_avals[0], tile)
+  loop = _Loop(one, closed.out_avals[0], tile, remat)
   # Inside `shard_map` each device has a loop of its own.
   values, plan = _alike(((flat_params, flat_x, closed.consts), plan))
   return _run(loop, values, plan)
@@ -225,11 +232,12 @@ def combine_pairs(
 
 @dataclasses.dataclass(frozen=True)
 class _Loop:
-  """What is static: an expert, the type of its output, and t."""
+  """What is static: an expert, the type of its output, t, what is stored."""
 
   one: Callable[[list[list[Array]], Array], Array]
   out: Any
   tile: int
+  remat: bool
 
 
 @jax.tree_util.register_static
@@ -243,13 +251,18 @@ class _Wanted:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Share:
-  """Of one expert (of all before the scan): its first pair, their number."""
+  """Of an expert: its first pair and tile, and how many it has of them."""
 
   start: Array
   count: Array
+  first: Array
+  tiles: Array
 
-  def tiles(self, size: int) -> Array:
-    return -(-self.count // size)
+  @classmethod
+  def of_all(cls, plan: PairPlan, size: int) -> "_Share":
+    """All experts', [N] each."""
+    tiles = -(-plan.counts // size)
+    return cls(plan.starts, plan.counts, jnp.cumsum(tiles) - tiles, tiles)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,26 +297,7 @@ class _Tile:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _run(loop: _Loop, values: Any, plan: PairPlan) -> Array:
-  params, x, consts = values
-
-  def expert(outputs, of_expert):
-    params, share = of_expert
-
-    def body(i, outputs):
-      tile = _Tile.at(plan, share, loop.tile, i)
-      rows = [v[tile.images] for v in x]
-      out = loop.one([params, rows, consts], tile.mask)
-      # Rows of no pair are overwritten by the next expert's tile.
-      return lax.dynamic_update_slice_in_dim(
-        outputs, tile.only(out), tile.start, 0
-      )
-
-    return lax.fori_loop(0, share.tiles(loop.tile), body, outputs), None
-
-  rows = plan.images.shape[0] + loop.tile - 1
-  outputs = _zeros((rows, *loop.out.shape[1:]), loop.out.dtype, plan)
-  shares = _Share(plan.starts, plan.counts)
-  return lax.scan(expert, outputs, (params, shares))[0]
+  return _forward(loop, values, plan, None)[0]
 
 
 def _run_forward(loop: _Loop, values: Any, plan: PairPlan) -> Any:
@@ -314,14 +308,56 @@ def _run_forward(loop: _Loop, values: Any, plan: PairPlan) -> Any:
   values, plan = jax.tree.map(
     lambda leaf: leaf.value, (values, plan), is_leaf=is_leaf
   )
-  # Nothing is stored but what was given: the maps that the gradients need
-  # would be written to and read from memory tile by tile, which takes longer
-  # than computing them again while they are in the cache.
-  return _run(loop, values, plan), (wanted, values, plan)
+  outputs, stored = _forward(loop, values, plan, wanted)
+  return outputs, (wanted, values, plan, stored)
 
 
-def _pull_back(loop, wanted, arguments, mask):
-  """From the gradient of a tile's output to those of the leaves wanted."""
+def _forward(loop, values, plan, wanted):
+  """Outputs and, where gradients are `wanted`, what is stored for them."""
+  params, x, consts = values
+  store = wanted is not None and not loop.remat
+  keep, shapes = _kept(loop, wanted, values) if store else ([], [])
+
+  def expert(carry, of_expert):
+    params, share = of_expert
+
+    def body(i, carry):
+      outputs, stored = carry
+      tile = _Tile.at(plan, share, loop.tile, i)
+      arguments = [params, [v[tile.images] for v in x], consts]
+      if store:
+        out, pull = _vjp(loop, wanted, arguments, tile.mask)
+        leaves = _select([jax.tree.leaves(pull)], [keep])[0]
+        stored = [
+          lax.dynamic_update_index_in_dim(s, leaf, share.first + i, 0)
+          for s, leaf in zip(stored, leaves, strict=True)
+        ]
+      else:
+        out = loop.one(arguments, tile.mask)
+      # Rows of no pair are overwritten by the next expert's tile.
+      outputs = lax.dynamic_update_slice_in_dim(
+        outputs, tile.only(out), tile.start, 0
+      )
+      return outputs, stored
+
+    return lax.fori_loop(0, share.tiles, body, carry), None
+
+  pairs, experts = plan.images.shape[0], plan.counts.shape[0]
+  # Bound of the tiles, sum_n ceil(count_n / t) where the counts sum to P.
+  most = (pairs + experts * (loop.tile - 1)) // loop.tile
+  rows = (pairs + loop.tile - 1, *loop.out.shape[1:])
+  carry = (
+    _zeros(rows, loop.out.dtype, plan),
+    [_zeros((most, *s.shape), s.dtype, plan) for s in shapes],
+  )
+  return lax.scan(expert, carry, (params, _Share.of_all(plan, loop.tile)))[0]
+
+
+def _vjp(loop, wanted, arguments, mask):
+  """A tile's output, and from its gradient to those of the leaves wanted."""
+  one = loop.one
+  if not loop.remat:
+    one = jax.checkpoint(one, policy=_worth_storing, prevent_cse=False)
 
   def of(differentiated):
     leaves = iter(differentiated)
@@ -329,22 +365,59 @@ def _pull_back(loop, wanted, arguments, mask):
       [next(leaves) if flag else fixed for fixed, flag in zip(group, flags)]
       for group, flags in zip(arguments, wanted.flags)
     ]
-    return loop.one(merged, mask)
+    return one(merged, mask)
 
   groups = _select(arguments, wanted.flags)
-  return jax.vjp(of, [leaf for group in groups for leaf in group])[1]
+  return jax.vjp(of, [leaf for group in groups for leaf in group])
 
 
-def _select(groups: Any, wanted: Any) -> list[list[Any]]:
+def _worth_storing(primitive, *operands, **parameters) -> bool:
+  """Whether reading a result from memory beats computing it again."""
+  if primitive.name != "dot_general":
+    return False
+  (contracted, _), _ = parameters["dimension_numbers"]
+  terms = math.prod(operands[0].shape[axis] for axis in contracted)
+  return terms >= _STORED_TERMS
+
+
+def _kept(loop, wanted, values):
+  """Which of a tile's residuals are stored, and their shapes.
+
+  Those computed from x. What comes from the parameters alone (a reshaped
+  kernel), and x itself, is there without being stored.
+  """
+
+  def residuals(x, params, consts, mask):
+    return jax.tree.leaves(_vjp(loop, wanted, [params, x, consts], mask)[1])
+
+  params, x, consts = values
+  rows = [jax.ShapeDtypeStruct((loop.tile, *v.shape[1:]), v.dtype) for v in x]
+  params = [jax.ShapeDtypeStruct(p.shape[1:], p.dtype) for p in params]
+  mask = jax.ShapeDtypeStruct((loop.tile,), bool)
+  jaxpr = jax.make_jaxpr(residuals)(rows, params, consts, mask).jaxpr
+  sources = set(jaxpr.invars[: len(rows)])
+  computed: set[Any] = set()
+  for eqn in jaxpr.eqns:
+    variables = {v for v in eqn.invars if not isinstance(v, core.Literal)}
+    if variables & (sources | computed):
+      computed.update(eqn.outvars)
+  keep = [
+    not isinstance(v, core.Literal) and v in computed for v in jaxpr.outvars
+  ]
+  return keep, _select([[v.aval for v in jaxpr.outvars]], [keep])[0]
+
+
+def _select(groups: Any, flags: Any) -> list[list[Any]]:
   return [
-    [leaf for leaf, flag in zip(group, flags) if flag]
-    for group, flags in zip(groups, wanted)
+    [leaf for leaf, flag in zip(*both, strict=True) if flag]
+    for both in zip(groups, flags, strict=True)
   ]
 
 
 def _run_backward(loop: _Loop, residuals: Any, g: Any) -> Any:
-  wanted, values, plan = residuals
+  wanted, values, plan, stored = residuals
   params, x, consts = values
+  keep = [] if loop.remat else _kept(loop, wanted, values)[0]
 
   def zeros_like(groups, flags):
     return [
@@ -352,13 +425,24 @@ def _run_backward(loop: _Loop, residuals: Any, g: Any) -> Any:
       for group in _select(groups, flags)
     ]
 
+  def pull_back(arguments, mask, index):
+    _, pull = _vjp(loop, wanted, arguments, mask)
+    if loop.remat:
+      return pull
+    # The compiler removes the computation of all that is replaced here.
+    leaves, tree = jax.tree.flatten(pull)
+    old = (lax.dynamic_index_in_dim(s, index, 0, False) for s in stored)
+    return tree.unflatten(
+      [next(old) if k else leaf for leaf, k in zip(leaves, keep, strict=True)]
+    )
+
   def expert(sums, of_expert):
     params, share = of_expert
 
     def body(i, sums):
       tile = _Tile.at(plan, share, loop.tile, i)
       arguments = [params, [v[tile.images] for v in x], consts]
-      pull = _pull_back(loop, wanted, arguments, tile.mask)
+      pull = pull_back(arguments, tile.mask, share.first + i)
       rows = lax.dynamic_slice_in_dim(g, tile.start, loop.tile)
       (grads,) = pull(tile.only(rows))
       grads = iter(grads)
@@ -370,19 +454,18 @@ def _run_backward(loop: _Loop, residuals: Any, g: Any) -> Any:
       )
 
     sums = (*zeros_like([params], wanted.flags[:1]), *sums)
-    of_params, *sums = lax.fori_loop(0, share.tiles(loop.tile), body, sums)
+    of_params, *sums = lax.fori_loop(0, share.tiles, body, sums)
     return sums, of_params
 
   (of_x, of_consts), of_params = lax.scan(
     expert,
     zeros_like([x, consts], wanted.flags[1:]),
-    (params, _Share(plan.starts, plan.counts)),
+    (params, _Share.of_all(plan, loop.tile)),
   )
+  found = map(iter, (of_params, of_x, of_consts))
   filled = tuple(
-    [next(found) if flag else None for flag in flags]
-    for found, flags in zip(
-      map(iter, (of_params, of_x, of_consts)), wanted.flags
-    )
+    [next(leaves) if flag else None for flag in flags]
+    for leaves, flags in zip(found, wanted.flags)
   )
   return filled, None
 

@@ -253,7 +253,13 @@ class MTLMoE(nn.Module):
       key = self.make_rng("dropout")
     fn, params, x = one_expert(expert, variables, x, self.num_experts, key)
     return engine.apply_experts(
-      fn, params, x, chosen, strategy="pairs", valid=valid
+      fn,
+      params,
+      x,
+      chosen,
+      strategy="pairs",
+      valid=valid,
+      remat=self.remat,
     )
 
 
