@@ -225,7 +225,7 @@ class MTLMoE(nn.Module):
       self.num_experts,
       ks,
       capacity=capacity,
-      rows_interact=train and self.norm == "batch",
+      rows_interact=self._rows_interact(train),
     )
 
   def _expert_options(self, train: bool) -> dict[str, Any]:
@@ -253,8 +253,18 @@ class MTLMoE(nn.Module):
       key = self.make_rng("dropout")
     fn, params, x = one_expert(expert, variables, x, self.num_experts, key)
     return engine.apply_experts(
-      fn, params, x, chosen, strategy="pairs", valid=valid
+      fn,
+      params,
+      x,
+      chosen,
+      strategy="pairs",
+      valid=valid,
+      rows_interact=self._rows_interact(train),
     )
+
+  def _rows_interact(self, train: bool) -> bool:
+    """Whether an expert's output depends on its other images."""
+    return train and self.norm == "batch"
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
