@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mtlmoe_jax import engine, pairs
@@ -131,6 +131,67 @@ def test_values_and_gradients_are_the_naive_ones(strategy, case):
     np.testing.assert_allclose(share, lost / max(np.sum(wanted), 1), rtol=1e-6)
     if strategy in ("dense", "pairs") or case["capacity"] in (None, 9):
       assert lost == 0
+
+
+@st.composite
+def roomy_cases(draw_):
+  case = draw_(cases())
+  case["skewed"] = draw_(st.booleans())
+  case["spare"] = draw_(st.integers(0, 1))
+  return case
+
+
+def edge(batch, num_experts, ks, *, tile=None, skewed=False, padded=False):
+  """A case at the edge of what shapes there are, with no slot to spare."""
+  return dict(
+    shape=(batch, num_experts, ks),
+    inner=(),
+    tile=tile,
+    valid=[not padded] * batch,
+    seed=0,
+    skewed=skewed,
+    spare=0,
+  )
+
+
+@settings(max_examples=4, deadline=None)
+@given(roomy_cases())
+@example(edge(1, 1, (1,)))
+@example(edge(1, 4, (4, 1)))
+@example(edge(5, 1, (1, 1), tile=2))
+@example(edge(4, 4, (2, 4, 1), tile=16))
+@example(edge(6, 5, (1, 2), tile=4, skewed=True))
+@example(edge(3, 4, (2,), padded=True))
+def test_strategies_agree_with_no_slot_to_spare(case):
+  batch, num_experts, ks = case["shape"]
+  args, experts, targets = make(
+    case["seed"], batch, num_experts, ks, case["inner"]
+  )
+  if case["skewed"]:  # Every image wants the same experts.
+    experts = [np.tile(np.arange(k, dtype=np.int32), (batch, 1)) for k in ks]
+  valid = np.array(case["valid"])
+  wanted = [
+    sum(any(n in e[b] for e in experts) for b in np.flatnonzero(valid))
+    for n in range(num_experts)
+  ]
+  capacity = max(*wanted, 1) + case["spare"]
+  everything = [np.repeat(valid[:, None], k, 1) for k in ks]
+  sums, grads = naive_pass(args, experts, targets, everything)
+  for strategy in EXPLICIT:
+    found, dropped, kept, found_grads = engine_pass(
+      args,
+      experts,
+      targets,
+      strategy=strategy,
+      capacity=capacity,
+      tile=case["tile"],
+      valid=valid,
+    )
+    assert not any(dropped)
+    for rows, all_rows in zip(kept, everything):
+      np.testing.assert_array_equal(rows, all_rows)
+    close(found, sums, 1e-5)
+    close(found_grads, grads, 1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["gather", "einsum"])

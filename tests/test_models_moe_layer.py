@@ -180,6 +180,43 @@ def test_no_image_sees_another(gate):
   np.testing.assert_allclose(moved, y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("gate", KINDS)
+def test_extreme_logits(gate):
+  layer = Make(gate=gate, group="image")
+  params = variables_of(gate)["params"]
+
+  @jit
+  def run(params, x):
+    def total(params, x):
+      y, routed = layer.apply({"params": params}, x, True, rngs=KEYS)
+      return jnp.sum(jnp.sin(y)) + sum(routed.losses.values()), (y, routed)
+
+    return jax.value_and_grad(total, (0, 1), has_aux=True)(params, x)
+
+  apart = np.array([1e4, -1e4, 0, 1e4], np.float32)
+  for factor, bias in ((0, 0), (1e4, 0), (0, apart), (1e4, apart)):
+    # With factor 0 all tokens are alike, without a bias all experts too.
+    head = jax.tree.map(lambda v, f=factor: f * v, params["gate"])
+    if gate != "soft":
+      head["logits"]["bias"] = head["logits"]["bias"] + bias
+    found = run({**params, "gate": head}, X)
+    for leaf in jax.tree.leaves(found):
+      assert np.all(np.isfinite(leaf))
+    (_, (_, routed)), _ = found
+    if gate in ("noisy_top_k", "top_k", "dense"):
+      k = N if gate == "dense" else K
+      rows = np.asarray(routed.experts).reshape(-1, k).tolist()
+      assert all(len(set(row)) == k for row in rows)
+      if gate != "top_k":
+        np.testing.assert_allclose(routed.weights.sum(-1), 1, rtol=1e-5)
+    elif gate == "expert_choice":
+      taken = np.asarray(routed.tokens).reshape(B * N, -1).tolist()
+      assert all(len(set(row)) == len(row) for row in taken)
+    else:
+      np.testing.assert_allclose(routed.dispatch.sum(1), 1, rtol=1e-5)
+      np.testing.assert_allclose(routed.combine.sum((2, 3)), 1, rtol=1e-5)
+
+
 def test_evaluation_ignores_batch_groups():
   y, _ = run("top_k", group="batch", eval_capacity_factor=0.7)
   again, _ = run("top_k", group="image", eval_capacity_factor=0.7)

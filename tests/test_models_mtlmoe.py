@@ -216,6 +216,11 @@ def test_first_values_do_not_depend_on_the_dispatch():
 def test_pairs_refuses_batch_statistics():
   with pytest.raises(InputError, match=r"config\.model\.norm='batch'"):
     make(**PAIRS, norm="batch")
+  # A module that no config has checked says so when it is trained.
+  model = make(**PAIRS).clone(norm="batch")
+  variables = filled(model, IMAGES)
+  with pytest.raises(InputError, match="rows_interact=True"):
+    train_pass(model)(variables, IMAGES, np.ones(5, bool))
 
 
 def test_frozen_backbones_cost_no_gradient_work_in_pairs():

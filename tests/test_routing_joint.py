@@ -251,6 +251,49 @@ def test_extremes(kind, k, shape):
       assert np.isfinite(leaf).all()
 
 
+LARGE_OR_TIED = [
+  [0.0],
+  [-1e4],
+  [-1e4, 1e4],
+  [-1e4, 0.0, 1.0, 1e4],
+  [1.0, np.nextafter(np.float32(1), 2)],
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+  st.integers(0, 10**6),
+  st.sampled_from(LARGE_OR_TIED),
+  st.sampled_from([(kind, k) for kind in KINDS for k in (1, 2, 4)]),
+  st.booleans(),
+)
+def test_large_and_tied_logits(seed, values, gate, noisy):
+  kind, k = gate
+  draws = np.random.default_rng(seed)
+  logits = draws.choice(np.array(values, np.float32), (2, 6, 4))
+  noise = np.stack([sample(seed), sample(seed + 1)]) * noisy
+  (_, found), gradient = value_and_gradient(kind, k, logits, noise, np.zeros(4))
+  assert np.isfinite(gradient).all()
+  for r in found:
+    assert np.asarray(r.experts).shape == (6, k)
+    assert all(len(set(row)) == k for row in np.asarray(r.experts).tolist())
+    assert all(np.isfinite(v).all() for v in jax.tree.leaves(r))
+    weights = np.asarray(r.weights)
+    total = weights.sum(1)
+    assert (weights >= 0).all() and (total <= 1 + 1e-5).all()
+    if k == 4 or (k > 1 and kind == "noisy_top_k"):
+      np.testing.assert_allclose(total, 1, rtol=1e-5)
+  if not noisy:  # Equal logits go to the lower index.
+    for r, x in zip(found[2:], logits):
+      order = np.argsort(-x, axis=1, kind="stable")[:, :k]
+      np.testing.assert_array_equal(r.experts, order)
+  for x in logits:
+    assert np.isfinite(z_slope(x)).all()
+
+
+z_slope = jax.jit(jax.grad(routing.z_loss))
+
+
 @pytest.mark.parametrize("exclude_self", [True, False])
 def test_no_noise_left_is_a_load_of_counts(exclude_self):
   # The end of a schedule: noise is drawn, times 0.

@@ -225,7 +225,7 @@ class MTLMoE(nn.Module):
       self.num_experts,
       ks,
       capacity=capacity,
-      rows_interact=train and self.norm == "batch",
+      rows_interact=self._rows_interact(train),
     )
 
   def _expert_options(self, train: bool) -> dict[str, Any]:
@@ -260,7 +260,12 @@ class MTLMoE(nn.Module):
       strategy="pairs",
       valid=valid,
       remat=self.remat,
+      rows_interact=self._rows_interact(train),
     )
+
+  def _rows_interact(self, train: bool) -> bool:
+    """Whether an expert's output depends on its other images."""
+    return train and self.norm == "batch"
 
 
 def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
