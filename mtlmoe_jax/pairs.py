@@ -31,9 +31,12 @@ Array = jax.Array
 # One expert: (its parameters, x [t, ...], mask bool [t]) -> [t, ...].
 Expert = Callable[[Any, Any, Array], Array]
 
-# Positions (rows times pixels or tokens in a row) that fill a matrix product.
-_POSITIONS = 128
-_MAX_TILE = 128
+# Positions (rows times pixels or tokens in a row) that a tile may have.
+_POSITIONS = 256
+# Room of a tile over the mean load of an expert.
+_ROOM = 9 / 8
+# Load from which images go two by two: half an empty tile is then little.
+_TWO_IMAGES = 8
 # Terms of a sum from which its result is stored for the backward pass: below,
 # computing it again takes about as long as writing and reading it.
 _STORED_TERMS = 64
@@ -123,10 +126,10 @@ def default_tile(shape: Sequence[int], pairs: int, num_experts: int) -> int:
   """Rows of a tile where the caller does not say.
 
   A tile costs the reading of an expert's parameters, and in training adding to
-  their gradients, and the last tile of an expert may be half empty. So:
-  as many rows as fill a matrix product, 128 positions, but never many more
-  than an expert gets on average. Images have thousands of positions each and
-  go one by one; tokens up to 128.
+  their gradients; the last tile of an expert is partly empty. So: an eighth
+  more than the mean load, that most experts need a single tile, but not many
+  more positions than fill a matrix product, 256. Images have thousands of
+  positions each and go one by one, or two by two where experts get many.
 
   Args:
     shape: of x, [B, ..., C]: the axes between are positions of a row.
@@ -134,14 +137,12 @@ def default_tile(shape: Sequence[int], pairs: int, num_experts: int) -> int:
     num_experts: N.
 
   Returns:
-    t, a power of 2.
+    t.
   """
-  positions = 1
-  for size in shape[1:-1]:
-    positions *= size
-  load = max(pairs // num_experts, 1)
-  wanted = min(_POSITIONS // positions, load, _MAX_TILE)
-  return 1 << (max(wanted, 1) - 1).bit_length()
+  positions = math.prod(shape[1:-1])
+  load = pairs / num_experts
+  least = 2 if load >= _TWO_IMAGES else 1
+  return max(min(math.ceil(_ROOM * load), _POSITIONS // positions), least)
 
 
 def run_pairs(
