@@ -103,13 +103,15 @@ def choose_strategy(
   *,
   capacity: int | None = None,
   rows_interact: bool = False,
+  train: bool = True,
   backend: str | None = None,
   sharded: bool | None = None,
 ) -> str:
   """The strategy that "auto" stands for. The first rule that applies wins.
 
   1. A task chooses all experts (so with N = 1): "dense". Nothing can be saved,
-     and it alone copies no image.
+     and it alone copies no image. But without gradients on one CPU: "pairs",
+     whose tiles stay in the cache (benchmark row `lite0_forward_tiles`).
   2. The compiler splits arrays over several devices: "gather". Buffers [N, S,
      ...] split along experts and slots; a loop would run whole on each device.
   3. Rows of one expert interact (batch statistics): "gather", which shows an
@@ -133,6 +135,7 @@ def choose_strategy(
     ks: experts per image, one per task.
     capacity: S; None is dropless.
     rows_interact: an expert's output for a row depends on its other rows.
+    train: whether gradients are going to be taken.
     backend: as `jax.default_backend()`, which None asks.
     sharded: whether the compiler may split arrays over devices; None looks at
       the mesh that is set.
@@ -143,7 +146,8 @@ def choose_strategy(
   backend = jax.default_backend() if backend is None else backend
   sharded = meshes.compiler_partitions() if sharded is None else sharded
   if max(ks) >= num_experts:
-    return "dense"
+    one_by_one = backend == "cpu" and not (train or sharded or rows_interact)
+    return "pairs" if one_by_one else "dense"
   limited = capacity is not None and capacity < batch_size
   if sharded or rows_interact or limited:
     return "gather"
@@ -164,6 +168,7 @@ def apply_experts(
   tile: int | None = None,
   remat: bool = False,
   rows_interact: bool = False,
+  train: bool = True,
 ) -> Results:
   """Runs each expert on the images that any task sends to it.
 
@@ -187,6 +192,7 @@ def apply_experts(
       matrix products and computes the rest again.
     rows_interact: the output of a row depends on the other rows that the mask
       marks, so that an expert must see all its images at once.
+    train: whether gradients are going to be taken; only "auto" asks.
 
   Returns:
     The results.
@@ -206,6 +212,7 @@ def apply_experts(
       [experts.shape[1] for experts in experts_per_task],
       capacity=capacity,
       rows_interact=rows_interact,
+      train=train,
     )
   if strategy == "pairs":
     if rows_interact:

@@ -294,6 +294,22 @@ def test_what_is_frozen_costs_no_gradient_work_beside_what_is_stored():
   assert operations("x") < operations("abx")
 
 
+@pytest.mark.parametrize("wanted", ["a", "b", "x", "ab", "abx"])
+@pytest.mark.parametrize("terms", [1, 5, 6])
+def test_stored_products_are_those_computed_again(monkeypatch, wanted, terms):
+  # The products have sums of C = 3 and of 5 terms.
+  monkeypatch.setattr(pairs, "_STORED_TERMS", terms)
+  again, arrays = value_and_gradient(wanted, remat=True)
+  stored, _ = value_and_gradient(wanted, remat=False)
+  close(jax.jit(stored)(arrays), jax.jit(again)(arrays), 1e-6)
+  # Of the first product the gradient of a layer needs the result; nothing needs
+  # that of the second.
+  jaxpr = jax.make_jaxpr(stored)(arrays)
+  loops = [e for e in all_eqns(jaxpr.jaxpr) if e.primitive.name == "while"]
+  rows = {v.aval.shape[-1] for v in loops[0].outvars if v.aval.ndim == 3}
+  assert rows == ({5} if terms <= C else set())
+
+
 def test_gradients_of_frozen_parameters_are_not_even_allocated():
   args, experts, _ = make(0, 6, 5, (2,))
 
@@ -459,6 +475,10 @@ def test_ragged_mlp_is_an_mlp_of_the_engine():
     (dict(), "pairs"),
     (dict(ks=[6, 1]), "dense"),
     (dict(num_experts=1, ks=[1]), "dense"),
+    (dict(num_experts=1, ks=[1], train=False), "pairs"),
+    (dict(ks=[6], train=False, rows_interact=True), "dense"),
+    (dict(ks=[6], train=False, sharded=True), "dense"),
+    (dict(ks=[6], train=False, backend="gpu"), "dense"),
     (dict(capacity=8), "gather"),
     (dict(capacity=16), "pairs"),  # room for all
     (dict(rows_interact=True), "gather"),

@@ -229,7 +229,8 @@ def test_frozen_backbones_cost_no_gradient_work_in_pairs():
   own = variables["params"]["experts"]
 
   def carried(moving):
-    """Shapes that the loops carry when only this of an expert is trained."""
+    """Shapes that the loops over experts carry or stack when only this of an
+    expert is trained."""
 
     def loss(moving):
       params = {**variables["params"], "experts": {**own, **moving}}
@@ -237,7 +238,7 @@ def test_frozen_backbones_cost_no_gradient_work_in_pairs():
       return jnp.sum(out.logits)
 
     jaxpr = jax.make_jaxpr(jax.grad(loss))(moving)
-    loops = [e for e in all_eqns(jaxpr.jaxpr) if e.primitive.name == "while"]
+    loops = [e for e in all_eqns(jaxpr.jaxpr) if e.primitive.name == "scan"]
     return {v.aval.shape for e in loops for v in e.outvars}
 
   inside = {v.shape for v in jax.tree.leaves(own["backbone"])}

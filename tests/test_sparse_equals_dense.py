@@ -285,9 +285,9 @@ def test_models_survive_extreme_logits(row, kind):
   if kind != "steep":
     check_both(sparse, dense)
   assert all(np.all(np.isfinite(v)) for v in jax.tree.leaves(sparse))
-  ks = (2, 2) if row[3] == "joint" else (1, 2)
-  for routed, k in zip(sparse[0][1][0].routing.values(), ks):
-    k = 3 if row[2] == "dense" else k
+  ks = {"class": 2 if row[3] == "joint" else 1, "box": 2}
+  for task, routed in sparse[0][1][0].routing.items():
+    k = 3 if row[2] == "dense" else ks[task]
     experts = np.asarray(routed.experts)
     assert experts.shape == (len(IMAGES), k)
     assert all(len(set(chosen)) == k for chosen in experts.tolist())

@@ -226,6 +226,7 @@ class MTLMoE(nn.Module):
       ks,
       capacity=capacity,
       rows_interact=self._rows_interact(train),
+      train=train,
     )
 
   def _expert_options(self, train: bool) -> dict[str, Any]:
