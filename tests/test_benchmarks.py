@@ -579,7 +579,7 @@ def test_the_page_tells_bars_floors_and_growth(harness):
   assert f"| sparse | 8 | 2 | **1.25** | {grown}" in text
   assert "| sparse | 8 | 4 | **2.00** |" in text
   assert "| sparse | 8 | 1 | **1.00** |" in text
-  assert "`grow_sparse_n8`" not in text
+  assert "| `grow_sparse_n8`" not in text
   tiny_shapes = {**HERE, "shapes": "tiny (--small)"}
   text = page.page([dataclasses.replace(met, origin=tiny_shapes)])
   assert "figures mean nothing" in text
