@@ -39,10 +39,11 @@ lint: $(STAMP)
 parity: .venv-parity/.installed
 	.venv-parity/bin/python -m pytest -q -m parity
 
-# Times this package against PyTorch into benchmarks/RESULTS.md; about an hour
-# on 2 quiet cores.
+# Times this package against PyTorch into benchmarks/RESULTS.md; over an hour on
+# 2 quiet cores. To go on: BENCH_FLAGS="--merge runs/benchmarks.json".
 bench: .venv-parity/.installed
-	.venv-parity/bin/python benchmarks/all.py $(BENCH_FLAGS)
+	.venv-parity/bin/python benchmarks/all.py \
+	  --json runs/benchmarks.json $(BENCH_FLAGS)
 
 # torchvision's own pin of torch is not heeded on purpose: it wants CUDA's.
 .venv-parity/.installed: setup.cfg pyproject.toml

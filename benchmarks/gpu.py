@@ -1,28 +1,37 @@
 """One GPU, bfloat16: the same comparisons with B1 experts, and our strategies.
 
-  python benchmarks/gpu.py [--only NAME] [--rounds 10] [--json FILE] [--list]
+  python benchmarks/gpu.py [--only NAME ...] [--rounds 10] [--json FILE]
+      [--merge FILE ...] [--list]
 
 PyTorch runs under autocast, the quicker one of eager mode and torch.compile.
 Of our own, `lax.ragged_dot`, index gather and one-hot einsum compete over
-tokens, and native grouped convolutions with matrix products over convolutional
-experts: what is the quickest there is what the package should choose on a GPU.
-Without a GPU the rows run on the CPU: with `--small`, to see that they run.
+tokens; gather with the loop over pairs, and native grouped convolutions with
+matrix products, over convolutional experts, in a layer and in the whole model:
+what is the quickest there is what the package should choose on a GPU.
+`python benchmarks/all.py` runs the same rows and writes RESULTS_GPU.md. With
+`--small` the rows also run without a GPU, to see that they do.
 """
 
 import dataclasses
+import functools
+import subprocess
 import sys
 
 import harness
 from harness import Contestant, Row
 from shapes import Mixture
 
+# The host prepares kernels: two threads are few beside a GPU.
+THREADS = 8
 _DTYPE = "bfloat16"
 _BLOCK = Mixture(64, 8, 1, 1024, 256, 1024, side=14)
 _CONV = Mixture(256, 8, 2, 1024, 256, 1024, side=14)
 _TOKENS = Mixture(50176, 32, 2, 384, 1536, 384, activation="gelu")
 _SMALL_CONV = Mixture(6, 4, 2, 16, 8, 16, side=4)
 _SMALL_TOKENS = Mixture(12, 4, 2, 16, 32, 8, activation="gelu")
+# One expert; and six, whose maps three contestants keep in one GPU's memory.
 _FULL = {"backbone": "efficientnet_b1", "size": 240, "batch": 96}
+_FULL_MIXTURE = {**_FULL, "batch": 32}
 _SMALL = {"backbone": "efficientnet_nano", "size": 32, "batch": 4}
 
 
@@ -32,15 +41,18 @@ def rows(small: bool) -> list[Row]:
   tokens = _SMALL_TOKENS if small else _TOKENS
   few = dataclasses.replace(tokens, batch=min(tokens.batch, 3136))
   image = _SMALL if small else _FULL
-  experts = 2 if small else 6
+  images = _SMALL if small else _FULL_MIXTURE
+  experts = 3 if small else 6
   rate = {"size": 256 if small else 8192, "dtype": _DTYPE}
   gather = {"strategy": "gather", "capacity_factor": 1.25}
-  return [
+  dropless = {"capacity_factor": None}
+  sparse = _step("ours", images, experts)
+  out = [
     Row(
       "matmul_vs_torch",
       "a large matrix product, bfloat16",
       Contestant("ours", "ours.rate:matmul", rate),
-      (Contestant("torch", "peers.rate:matmul", rate, needs="torch"),),
+      (Contestant("torch", "peers.rate:matmul", rate, needs=harness.TORCH),),
     ),
     Row(
       "block_dot_vs_native",
@@ -73,6 +85,15 @@ def rows(small: bool) -> list[Row]:
       _torch("layers:mixture", conv.options()),
     ),
     Row(
+      "conv_gather_vs_pairs",
+      "conv experts, N 8, k 2: gather, capacity 1.25, against dropless",
+      _ours("gather", "mixture", conv, **gather),
+      (
+        _ours("pairs", "mixture", conv, strategy="pairs", **dropless),
+        _ours("full gather", "mixture", conv, strategy="gather", **dropless),
+      ),
+    ),
+    Row(
       "b1_train_vs_torch",
       "one B1 expert, train step: ours against PyTorch",
       _one(image, train=True),
@@ -87,16 +108,60 @@ def rows(small: bool) -> list[Row]:
     Row(
       "sparse_vs_dense",
       "train step, B1, N 6, k 2: sparse against dense",
-      _step("ours", image, experts, "sparse"),
-      (_step("dense", image, experts, "dense"),),
+      sparse,
+      (_step("dense", images, experts, **{"model.compute": "dense"}),),
     ),
     Row(
       "sparse_vs_torch_mmoe",
       "train step, B1, N 6, k 2: ours against dense PyTorch MMoE",
-      _step("ours", image, experts, "sparse"),
-      _torch("training:mmoe", {**image, "experts": experts}),
+      sparse,
+      _torch("training:mmoe", {**images, "experts": experts}),
+    ),
+    Row(
+      "step_gather_vs_pairs",
+      "train step, B1, N 6, k 2: gather, capacity 1.25, against pairs",
+      sparse,
+      (_step("pairs", images, experts, **{"model.dispatch": "pairs"}),),
+    ),
+    Row(
+      "step_auto_vs_native_dot",
+      "train step, B1, N 6, k 2: conv2d's choice against one form everywhere",
+      sparse,
+      tuple(
+        dataclasses.replace(
+          sparse,
+          label=form,
+          options={**sparse.options, "convolution": form},
+          optional=True,
+        )
+        for form in ("native", "dot")
+      ),
     ),
   ]
+  if small:
+    return out
+  return [dataclasses.replace(row, prepare=need_gpu) for row in out]
+
+
+@functools.cache
+def need_gpu() -> None:
+  """Ends the program where JAX or an installed PyTorch sees no GPU."""
+  probes = {
+    "jax": "import jax; jax.devices('gpu')",
+    "torch": "import torch; torch.zeros(1, device='cuda')",
+  }
+  for module, code in probes.items():
+    if not harness.installed(module):
+      continue
+    done = subprocess.run(
+      [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    if done.returncode:
+      cause = (done.stderr.strip().splitlines() or ["it died"])[-1]
+      sys.exit(
+        f"{module} sees no GPU ({cause}): install its build for CUDA, or pass "
+        "--small, or --precision=float32 to all.py"
+      )
 
 
 def _ours(label: str, build: str, shape: Mixture, **how) -> Contestant:
@@ -109,7 +174,7 @@ def _one(image: dict, train: bool) -> Contestant:
   return Contestant("ours", "ours.training:one_expert", options)
 
 
-def _step(label: str, image: dict, experts: int, compute: str) -> Contestant:
+def _step(label: str, image: dict, experts: int, **overrides) -> Contestant:
   config = {
     "precision": _DTYPE,
     "batch_size": image["batch"],
@@ -119,8 +184,9 @@ def _step(label: str, image: dict, experts: int, compute: str) -> Contestant:
     "model.k": 2,
     "model.share_gate": True,
     "model.norm": "frozen",
-    "model.compute": compute,
+    "model.compute": "sparse",
     "model.capacity_factor": 1.25,
+    **overrides,
   }
   options = {"overrides": config}
   return Contestant(label, "ours.training:train_step", options)
@@ -129,12 +195,13 @@ def _step(label: str, image: dict, experts: int, compute: str) -> Contestant:
 def _torch(build: str, options: dict) -> tuple[Contestant, ...]:
   if "backbone" in options:
     options = {**options, "backbone": "efficientnet_b1"}
+  models = build.startswith("training:")
   return tuple(
     Contestant(
       "torch " + ("compile" if compiled else "eager"),
       f"peers.{build}",
       {**options, "compiled": compiled, "dtype": _DTYPE},
-      needs="torch",
+      needs=harness.TORCH_MODELS if models else harness.TORCH,
       optional=compiled,
     )
     for compiled in (False, True)
@@ -143,6 +210,5 @@ def _torch(build: str, options: dict) -> tuple[Contestant, ...]:
 
 if __name__ == "__main__":
   flags = harness.parser(__doc__)
-  # The host prepares kernels: two threads are few beside a GPU.
-  flags.set_defaults(threads=8)
+  flags.set_defaults(threads=THREADS, precision=_DTYPE)
   sys.exit(harness.main(flags, rows))

@@ -15,6 +15,7 @@ pool), and gets the same number in OMP_NUM_THREADS (torch's pool) and NPROC.
 import argparse
 import contextlib
 import dataclasses
+import fnmatch
 import importlib.util
 import json
 import os
@@ -27,7 +28,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import origin
+import results
 from mtlmoe_jax import files
+from mtlmoe_jax.errors import InputError
+from results import Result
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROUNDS = 10
@@ -35,6 +40,9 @@ THREADS = 2
 # A burst lasts about this long, whatever one repetition takes.
 BURST_SECONDS = 1.0
 MAX_REPEATS = 30
+# What the peers import; torchvision through timm, and on its own.
+TORCH = ("torch",)
+TORCH_MODELS = ("torch", "timm", "torchvision")
 # Lines of a dead worker's last words that are shown.
 LAST_WORDS = 12
 
@@ -47,16 +55,18 @@ class Contestant:
     label: for the eye.
     build: "module:function", found from this folder; see `worker.py`.
     options: the function's keyword arguments, as JSON knows them.
-    needs: a module without which the row is left out.
+    needs: modules without which the row is left out.
     optional: a variant whose failure leaves the row's others alone (torch's
       compiler needs a C++ compiler).
+    env: environment variables of its process.
   """
 
   label: str
   build: str
   options: dict[str, Any] = dataclasses.field(default_factory=dict)
-  needs: str = ""
+  needs: tuple[str, ...] = ()
   optional: bool = False
+  env: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +77,8 @@ class Row:
     name: for `--only`.
     what: one line for people.
     ours: its time is the ratio's denominator.
-    peers: the ratio is against the quickest of these.
+    peers: the ratio that counts is against the quickest of these; those
+      against the others are told beside it.
     at_least: the bar; None where the figure is for information.
     quantity: "seconds" is timed; any other name is a key of both workers'
       info (bytes, say), which is read once.
@@ -81,42 +92,6 @@ class Row:
   at_least: float | None = None
   quantity: str = "seconds"
   prepare: Callable[[], None] = lambda: None
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """What came out of a row.
-
-  Attributes:
-    row: the row.
-    peer: label of the quickest peer, which the ratio is against.
-    ratio: median over rounds.
-    low: first quartile over rounds.
-    high: third quartile.
-    rounds: how many there were.
-    medians: label -> median of its rounds' medians.
-    infos: label -> what its builder told.
-  """
-
-  row: Row
-  peer: str
-  ratio: float
-  low: float
-  high: float
-  rounds: int
-  medians: dict[str, float]
-  infos: dict[str, dict[str, Any]]
-
-  def as_json(self) -> dict[str, Any]:
-    """The entry of `--json`."""
-    return {
-      "name": self.row.name,
-      "ratio": self.ratio,
-      "low": self.low,
-      "high": self.high,
-      "rounds": self.rounds,
-      "at_least": self.row.at_least,
-    }
 
 
 class WorkerError(Exception):
@@ -145,7 +120,7 @@ class Worker:
       stdout=subprocess.PIPE,
       stderr=self._errors,
       text=True,
-      env=_environment(threads),
+      env={**_environment(threads), **contestant.env},
       # A group of its own, with which a loader's processes stop as well.
       start_new_session=True,
     )
@@ -232,23 +207,6 @@ def _environment(threads: int) -> dict[str, str]:
   }
 
 
-def ratios(
-  peer: Sequence[Sequence[float]], ours: Sequence[Sequence[float]]
-) -> list[float]:
-  """Each round's ratio, median(peer) / median(ours), of bursts by round."""
-  return [
-    statistics.median(p) / statistics.median(o) for p, o in zip(peer, ours)
-  ]
-
-
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
-  """First quartile, median and third quartile, interpolated linearly."""
-  if len(values) == 1:
-    return (values[0],) * 3
-  low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-  return low, middle, high
-
-
 def alternate(
   workers: Sequence[Any],
   rounds: int,
@@ -270,8 +228,16 @@ def alternate(
   return bursts
 
 
-def measure(row: Row, rounds: int, threads: int) -> Result:
+def measure(
+  row: Row, rounds: int, threads: int, here: dict[str, str]
+) -> Result:
   """Runs one row.
+
+  Args:
+    row: the row.
+    rounds: how many.
+    threads: CPUs of each contestant.
+    here: of `origin.describe`.
 
   Raises:
     WorkerError: a contestant died that is not optional, or every peer did.
@@ -306,7 +272,7 @@ def measure(row: Row, rounds: int, threads: int) -> Result:
         say(f"{row.name}: round {number + 1}/{rounds}: {told}")
 
       bursts = alternate(workers, rounds, progress)
-  return result_of(row, labels, bursts, infos)
+  return result_of(row, labels, bursts, infos, here)
 
 
 def result_of(
@@ -314,33 +280,34 @@ def result_of(
   labels: Sequence[str],
   bursts: Sequence[Sequence[Sequence[float]]],
   infos: dict[str, dict[str, Any]],
+  here: dict[str, str],
 ) -> Result:
   """From bursts [contestant][round][repeat], ours first, to the figures."""
-  medians = [
-    statistics.median([statistics.median(b) for b in rounds])
-    for rounds in bursts
-  ]
-  best = min(range(1, len(labels)), key=medians.__getitem__)
-  low, ratio, high = spread(ratios(bursts[best], bursts[0]))
+  values = {
+    label: results.spread([statistics.median(b) for b in rounds])
+    for label, rounds in zip(labels, bursts)
+  }
+  ratios = {
+    label: results.spread(results.round_ratios(rounds, bursts[0]))
+    for label, rounds in zip(labels[1:], bursts[1:])
+  }
+  peer = min(ratios, key=lambda label: values[label][1])
+  low, ratio, high = ratios[peer]
   return Result(
-    row=row,
-    peer=labels[best],
+    name=row.name,
     ratio=ratio,
     low=low,
     high=high,
     rounds=len(bursts[0]),
-    medians=dict(zip(labels, medians)),
+    at_least=row.at_least,
+    what=row.what,
+    quantity=row.quantity,
+    ours=labels[0],
+    peer=peer,
+    ratios=ratios,
+    values=values,
     infos=infos,
-  )
-
-
-def line(result: Result) -> str:
-  """One result for the eye."""
-  bar = result.row.at_least
-  told = "" if bar is None else f"  (at least {bar:g})"
-  return (
-    f"{result.row.name:32}{result.ratio:8.2f}  [{result.low:.2f} ... "
-    f"{result.high:.2f}]  against {result.peer}{told}"
+    origin=here,
   )
 
 
@@ -354,9 +321,23 @@ def parser(doc: str) -> argparse.ArgumentParser:
   out = argparse.ArgumentParser(
     description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  out.add_argument("--json", metavar="FILE", help="also write the figures")
   out.add_argument(
-    "--only", metavar="NAME", action="append", help="one row; may be repeated"
+    "--json", metavar="FILE", help="also write the figures, after every row"
+  )
+  out.add_argument(
+    "--only",
+    metavar="NAME",
+    nargs="+",
+    action="extend",
+    help="these rows; 'grow_*' is all that begin so; may be repeated",
+  )
+  out.add_argument(
+    "--merge",
+    metavar="FILE",
+    nargs="+",
+    action="extend",
+    default=[],
+    help="take the rows of these --json files, measure only the others",
   )
   out.add_argument("--rounds", type=int, default=ROUNDS)
   out.add_argument("--threads", type=int, default=THREADS)
@@ -366,6 +347,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
     action="store_true",
     help="tiny shapes: does it run? Its figures mean nothing",
   )
+  out.set_defaults(precision="float32")
   return out
 
 
@@ -387,13 +369,31 @@ def main(
     Exit code: 0 whatever the figures are, 1 if a worker died.
   """
   args = flags.parse_args(argv)
-  rows = choose(flags, args, rows_of(args.small))
+  every = rows_of(args.small)
+  rows = choose(flags, args, every)
   if args.list:
     print_list(rows)
     return 0
-  results = run(rows, args)
-  finish(args, results)
-  return 0 if len(results) == len(rows) else 1
+  try:
+    earlier, rows, here = _resume(args, every, rows)
+  except InputError as error:
+    flags.error(str(error))
+  figures = run(rows, args, earlier, here)
+  order = [row.name for row in every]
+  finish(args, sorted(figures, key=lambda result: order.index(result.name)))
+  return 0 if len(figures) == len(rows) + len(earlier) else 1
+
+
+def _resume(
+  args: argparse.Namespace, every: list[Row], rows: list[Row]
+) -> tuple[list[Result], list[Row], dict[str, str]]:
+  """What `--merge` brings, the rows that are left, and this run's origin."""
+  have = {result.name for path in args.merge for result in results.read(path)}
+  rows = [row for row in rows if row.name not in have]
+  here = origin.describe(args)
+  names = [row.name for row in every]
+  earlier = results.merge(args.merge, names, here if rows else None)
+  return list(earlier.values()), rows, here
 
 
 def choose(
@@ -408,17 +408,19 @@ def choose(
   if args.rounds < 1 or args.threads < 1:
     flags.error("--rounds and --threads must be at least 1")
   names = [row.name for row in rows]
-  for name in args.only or ():
-    if name not in names:
-      flags.error(f"--only {name}: must be one of {', '.join(names)}")
-  rows = [row for row in rows if not args.only or row.name in args.only]
+  wanted = set()
+  for pattern in args.only or names:
+    found = fnmatch.filter(names, pattern)
+    if not found:
+      flags.error(f"--only {pattern}: must be one of {', '.join(names)}")
+    wanted.update(found)
+  rows = [row for row in rows if row.name in wanted]
   if args.list:
     return rows
   possible = []
   for row in rows:
-    missing = {
-      c.needs for c in (row.ours, *row.peers) if not installed(c.needs)
-    }
+    needs = {name for c in (row.ours, *row.peers) for name in c.needs}
+    missing = sorted(name for name in needs if not installed(name))
     if not missing:
       possible.append(row)
       continue
@@ -430,8 +432,8 @@ def choose(
 
 
 def installed(module: str) -> bool:
-  """Whether a module could be imported; "" always can."""
-  return not module or importlib.util.find_spec(module) is not None
+  """Whether a module could be imported."""
+  return importlib.util.find_spec(module) is not None
 
 
 def print_list(rows: Sequence[Row]) -> None:
@@ -440,23 +442,36 @@ def print_list(rows: Sequence[Row]) -> None:
     print(f"{row.name:32}{row.what}{bar}")
 
 
-def run(rows: Sequence[Row], args: argparse.Namespace) -> list[Result]:
+def run(
+  rows: Sequence[Row],
+  args: argparse.Namespace,
+  earlier: Sequence[Result],
+  here: dict[str, str],
+) -> list[Result]:
   """Measures rows; prints each, and keeps `--json` up to date.
 
   A row with a dead worker is told and left out; the others are measured.
+
+  Args:
+    rows: what is to be measured.
+    args: the flags' values.
+    earlier: measured already; they come first in the answer and in `--json`.
+    here: of `origin.describe`.
   """
   # So that a terminated program takes its workers with it.
   before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-  results = []
+  out = list(earlier)
+  for result in earlier:
+    print(result.line(), flush=True)
   try:
     for row in rows:
       try:
-        results.append(measure(row, args.rounds, args.threads))
-        print(line(results[-1]), flush=True)
+        out.append(measure(row, args.rounds, args.threads, here))
+        print(out[-1].line(), flush=True)
       except WorkerError as error:
         say(f"{row.name}: {error}")
       if args.json:
-        files.write_json(args.json, [r.as_json() for r in results])
+        files.write_json(args.json, [dataclasses.asdict(r) for r in out])
   finally:
     signal.signal(signal.SIGTERM, before)
-  return results
+  return out

@@ -1,7 +1,7 @@
 """Input pipelines: JPEG files to batches of 224 px crops with their boxes.
 
-  python benchmarks/input_pipeline.py [--only NAME] [--rounds 10] [--json FILE]
-      [--list]
+  python benchmarks/input_pipeline.py [--only NAME ...] [--rounds 10]
+      [--json FILE] [--merge FILE ...] [--list]
 
 JPEG files of 500 x 375 pixels (quality 90, drawn here into a temporary folder)
 are decoded, cropped at random, resized and flipped, each with its box. Ours is
@@ -39,7 +39,7 @@ def rows(small: bool) -> list[Row]:
       f"torch {kind}",
       "peers.loader:loader",
       {**options, "kind": kind},
-      needs="torch",
+      needs=harness.TORCH_MODELS,
       # A torchvision that was not built for this torch cannot decode.
       optional=kind == "decode_jpeg",
     )

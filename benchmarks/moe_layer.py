@@ -1,18 +1,15 @@
 """Mixture-of-experts layers: our strategies, and a sparse PyTorch peer.
 
-  python benchmarks/moe_layer.py [--only NAME] [--rounds 10] [--json FILE]
-      [--list] [--plot FILE]
+  python benchmarks/moe_layer.py [--only NAME ...] [--rounds 10]
+      [--json FILE] [--merge FILE ...] [--list]
 
 The PyTorch peer is dropless; each row tells what share ours dropped. Its time
 is the quicker one of eager mode and torch.compile. `dispatch_memory` compares
-the compiler's temporary memory, not times. The rows `grow_*` tell how cost
-grows: the time of the smallest layer over that of the row's, 1 when it does
-not grow; `--plot` draws them.
+the compiler's temporary memory, not times.
 """
 
 import sys
 
-import growth
 import harness
 from harness import Contestant, Row
 from shapes import Mixture
@@ -96,7 +93,6 @@ def rows(small: bool) -> list[Row]:
       4.0,
       quantity="temporary_bytes",
     ),
-    *growth.rows(conv, "pairs"),
   ]
 
 
@@ -122,7 +118,7 @@ def _against_torch(
       "torch " + ("compile" if compiled else "eager"),
       "peers.layers:mixture",
       shape.options(compiled=compiled),
-      needs="torch",
+      needs=harness.TORCH,
       optional=compiled,
     )
     for compiled in (False, True)
@@ -132,6 +128,4 @@ def _against_torch(
 
 
 if __name__ == "__main__":
-  flags = harness.parser(__doc__)
-  flags.add_argument("--plot", metavar="FILE", help="draw grow_* as .png, .svg")
-  sys.exit(harness.main(flags, rows, growth.plot))
+  sys.exit(harness.main(harness.parser(__doc__), rows))

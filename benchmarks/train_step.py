@@ -1,7 +1,7 @@
 """Whole training steps: ours sparse, ours dense, and PyTorch.
 
-  python benchmarks/train_step.py [--only NAME] [--rounds 10] [--json FILE]
-      [--list]
+  python benchmarks/train_step.py [--only NAME ...] [--rounds 10]
+      [--json FILE] [--merge FILE ...] [--list] [--plot FILE]
 
 EfficientNet-Lite0 experts at 224 px, 16 images, tasks class and box, BatchNorm
 with stored statistics, new parameters, AdamW with clipping; the same on both
@@ -11,10 +11,16 @@ experts, channels last, the quicker one of eager mode and torch.compile.
 "N 6, k 2" means that an image uses 2 experts: both tasks share the gate. With
 a gate for each task an image uses up to 4, on average 3.3 of 6 where the gates
 choose independently; that is the row `two_gates_vs_dense`.
+
+The rows `grow_*` tell how the cost of a step grows with N and with k: the time
+of a small model over that of the row's, 1 when it does not grow; `--plot` draws
+them. `huge_pages` is one expert's step with pages of 2 MiB against 4 KiB.
 """
 
+import functools
 import sys
 
+import growth
 import harness
 from harness import Contestant, Row
 
@@ -24,6 +30,8 @@ _DENSE = {"model.compute": "dense"}
 
 _FULL = {"backbone": "efficientnet_lite0", "size": 224, "batch": 16}
 _SMALL = {"backbone": "efficientnet_nano", "size": 32, "batch": 6}
+# 16 dense experts take long: a quarter of the pixels.
+_GROWTH = {**_FULL, "size": 112}
 
 
 def rows(small: bool) -> list[Row]:
@@ -73,7 +81,28 @@ def rows(small: bool) -> list[Row]:
       _ours("ours", shape, experts, **two_gates),
       (_ours("dense", shape, experts, **_DENSE),),
     ),
+    Row(
+      "huge_pages",
+      "one Lite0 expert, train step: pages of 2 MiB against 4 KiB",
+      _with_pages("2 MiB", shape, 1),
+      (_with_pages("4 KiB", shape, 0),),
+    ),
+    *growth.rows(functools.partial(_growing, _SMALL if small else _GROWTH)),
   ]
+
+
+def _with_pages(label: str, shape: dict, hugetlb: int) -> Contestant:
+  return Contestant(
+    label,
+    "ours.training:one_expert",
+    {**shape, "train": True},
+    env={"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={hugetlb}"},
+  )
+
+
+def _growing(shape: dict, compute: str, experts: int, k: int) -> Contestant:
+  how = {**(_SPARSE if compute == "sparse" else _DENSE), "model.k": k}
+  return _ours(f"N {experts} k {k}", shape, experts, **how)
 
 
 def _ours(label: str, shape: dict, experts: int, **overrides) -> Contestant:
@@ -97,7 +126,7 @@ def _torch(build: str, options: dict) -> tuple[Contestant, ...]:
       "torch " + ("compile" if compiled else "eager"),
       f"peers.training:{build}",
       {**options, "backbone": "efficientnet_lite0", "compiled": compiled},
-      needs="torch",
+      needs=harness.TORCH_MODELS,
       optional=compiled,
     )
     for compiled in (False, True)
@@ -105,4 +134,6 @@ def _torch(build: str, options: dict) -> tuple[Contestant, ...]:
 
 
 if __name__ == "__main__":
-  sys.exit(harness.main(harness.parser(__doc__), rows))
+  flags = harness.parser(__doc__)
+  flags.add_argument("--plot", metavar="FILE", help="draw grow_* as .png, .svg")
+  sys.exit(harness.main(flags, rows, growth.plot))

@@ -1,10 +1,10 @@
 """Large memory pages for what XLA allocates on a Linux CPU.
 
 XLA:CPU takes its temporary memory anew for every call, and touching it first in
-pages of 4 KiB costs about a third of a training step (compare `python
-benchmarks/train_step.py` with and without GLIBC_TUNABLES=
-glibc.malloc.hugetlb=0). glibc (2.35 or newer) asks the kernel for pages of
-2 MiB, but only if it is told so before the process starts.
+pages of 4 KiB costs a good part of a training step (how much:
+`python benchmarks/train_step.py --only huge_pages`). glibc (2.35 or newer) asks
+the kernel for pages of 2 MiB, but only if it is told so before the process
+starts.
 """
 
 import os
