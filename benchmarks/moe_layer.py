@@ -26,12 +26,13 @@ _SMALL_CONV = Mixture(6, 4, 2, 16, 8, 16, side=4)
 _SMALL_MLP = Mixture(12, 4, 2, 16, 32, 8, activation="gelu")
 
 # How images reach the experts, and how many an expert can take (None: as many
-# as come). At factor 2 the draws of 16 images over 8 experts lose 0.3 %, where
-# V-MoE's 1.25 is enough for tokens (Riquelme et al. 2021).
-_SPARSE = "gather"
+# as come). Few images meet heads of megabytes: buffers for all experts at once,
+# at factor 2, where the draws of 16 images over 8 experts lose 0.3 %.
 _DROPLESS = {"strategy": "pairs", "capacity_factor": None}
-_IMAGES = {"strategy": _SPARSE, "capacity_factor": 2.0}
-_TOKENS = {"strategy": _SPARSE, "capacity_factor": 1.25}
+_HEADS = {"strategy": "gather", "capacity_factor": 2.0}
+# V-MoE's (Riquelme et al. 2021).
+_BUFFERS = {"strategy": "gather", "capacity_factor": 1.25}
+_ONE_HOT = {"strategy": "einsum", "capacity_factor": 1.25}
 
 
 def rows(small: bool) -> list[Row]:
@@ -59,39 +60,40 @@ def rows(small: bool) -> list[Row]:
       "MLP heads, B 16, N 8, k 2",
       0.9,
       _SMALL_MLP if small else _HEAD_16,
-      _IMAGES,
+      _HEADS,
     ),
     _against_torch(
       "head_64_vs_torch",
       "MLP heads, B 64, N 16, k 2",
       0.9,
       _SMALL_MLP if small else _HEAD_64,
-      _IMAGES,
+      _HEADS,
     ),
     _against_torch(
       "vit_s_8_vs_torch",
       "784 ViT-S tokens, N 8, k 2",
       0.9,
       _SMALL_MLP if small else _VIT_8,
-      _TOKENS,
+      _DROPLESS,
     ),
     _against_torch(
       "vit_s_32_vs_torch",
       "3136 ViT-S tokens, N 32, k 2",
       0.75,
       tokens,
-      _TOKENS,
+      _DROPLESS,
     ),
     _against_torch(
       "conv_vs_torch", "conv experts, B 16, N 8, k 2", 0.7, conv, _DROPLESS
     ),
+    _memory("", "pairs with remat", tokens, {**_DROPLESS, "remat": True}, 4.0),
+    _memory("_stored", "pairs", tokens, _DROPLESS),
+    _memory("_gather", "gather", tokens, _BUFFERS),
     Row(
-      "dispatch_memory",
-      "temporary memory at 32 experts: einsum's over ours",
-      _memory(_SPARSE, tokens),
-      (_memory("einsum", tokens),),
-      4.0,
-      quantity="temporary_bytes",
+      "remat_time",
+      "3136 ViT-S tokens, N 32, k 2: pairs with remat against without",
+      _ours("remat", tokens, **_DROPLESS, remat=True),
+      (_ours("stored", tokens, **_DROPLESS),),
     ),
   ]
 
@@ -105,9 +107,25 @@ def _ours(label: str, shape: Mixture, **how) -> Contestant:
   return Contestant(label, "ours.layers:mixture", shape.options(**how))
 
 
-def _memory(strategy: str, shape: Mixture) -> Contestant:
-  options = shape.options(**{**_TOKENS, "strategy": strategy})
-  return Contestant(strategy, "ours.layers:memory", options)
+def _memory(
+  name: str,
+  what: str,
+  shape: Mixture,
+  how: dict,
+  at_least: float | None = None,
+) -> Row:
+  ours, einsum = (
+    Contestant(label, "ours.layers:memory", shape.options(**options))
+    for label, options in (("ours", how), ("einsum", _ONE_HOT))
+  )
+  return Row(
+    f"dispatch_memory{name}",
+    f"temporary memory at 32 experts: einsum's over that of {what}",
+    ours,
+    (einsum,),
+    at_least,
+    quantity="temporary_bytes",
+  )
 
 
 def _against_torch(

@@ -69,6 +69,12 @@ def rows(small: bool) -> list[Row]:
       1.0,
     ),
     Row(
+      "lite0_forward_tiles",
+      "one Lite0 expert, forward: image after image against all at once",
+      _forward("tiles", shape, "pairs"),
+      (_forward("at once", shape, "dense"),),
+    ),
+    Row(
       "six_sparse_vs_two_dense",
       "train step: 2 experts dense over 6 experts, k 2",
       sparse,
@@ -89,6 +95,11 @@ def rows(small: bool) -> list[Row]:
     ),
     *growth.rows(functools.partial(_growing, _SMALL if small else _GROWTH)),
   ]
+
+
+def _forward(label: str, shape: dict, strategy: str) -> Contestant:
+  options = {**shape, "train": False, "strategy": strategy}
+  return Contestant(label, "ours.training:one_expert", options)
 
 
 def _with_pages(label: str, shape: dict, hugetlb: int) -> Contestant:

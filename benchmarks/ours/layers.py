@@ -32,6 +32,7 @@ def mix(
   x: jax.Array,
   decision: routing.Routing,
   slots: int | None,
+  remat: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
   """The weighted sum of experts: the one place that knows the strategies.
 
@@ -42,6 +43,7 @@ def mix(
     x: [B, ...].
     decision: of the gate.
     slots: S.
+    remat: as in `apply_experts`.
 
   Returns:
     [B, D] and the share of dropped choices.
@@ -53,6 +55,7 @@ def mix(
     [decision.experts],
     strategy=strategy,
     capacity=slots,
+    remat=remat,
   )
   weights = decision.weights.astype(results.outputs.dtype)
   return results.combine(0, weights), results.dropped[0]
@@ -165,6 +168,7 @@ def mixture(
   capacity_factor: float | None = None,
   train: bool = True,
   dtype: str = "float32",
+  remat: bool = False,
 ) -> tuple[Run, dict]:
   """A whole layer with its noisy top-k gate and balance losses.
 
@@ -174,9 +178,12 @@ def mixture(
     capacity_factor: of S. None: dropless.
     train: forward and backward to parameters and input, or forward.
     dtype: of experts and input; the gate computes in float32.
+    remat: as in `apply_experts`.
   """
   shape = Mixture(**shape)
-  layer, arguments, slots = _layer(shape, strategy, capacity_factor, dtype)
+  layer, arguments, slots = _layer(
+    shape, strategy, capacity_factor, dtype, remat
+  )
   params, x, noise = arguments
   step = jax.jit(_loss_gradient(layer) if train else layer)
   draws = itertools.cycle([jnp.asarray(n) for n in noise])
@@ -190,11 +197,14 @@ def mixture(
 
 
 def memory(
-  shape: dict[str, Any], strategy: str, capacity_factor: float
+  shape: dict[str, Any],
+  strategy: str,
+  capacity_factor: float | None = None,
+  remat: bool = False,
 ) -> tuple[Run, dict]:
   """Bytes that forward and backward need for the time being; runs nothing."""
   layer, (params, x, noise), _ = _layer(
-    Mixture(**shape), strategy, capacity_factor, "float32"
+    Mixture(**shape), strategy, capacity_factor, "float32", remat
   )
   step = jax.jit(_loss_gradient(layer))
   compiled = step.lower(params, x, noise[0]).compile()
@@ -203,7 +213,11 @@ def memory(
 
 
 def _layer(
-  shape: Mixture, strategy: str, capacity_factor: float | None, dtype: str
+  shape: Mixture,
+  strategy: str,
+  capacity_factor: float | None,
+  dtype: str,
+  remat: bool = False,
 ) -> tuple[Callable, tuple, int | None]:
   """layer(params, x, noise [B, N]), its arguments, and S."""
   noise = shape.noise()
@@ -222,7 +236,7 @@ def _layer(
       out = ragged(shape.activation, experts, x, decision)
       dropped = jnp.zeros(())
     else:
-      out, dropped = mix(strategy, expert, experts, x, decision, slots)
+      out, dropped = mix(strategy, expert, experts, x, decision, slots, remat)
     aux = decision.losses["importance"] + decision.losses["load"]
     return out, aux, dropped
 

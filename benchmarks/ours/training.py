@@ -3,6 +3,7 @@
 Letters: B images, H = W image size.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,11 @@ import optax
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import losses, models
+from mtlmoe_jax.engine import apply_experts
 from mtlmoe_jax.models import layers
 from mtlmoe_jax.models.backbones import EfficientNet
 from mtlmoe_jax.models.layers import scaled_normal
+from mtlmoe_jax.models.normalization import fold
 from mtlmoe_jax.training import loop, sharding
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
@@ -119,11 +122,17 @@ class _Classifier(nn.Module):
 
 
 def one_expert(
-  backbone: str, size: int, batch: int, train: bool, dtype: str = "float32"
+  backbone: str,
+  size: int,
+  batch: int,
+  train: bool,
+  dtype: str = "float32",
+  strategy: str = "auto",
 ) -> tuple[Run, dict]:
   """A backbone with a linear classifier: a step of AdamW, or forward.
 
   BatchNorm with stored statistics and trained scales, as in fine-tuning.
+  Forward is what a model of one expert does: `apply_experts`.
 
   Args:
     backbone: name.
@@ -131,6 +140,7 @@ def one_expert(
     batch: B.
     train: the whole step; else logits.
     dtype: of the network's computation.
+    strategy: of `apply_experts`, forward.
   """
   model = _Classifier(_network(backbone, "frozen", jnp.dtype(dtype)))
   data = jax.device_put(training_batch(batch, size))
@@ -145,8 +155,9 @@ def one_expert(
     {"params": params, "batch_stats": stats}, data["image"]
   )
   if not train:
-    forward = jax.jit(apply)
-    return lambda: jax.block_until_ready(forward(params)), info
+    forward = jax.jit(functools.partial(_forward, model, strategy))
+    run = lambda: forward(variables, data["image"])  # noqa: E731
+    return lambda: jax.block_until_ready(run()), info
   optimizer = optax.chain(
     optax.clip_by_global_norm(1.0), optax.adamw(1e-4, weight_decay=1e-2)
   )
@@ -168,3 +179,19 @@ def one_expert(
     jax.block_until_ready(value)
 
   return run, info
+
+
+def _forward(
+  model: _Classifier, strategy: str, variables: Any, images: jax.Array
+) -> jax.Array:
+  """Logits of the only expert."""
+  folded = model.clone(network=model.network.clone(norm="folded"))
+  results = apply_experts(
+    lambda variables, images, _: folded.apply(variables, images),
+    fold(jax.tree.map(lambda v: v[None], variables)),
+    images,
+    [jnp.zeros((len(images), 1), jnp.int32)],
+    strategy=strategy,
+    train=False,
+  )
+  return results.combine(0, jnp.ones((len(images), 1)))
