@@ -35,6 +35,8 @@ Expert = Callable[[Any, Any, Array], Array]
 _POSITIONS = 256
 # Room of a tile over the mean load of an expert.
 _ROOM = 9 / 8
+# Larger tiles are whole multiples of what a matrix product computes at once.
+_BLOCK = 16
 # Load from which images go two by two: half an empty tile is then little.
 _TWO_IMAGES = 8
 # Terms of a sum from which its result is stored for the backward pass: below,
@@ -142,7 +144,10 @@ def default_tile(shape: Sequence[int], pairs: int, num_experts: int) -> int:
   positions = math.prod(shape[1:-1])
   load = pairs / num_experts
   least = 2 if load >= _TWO_IMAGES else 1
-  return max(min(math.ceil(_ROOM * load), _POSITIONS // positions), least)
+  wanted = math.ceil(_ROOM * load)
+  if wanted > _BLOCK:
+    wanted = -(-wanted // _BLOCK) * _BLOCK
+  return max(min(wanted, _POSITIONS // positions), least)
 
 
 def run_pairs(
