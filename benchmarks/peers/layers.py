@@ -46,7 +46,7 @@ def mixture(
   layer = moe.SparseMoE(gate, experts).to(device)
   random = np.random.default_rng(2)
   x = torch.from_numpy(random.standard_normal(shape.input_shape, np.float32))
-  x = x.to(device)
+  x = x.to(device, getattr(torch, dtype))
   if shape.side:
     # The same memory: channels last already.
     x = x.permute(0, 3, 1, 2)

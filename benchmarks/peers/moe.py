@@ -77,7 +77,9 @@ class SparseMoE(nn.Module):
   ) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps x [B, D] or [B, C, H, W] to [B, D'], and the balance losses."""
     pooled = x.mean((2, 3)) if x.dim() == 4 else x
-    chosen, weights, aux = self.gate(pooled.float(), noise)
+    # In float32 whatever the experts compute in, as ours is.
+    with torch.autocast(x.device.type, enabled=False):
+      chosen, weights, aux = self.gate(pooled.float(), noise)
     flat = chosen.flatten()
     order = flat.argsort()
     rows = order.div(chosen.shape[1], rounding_mode="floor")
