@@ -120,8 +120,9 @@ def default_config() -> ml_collections.ConfigDict:
   # dropless: B slots each, the cost of dense. Above 0, auto is gather. Pairs
   # has no buffers and ignores it; evaluation is always dropless.
   model.capacity_factor = 0.0
-  # Dense, gather and einsum: run the experts again in the backward pass and
-  # keep none of their maps. Pairs always does.
+  # Run the experts again in the backward pass and keep none of their maps: less
+  # memory for more time. Without it pairs keeps the results of long matrix
+  # products and computes the rest again, the others keep all that is needed.
   model.remat = False
   model.shared_stages = (
     0  # first stages shared by all experts (0 ... 8, see models.build_model)

@@ -30,7 +30,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax import dispatch, errors, meshes, onehot, pairs
+from mtlmoe_jax import dispatch, errors, meshes, onehot, pair_plan, pairs
 
 Array = jax.Array
 
@@ -65,7 +65,7 @@ class Results:
   """
 
   outputs: Array
-  plan: Everyone | dispatch.Plan | pairs.PairPlan
+  plan: Everyone | dispatch.Plan | pair_plan.PairPlan
   strategy: str = dataclasses.field(metadata={"static": True})
 
   def combine(self, task: int, weights: Array) -> Array:
@@ -186,7 +186,7 @@ def apply_experts(
       on, drops nothing. "dense" and "pairs" have no buffers and never drop.
     valid: bool [B], False for padding, which reaches no expert (but in
       "dense") and whose sums are 0; None: all valid.
-    tile: images in a tile of "pairs"; None is `pairs.default_tile`.
+    tile: images in a tile of "pairs"; None is `pair_plan.default_tile`.
     remat: runs the experts again in the backward pass in place of storing what
       it needs (`jax.checkpoint`). "pairs" without it stores the results of long
       matrix products and computes the rest again.
@@ -225,10 +225,10 @@ def apply_experts(
         "strategy='pairs' on a mesh of several devices: a loop is not split, "
         "use 'gather' or 'auto' (or call it inside jax.shard_map)"
       )
-    plan = pairs.make_pair_plan(experts_per_task, num_experts, valid)
+    plan = pair_plan.make_pair_plan(experts_per_task, num_experts, valid)
     if tile is None:
       shape = jax.tree.leaves(x)[0].shape
-      tile = pairs.default_tile(shape, plan.images.shape[0], num_experts)
+      tile = pair_plan.default_tile(shape, plan.images.shape[0], num_experts)
     outputs = pairs.run_pairs(fn, params, x, plan, tile=tile, remat=remat)
     return Results(outputs, plan, strategy)
   fn = jax.checkpoint(fn) if remat else fn
@@ -312,7 +312,7 @@ _COMBINE = {
   "dense": _combine_everyone,
   "gather": dispatch.combine,
   "einsum": onehot.combine_onehot,
-  "pairs": pairs.combine_pairs,
+  "pairs": pair_plan.combine_pairs,
 }
 
 

@@ -4,20 +4,21 @@ Letters: B images, N experts, K experts per image and task, P pairs at most,
 t rows of a tile.
 
 The pairs that any task chose, sorted by expert, are cut into tiles: up to t
-images of one expert. `run_pairs` runs the expert on one tile after another, as
-many as there are, so that the cost follows the pairs themselves: there is no
-capacity, nothing is dropped and no [N, B] buffer of features exists. (The idea
-of dropless experts is that of MegaBlocks, Gale et al. 2022.)
+images of one expert. `run_pairs` takes one expert after another, and runs it on
+one of its tiles after another, as many as there are, so that the cost follows
+the pairs themselves: there is no capacity, nothing is dropped and no [N, B]
+buffer of features exists. (The idea of dropless experts is that of MegaBlocks,
+Gale et al. 2022.)
 
-Automatic differentiation of such a loop would write a gradient of all N
-experts in each of its steps. Here a second loop takes the gradient of a tile
-and adds it in place to that of its expert.
+Automatic differentiation of such loops would write a gradient of all N experts
+in each of their steps. Here a second pair of loops takes the gradient of each
+tile and sums those of an expert.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,128 +27,15 @@ from jax import lax
 from jax.extend import core
 
 from mtlmoe_jax import errors, meshes
+from mtlmoe_jax.pair_plan import PairPlan
 
 Array = jax.Array
 # One expert: (its parameters, x [t, ...], mask bool [t]) -> [t, ...].
 Expert = Callable[[Any, Any, Array], Array]
 
-# Positions (rows times pixels or tokens in a row) that a tile may have.
-_POSITIONS = 256
-# Room of a tile over the mean load of an expert.
-_ROOM = 9 / 8
-# Larger tiles are whole multiples of what a matrix product computes at once.
-_BLOCK = 16
-# Load from which images go two by two: half an empty tile is then little.
-_TWO_IMAGES = 8
 # Terms of a sum from which its result is stored for the backward pass: below,
 # computing it again takes about as long as writing and reading it.
 _STORED_TERMS = 64
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PairPlan:
-  """The pairs in the order of their experts, and where each choice is there.
-
-  Attributes:
-    images: i32 [P], the image of each pair, in the order of the batch within
-      an expert; some valid index after the last pair.
-    starts: i32 [N], the first pair of each expert.
-    counts: i32 [N], its number of pairs.
-    places: i32 [B, K] per task, the pair of each choice; in 0 ... P-1 even
-      where the image is padding.
-    kept: bool [B, K] per task, False where the image is padding.
-    dropped: f32 scalar per task, always 0.
-  """
-
-  images: Array
-  starts: Array
-  counts: Array
-  places: tuple[Array, ...]
-  kept: tuple[Array, ...]
-  dropped: tuple[Array, ...]
-
-
-def make_pair_plan(
-  experts_per_task: Sequence[Array],
-  num_experts: int,
-  valid: Array | None = None,
-) -> PairPlan:
-  """Lists every chosen (image, expert) pair once for all tasks.
-
-  Args:
-    experts_per_task: i32 [B, K] per task, distinct within a row. K may differ
-      between tasks.
-    num_experts: N.
-    valid: bool [B], False for padding, which makes no pair; None: all valid.
-
-  Returns:
-    The plan, P = B min(N, sum of K).
-
-  Raises:
-    InputError: no task.
-  """
-  if not experts_per_task:
-    raise errors.InputError("experts_per_task is empty: give at least one task")
-  batch = experts_per_task[0].shape[0]
-  ks = [experts.shape[1] for experts in experts_per_task]
-  size = batch * min(num_experts, sum(ks))
-  valid = jnp.ones(batch, bool) if valid is None else valid
-  index = jnp.arange(num_experts)
-  chosen = functools.reduce(
-    jnp.logical_or,
-    [jnp.any(e[..., None] == index, axis=1) for e in experts_per_task],
-  )
-  chosen = (chosen & valid[:, None]).T  # [N, B]
-  counts = jnp.sum(chosen, axis=1, dtype=jnp.int32)
-  starts = jnp.cumsum(counts) - counts
-  place = jnp.cumsum(chosen.reshape(-1), dtype=jnp.int32) - 1
-  place = place.reshape(chosen.shape)
-  images = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32), chosen.shape)
-  images = (
-    jnp.zeros(size, jnp.int32)
-    .at[jnp.where(chosen, place, size)]
-    .set(images, mode="drop")
-  )
-  return PairPlan(
-    images=images,
-    starts=starts,
-    counts=counts,
-    places=tuple(
-      jnp.clip(jnp.take_along_axis(place.T, e, axis=1), 0, size - 1)
-      for e in experts_per_task
-    ),
-    kept=tuple(
-      jnp.broadcast_to(valid[:, None], e.shape) for e in experts_per_task
-    ),
-    dropped=tuple(jnp.zeros((), jnp.float32) for _ in ks),
-  )
-
-
-def default_tile(shape: Sequence[int], pairs: int, num_experts: int) -> int:
-  """Rows of a tile where the caller does not say.
-
-  A tile costs the reading of an expert's parameters, and in training adding to
-  their gradients; the last tile of an expert is partly empty. So: an eighth
-  more than the mean load, that most experts need a single tile, but not many
-  more positions than fill a matrix product, 256. Images have thousands of
-  positions each and go one by one, or two by two where experts get many.
-
-  Args:
-    shape: of x, [B, ..., C]: the axes between are positions of a row.
-    pairs: P.
-    num_experts: N.
-
-  Returns:
-    t.
-  """
-  positions = math.prod(shape[1:-1])
-  load = pairs / num_experts
-  least = 2 if load >= _TWO_IMAGES else 1
-  wanted = math.ceil(_ROOM * load)
-  if wanted > _BLOCK:
-    wanted = -(-wanted // _BLOCK) * _BLOCK
-  return max(min(wanted, _POSITIONS // positions), least)
 
 
 def run_pairs(
@@ -171,7 +59,7 @@ def run_pairs(
       It may close over anything, random keys too.
     params: leaves [N, ...] of any type.
     x: leaves [B, ...] of any type, one array or a tree.
-    plan: from `make_pair_plan`.
+    plan: from `pair_plan.make_pair_plan`.
     tile: t.
     remat: stores nothing for the backward pass, which then computes all of
       every tile again; else the results of the longer matrix products are
@@ -213,27 +101,6 @@ def run_pairs(
   # Inside `shard_map` each device has a loop of its own.
   values, plan = _alike(((flat_params, flat_x, closed.consts), plan))
   return _run(loop, values, plan)
-
-
-def combine_pairs(
-  outputs: Array, plan: PairPlan, task: int, weights: Array
-) -> Array:
-  """The weighted sum of one task over the experts it chose.
-
-  Args:
-    outputs: [>= P, ...], one row per pair.
-    plan: from `make_pair_plan`.
-    task: index of the task in `experts_per_task`.
-    weights: [B, K] of that task.
-
-  Returns:
-    [B, ...]; 0 for padding.
-  """
-  chosen = outputs[plan.places[task]]  # [B, K, ...]
-  wide = (*weights.shape, *(1,) * (chosen.ndim - 2))
-  # Selected, not multiplied by 0: what is not a pair's row may hold anything.
-  chosen = jnp.where(plan.kept[task].reshape(wide), chosen, 0)
-  return jnp.sum(chosen * weights.astype(outputs.dtype).reshape(wide), axis=1)
 
 
 @dataclasses.dataclass(frozen=True)

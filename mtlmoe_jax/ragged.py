@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtlmoe_jax import engine, errors, pairs
+from mtlmoe_jax import engine, errors, pair_plan
 
 Array = jax.Array
 
@@ -54,7 +54,7 @@ def ragged_mlp(
       f"ragged_mlp of x {x.shape} with kernel_in {kernel_in.shape}: x must be "
       f"[B, {c}]"
     )
-  plan = pairs.make_pair_plan(experts_per_task, n, valid)
+  plan = pair_plan.make_pair_plan(experts_per_task, n, valid)
   rows = plan.images.shape[0]
   total = jnp.sum(plan.counts)
   # Rows of no pair go to the last expert, as zeros: what a ragged product

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mtlmoe_jax import engine, pairs
+from mtlmoe_jax import engine, pair_plan, pairs
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.ragged import ragged_mlp
 from tests import tiny
@@ -506,7 +506,7 @@ def test_choice_of_strategy(options, expected):
   ],
 )
 def test_default_tile(shape, num_experts, expected):
-  found = pairs.default_tile(shape, 2 * shape[0], num_experts)
+  found = pair_plan.default_tile(shape, 2 * shape[0], num_experts)
   assert found == expected
 
 
