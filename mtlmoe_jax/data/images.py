@@ -144,7 +144,8 @@ def _decode(
   try:
     with Image.open(file) as image:
       image.load()
-      if upright:
+      # `exif_transpose` copies an image that is upright already.
+      if upright and image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
       return np.asarray(_to_rgb(image))
   except _BAD_FILE as error:
