@@ -274,6 +274,7 @@ def apply_stacked(
   Raises:
     InputError: another strategy, no task, or a capacity below 1.
   """
+  x = jax.tree.map(jnp.asarray, x)  # NumPy takes no traced index
   if strategy == "dense":
     plan, mask = _everyone(experts_per_task, num_experts, valid)
     return Results(stacked(x, mask), plan, strategy)

@@ -310,6 +310,20 @@ def test_stored_products_are_those_computed_again(monkeypatch, wanted, terms):
   assert rows == ({5} if terms <= C else set())
 
 
+@pytest.mark.parametrize("strategy", EXPLICIT)
+def test_rows_may_be_numpy_arrays(strategy):
+  (params, x, weights), experts, _ = make(0, 6, 5, (2,))
+
+  @jax.jit
+  def run(params, experts):
+    results = engine.apply_experts(
+      expert, params, np.asarray(x), experts, strategy=strategy
+    )
+    return results.combine(0, weights[0])
+
+  assert run(params, experts).shape == (6, D)
+
+
 def test_gradients_of_frozen_parameters_are_not_even_allocated():
   args, experts, _ = make(0, 6, 5, (2,))
 
