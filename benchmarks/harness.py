@@ -132,10 +132,6 @@ class Worker:
       self.close()
       raise
     self._repeats = min(max(round(BURST_SECONDS / once), 1), MAX_REPEATS)
-    # The first repetition after the others' turn finds their data in the
-    # caches, and its own freed memory given back, by a virtual machine to its
-    # host even: it can take twice as long as those that follow.
-    self._untimed = 1
     self._stop()
 
   def burst(self) -> list[float]:
@@ -145,7 +141,10 @@ class Worker:
       WorkerError: it died.
     """
     self._signal(signal.SIGCONT)
-    seconds = self._time(self._untimed, self._repeats)
+    # The first repetition after the others' turn finds their data in the
+    # caches, and its own freed memory given back, by a virtual machine to its
+    # host even: it can take twice as long as those that follow.
+    seconds = self._time(1, self._repeats)
     self._stop()
     return seconds
 

@@ -9,9 +9,6 @@ Letters: B images, N experts, K experts per image and task, T tasks.
 import functools
 import json
 import operator
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -247,18 +244,7 @@ json.dump(flat, open(sys.argv[1], "w"))
 
 def test_eight_devices_have_the_statistics_of_one(tmp_path):
   path = tmp_path / "found.json"
-  got = subprocess.run(
-    [sys.executable, "-c", _EIGHT, str(path)],
-    cwd=tiny.ROOT,
-    env=tiny.environment(
-      XLA_FLAGS=os.environ["XLA_FLAGS"]
-      + " --xla_force_host_platform_device_count=8"
-    ),
-    capture_output=True,
-    text=True,
-    timeout=400,
-  )
-  assert got.returncode == 0, got.stderr
+  tiny.run_on_devices(8, _EIGHT, str(path))
   found = json.loads(path.read_text())
   assert len(found) == 5
   mesh = sharding.make_mesh()

@@ -2,9 +2,6 @@
 
 import functools
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -589,19 +586,8 @@ def loss_and_sums(args, experts, targets):
 
 
 def test_four_devices_are_one():
-  got = subprocess.run(
-    [sys.executable, "-c", _MESH],
-    cwd=tiny.ROOT,
-    env=tiny.environment(
-      XLA_FLAGS=os.environ["XLA_FLAGS"]
-      + " --xla_force_host_platform_device_count=4"
-    ),
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
-  assert got.returncode == 0, got.stderr
-  chosen, refused, found = json.loads(got.stdout.splitlines()[-1])
+  out = tiny.run_on_devices(4, _MESH)
+  chosen, refused, found = json.loads(out.splitlines()[-1])
   assert chosen == "gather"
   assert "several devices" in refused
   args, experts, targets = make(0, 8, 4, (2, 1))

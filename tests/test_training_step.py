@@ -1,9 +1,6 @@
 """The pure step: it learns, guards against NaN and is the same on 8 devices."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -140,19 +137,8 @@ print(json.dumps([str(leaf.sharding.spec), metrics]))
 
 
 def run_on(devices, data, expert):
-  got = subprocess.run(
-    [sys.executable, "-c", _EIGHT, str(data), str(expert)],
-    cwd=tiny.ROOT,
-    env=tiny.environment(
-      XLA_FLAGS=os.environ["XLA_FLAGS"]
-      + f" --xla_force_host_platform_device_count={devices}"
-    ),
-    capture_output=True,
-    text=True,
-    timeout=400,
-  )
-  assert got.returncode == 0, got.stderr
-  return json.loads(got.stdout.splitlines()[-1])
+  out = tiny.run_on_devices(devices, _EIGHT, str(data), str(expert))
+  return json.loads(out.splitlines()[-1])
 
 
 @pytest.mark.slow

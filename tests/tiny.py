@@ -65,3 +65,18 @@ def launch(script: str, *arguments: str, **extra: str):
     text=True,
     timeout=400,
   )
+
+
+def run_on_devices(devices: int, program: str, *arguments: str) -> str:
+  """What a Python program prints on so many virtual devices."""
+  flags = f"--xla_force_host_platform_device_count={devices}"
+  got = subprocess.run(
+    [sys.executable, "-c", program, *arguments],
+    cwd=ROOT,
+    env=environment(XLA_FLAGS=f"{os.environ['XLA_FLAGS']} {flags}"),
+    capture_output=True,
+    text=True,
+    timeout=400,
+  )
+  assert got.returncode == 0, got.stderr
+  return got.stdout

@@ -66,6 +66,9 @@ def conv2d(
   strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
   _check(x, kernel, groups, impl)
   pads = resolve_padding(x.shape[1:3], kernel.shape[:2], strides, padding)
+  # Inside `shard_map` the gradient rules below want both to vary alike.
+  axes = meshes.manual_axes(x, kernel)
+  x, kernel = meshes.varying(x, axes), meshes.varying(kernel, axes)
   depthwise = groups == x.shape[-1] == kernel.shape[-1] and groups > 1
   if impl == "auto":
     impl = _choose(kernel.shape, pads, depthwise)
@@ -76,8 +79,6 @@ def conv2d(
         f"O={kernel.shape[-1]}: only for depthwise; use 'dot'"
       )
     size = (x.shape[1:3], kernel.shape[:2])
-    axes = meshes.manual_axes(x, kernel)
-    x, kernel = meshes.varying(x, axes), meshes.varying(kernel, axes)
     return _depthwise(size, strides, pads, x, kernel)
   if impl == "dot":
     return _dot(x, kernel, strides, pads, groups)
@@ -180,10 +181,8 @@ def _dot(x, kernel, strides, pads, groups):
     patches = taps[0] if len(taps) == 1 else jnp.concatenate(taps, -1)
     # Matrices, not [B, P, Q, K]: the kernel's gradient sums over one axis
     # then, where XLA:CPU would first transpose both operands.
-    axes = meshes.manual_axes(patches, kernel)
     out = _matmul(
-      meshes.varying(patches.reshape(-1, kh * kw * c), axes),
-      meshes.varying(kernel.reshape(kh * kw * c, o), axes),
+      patches.reshape(-1, kh * kw * c), kernel.reshape(kh * kw * c, o)
     )
     return out.reshape(*patches.shape[:3], o)
   patches = jnp.stack(taps, -2)
