@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from mtlmoe_jax import boxes
 from mtlmoe_jax import config as config_lib
@@ -69,17 +68,62 @@ def test_windows_obey_area_aspect_and_visibility(seed, area, visible, width):
   chosen = options(crop_area_min=area, min_visible=visible, crop_aspect_max=1.5)
   box = np.array([0.6, 0.1, 0.95, 0.5], np.float32)
   height = 100
-  x1, y1, x2, y2 = augment.random_window(
+  window = augment.random_window(
     np.random.default_rng(seed), height, width, box, chosen
   )
-  assert 0 <= x1 < x2 <= 1
-  assert 0 <= y1 < y2 <= 1
+  x1, y1, x2, y2 = window
+  assert 0 <= x1 < x2 <= width
+  assert 0 <= y1 < y2 <= height
   w, h = x2 - x1, y2 - y1
-  if (x1, y1, x2, y2) != (0, 0, 1, 1):
-    assert area - 1e-9 <= w * h <= 1
-    assert 1 / 1.5 - 1e-9 <= (w * width) / (h * height) <= 1.5 + 1e-9
-  seen = boxes.crop(box, np.array([x1, y1, x2, y2]))[1]
-  assert seen >= visible - 1e-6
+  if window != (0, 0, width, height):
+    # Sides are rounded to whole pixels, by half a pixel at most.
+    assert (w + 0.5) * (h + 0.5) >= area * width * height - 1e-6
+    assert (w - 0.5) / (h + 0.5) <= 1.5
+    assert (w + 0.5) / (h - 0.5) >= 1 / 1.5
+  share = np.array(window) / (width, height, width, height)
+  assert boxes.crop(box, share)[1] >= visible - 1e-6
+
+
+corner = st.floats(-0.2, 1.2)
+size = st.integers(1, 60)
+
+
+@given(st.tuples(corner, corner, corner, corner), size, size, st.data())
+@settings(max_examples=100, deadline=None)
+def test_cut_is_crop_in_plain_numbers(box, height, width, data):
+  x1, y1, x2, y2 = box
+  box = np.array([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)])
+  x = data.draw(st.integers(0, width - 1))
+  y = data.draw(st.integers(0, height - 1))
+  window = (
+    x,
+    y,
+    data.draw(st.integers(x + 1, width)),
+    data.draw(st.integers(y + 1, height)),
+  )
+  inside, visible = augment.cut(augment.scaled(box, height, width), window)
+  share = np.array(window) / (width, height, width, height)
+  want, want_visible = boxes.crop(box, share)
+  np.testing.assert_allclose(inside, want, atol=1e-9)
+  if np.prod(box[2:] - box[:2]) > 1e-6:
+    assert visible == pytest.approx(want_visible, abs=1e-6)
+
+
+def test_cut_of_a_box_without_area_shows_nothing():
+  assert augment.cut((3, 3, 3, 9), (0, 0, 10, 10)) == ((0.3, 0.3, 0.3, 0.9), 0)
+
+
+def test_windows_reach_every_edge():
+  windows = np.array(
+    [
+      augment.random_window(
+        np.random.default_rng(seed), 12, 16, None, options(crop_area_min=0.2)
+      )
+      for seed in range(300)
+    ]
+  )
+  np.testing.assert_array_equal(windows.min(0)[:2], [0, 0])
+  np.testing.assert_array_equal(windows.max(0)[2:], [16, 12])
 
 
 def test_hopeless_visibility_takes_the_whole_image():
@@ -91,7 +135,7 @@ def test_hopeless_visibility_takes_the_whole_image():
     np.array([0, 0, 1, 1], np.float32),
     options(crop_area_min=0.05, min_visible=1.0),
   )
-  np.testing.assert_array_equal(window, [0, 0, 1, 1])
+  assert window == (0, 0, 1000, 100)
 
 
 def test_no_box_gives_zeros_and_still_crops():
@@ -140,17 +184,21 @@ def test_flip_mirrors_pixels_and_box():
 def test_recolour_against_three_steps(brightness, contrast, saturation, seed):
   # Values around the middle, so that nothing is cut at 0 or 255.
   image = layouts.picture(seed, 16, 16) // 8 + 112
-  out = augment.recolour(
-    Image.fromarray(image), brightness, contrast, saturation
-  )
+  out = augment.recolour(image, brightness, contrast, saturation)
   luma = np.array([0.299, 0.587, 0.114])
   want = brightness * image.astype(float)
   want = contrast * want + (1 - contrast) * (want @ luma).mean()
   want = saturation * want + (1 - saturation) * (want @ luma)[..., None]
-  assert np.abs(np.asarray(out) - want.clip(0, 255)).max() < 1.6
+  assert np.abs(out - want.clip(0, 255)).max() < 1.6
 
 
 def test_recolour_with_ones_changes_nothing():
   image = layouts.picture(1, 8, 8)
-  same = augment.recolour(Image.fromarray(image), 1, 1, 1)
-  np.testing.assert_array_equal(np.asarray(same), image)
+  np.testing.assert_array_equal(augment.recolour(image, 1, 1, 1), image)
+
+
+def test_recolour_cuts_at_black_and_white():
+  image = np.array([[[250, 128, 3]]], np.uint8)
+  np.testing.assert_array_equal(
+    augment.recolour(image, 2, 1, 1), [[[255, 255, 6]]]
+  )

@@ -120,32 +120,20 @@ def test_first_frame_of_an_animation(tmp_path):
   assert (images.load_image(tmp_path / "a.gif") == (255, 0, 0)).all()
 
 
-@pytest.mark.parametrize(
-  ("width", "height", "want"),
-  [(100, 50, (20, 40)), (50, 100, (40, 20)), (20, 400, (400, 20))],
-)
-def test_shrink_keeps_aspect(width, height, want):
-  out = images.shrink(layouts.picture(1, width, height), 20)
-  assert out.shape == (*want, 3)
-  assert images.shrink(out, 20) is out
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_jpeg_pixels_are_pillows(tmp_path, mode, subsampling):
+  picture = Image.fromarray(layouts.picture(4, 61, 47)).convert(mode)
+  path = tmp_path / "a.jpg"
+  picture.save(path, quality=90, subsampling=subsampling, progressive=True)
+  with Image.open(path) as image:
+    want = np.asarray(image.convert("RGB"))
+  np.testing.assert_array_equal(images.load_image(path), want)
 
 
-@pytest.mark.parametrize("shape", [(90, 130), (31, 400), (12, 10), (64, 64)])
-def test_resize_of_a_shrunk_image_is_the_resize_of_the_image(shape):
-  image = layouts.picture(2, *shape)
-  direct = images.resize(image, 16)
-  assert direct.shape == (16, 16, 3)
-  np.testing.assert_array_equal(
-    direct, images.resize(images.shrink(image, 32), 16)
-  )
-
-
-def test_resize_is_antialiased_bilinear():
-  # A one-pixel checkerboard averages to grey; without antialiasing it stays
-  # black and white.
-  board = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
-  out = images.resize(np.repeat(board[..., None], 3, -1), 16)
-  assert np.abs(out.astype(int) - 127).max() <= 10
-  ramp = np.linspace(0, 255, 16).astype(np.uint8)
-  image = np.broadcast_to(ramp[None, :, None], (16, 16, 3)).copy()
-  np.testing.assert_array_equal(images.resize(image, 16), image)
+def test_jpeg_with_bytes_after_its_end_is_read(tmp_path):
+  path = tmp_path / "a.jpg"
+  Image.fromarray(layouts.picture(4, 20, 20)).save(path)
+  want = images.load_image(path)
+  path.write_bytes(path.read_bytes() + b"appended by some camera")
+  np.testing.assert_array_equal(images.load_image(path), want)

@@ -247,3 +247,16 @@ def test_batches_larger_than_the_data_set(root):
   (batch,) = take(train(make_config(root), batch_size=30), 1)
   assert len(batch["index"]) == 30
   assert set(batch["index"].tolist()) == set(range(12))
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 14, 24])
+def test_the_stream_is_the_same_in_batches_of_any_size(root, batch_size):
+  def stream(size):
+    batches = take(train(make_config(root), size), 48 // size)
+    return {
+      key: np.concatenate([b[key] for b in batches]) for key in batches[0]
+    }
+
+  want, got = stream(12), stream(batch_size)
+  for key, value in got.items():
+    np.testing.assert_array_equal(value, want[key][: len(value)], err_msg=key)

@@ -1,6 +1,6 @@
 """Data: sources, splits, augmentation and batches."""
 
-from mtlmoe_jax.data.images import load_image, resize
+from mtlmoe_jax.data.images import load_image
 from mtlmoe_jax.data.opening import Data, open_data
 from mtlmoe_jax.data.pipeline import (
   Batch,
@@ -8,6 +8,7 @@ from mtlmoe_jax.data.pipeline import (
   num_batches,
   train_iterator,
 )
+from mtlmoe_jax.data.resampling import resize
 from mtlmoe_jax.data.source import Record, Source, Subset
 
 __all__ = [

@@ -1,23 +1,24 @@
-"""Box-aware augmentation of one image, in Pillow on 8-bit pixels.
+"""Box-aware augmentation of one image, on 8-bit pixels.
 
-The box moves exactly with the image, because the crop is a window in
-fractions of a pixel and Pillow resamples from just that window.
+The box moves exactly with the image: the crop is a window of whole pixels, and
+just that window is resampled.
 Letters: h w height and width of an image, S side of the network's input.
 """
 
 import math
 
+import cv2
 import ml_collections
 import numpy as np
-from PIL import Image
 
-from mtlmoe_jax import boxes
-from mtlmoe_jax.data import images
+from mtlmoe_jax.data import resampling
 from mtlmoe_jax.data.source import Record
 
 TRIES = 10
 # Weights of red, green and blue in brightness (ITU-R BT.601).
 _LUMA = np.array([0.299, 0.587, 0.114])
+# x1, y1, x2, y2.
+Corners = tuple[float, float, float, float]
 
 
 def augment(
@@ -38,28 +39,26 @@ def augment(
     (image u8 [S, S, 3], box f32 [4] xyxy normalised to it; zeros if the
     record has none).
   """
-  image = images.shrink(record["image"], 2 * size)
+  image = resampling.shrink(record["image"], 2 * size)
   height, width = image.shape[:2]
   box = record["box"] if record["has_box"] else None
   window = random_window(random, height, width, box, options)
-  flip = random.random() < options.flip
+  chance, *colours = random.random(4).tolist()
+  flip = chance < options.flip
   strengths = (options.brightness, options.contrast, options.saturation)
-  factors = [random.uniform(1 - v, 1 + v) for v in strengths]
+  factors = [
+    1 + v * (2 * u - 1) for v, u in zip(strengths, colours, strict=True)
+  ]
 
-  picture = Image.fromarray(image).resize(
-    (size, size),
-    Image.Resampling.BILINEAR,
-    box=tuple((window * [width, height, width, height]).tolist()),
-    reducing_gap=2.0,
-  )
+  image = resampling.resize(image, size, window)
   if flip:
-    picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-  picture = recolour(picture, *factors)
+    image = cv2.flip(image, 1)
+  image = recolour(image, *factors)
   if box is None:
-    return np.asarray(picture), np.zeros(4, np.float32)
-  moved, _ = boxes.crop(box, window)
-  moved = boxes.flip_left_right(moved) if flip else moved
-  return np.asarray(picture), moved.astype(np.float32)
+    return image, np.zeros(4, np.float32)
+  x1, y1, x2, y2 = cut(scaled(box, height, width), window)[0]
+  moved = (1 - x2, y1, 1 - x1, y2) if flip else (x1, y1, x2, y2)
+  return image, np.array(moved, np.float32)
 
 
 def random_window(
@@ -68,12 +67,13 @@ def random_window(
   width: int,
   box: np.ndarray | None,
   options: ml_collections.ConfigDict,
-) -> np.ndarray:
+) -> tuple[int, int, int, int]:
   """A random crop that keeps the object.
 
-  Area and aspect are drawn as in Szegedy et al. (2015, section 6). A window
-  that shows less than `min_visible` of the box's area is drawn again; after
-  ten tries it is the whole image.
+  Area and aspect are drawn as in Szegedy et al. (2015, section 6), sides and
+  place are rounded to whole pixels. A window that shows less than
+  `min_visible` of the box's area is drawn again; after ten tries it is the
+  whole image.
 
   Args:
     random: source of randomness; how much is drawn from it depends on the
@@ -84,27 +84,58 @@ def random_window(
     options: `config.data.augment`.
 
   Returns:
-    f64 [4] xyxy normalised to the image.
+    (x1, y1, x2, y2) in pixels.
   """
   log_aspect = math.log(options.crop_aspect_max)
+  corners = None if box is None else scaled(box, height, width)
   for _ in range(TRIES):
-    area = random.uniform(options.crop_area_min, 1)
-    # Of the window in pixels, so in shares it is divided by the image's.
-    aspect = math.exp(random.uniform(-log_aspect, log_aspect)) * height / width
-    w, h = math.sqrt(area * aspect), math.sqrt(area / aspect)
-    if w > 1 or h > 1:
+    # At once: each call for a number takes as long as the sums below.
+    u = random.random(4).tolist()
+    share = options.crop_area_min + (1 - options.crop_area_min) * u[0]
+    area, aspect = share * height * width, math.exp(log_aspect * (2 * u[1] - 1))
+    w = max(1, round(math.sqrt(area * aspect)))
+    h = max(1, round(math.sqrt(area / aspect)))
+    if w > width or h > height:
       continue
-    x, y = random.uniform(0, 1 - w), random.uniform(0, 1 - h)
-    # Rounding must not put an edge outside the image.
-    window = np.array([x, y, min(x + w, 1), min(y + h, 1)])
-    if box is None or boxes.crop(box, window)[1] >= options.min_visible:
+    x, y = int(u[2] * (width - w + 1)), int(u[3] * (height - h + 1))
+    window = (x, y, x + w, y + h)
+    if corners is None or cut(corners, window)[1] >= options.min_visible:
       return window
-  return np.array([0.0, 0.0, 1.0, 1.0])
+  return (0, 0, width, height)
+
+
+def scaled(box: np.ndarray, height: int, width: int) -> Corners:
+  """A normalised box [4] in pixels."""
+  x1, y1, x2, y2 = box.tolist()
+  return x1 * width, y1 * height, x2 * width, y2 * height
+
+
+def cut(box: Corners, window: Corners) -> tuple[Corners, float]:
+  """`boxes.crop` for one box and one window of an image.
+
+  In plain numbers: arrays of four take as long as resampling the image does,
+  and hold Python's lock while other threads would go on.
+
+  Args:
+    box: xyxy in pixels.
+    window: xyxy in pixels, with an area.
+
+  Returns:
+    (the box normalised to the window and clipped to it, the share of the
+    box's area that lies inside; 0 for a box without area).
+  """
+  x1, y1, x2, y2 = window
+  left, right = (min(max(x, x1), x2) for x in box[::2])
+  top, bottom = (min(max(y, y1), y2) for y in box[1::2])
+  w, h = x2 - x1, y2 - y1
+  inside = (left - x1) / w, (top - y1) / h, (right - x1) / w, (bottom - y1) / h
+  area = (box[2] - box[0]) * (box[3] - box[1])
+  return inside, (right - left) * (bottom - top) / area if area > 0 else 0.0
 
 
 def recolour(
-  picture: Image.Image, brightness: float, contrast: float, saturation: float
-) -> Image.Image:
+  image: np.ndarray, brightness: float, contrast: float, saturation: float
+) -> np.ndarray:
   """Brightness, then contrast, then saturation, as one linear map.
 
   Each mixes the image with black, with its mean grey and with its own
@@ -112,21 +143,20 @@ def recolour(
   values are rounded and cut to 0 ... 255 only once.
 
   Args:
-    picture: RGB.
+    image: u8 [S, S, 3] RGB.
     brightness: factor.
     contrast: factor.
     saturation: factor.
 
   Returns:
-    RGB, same size.
+    u8 [S, S, 3] RGB.
   """
   if brightness == contrast == saturation == 1:
-    return picture
-  mean = picture.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-  grey = brightness * float(_LUMA @ mean)
+    return image
+  grey = brightness * float(_LUMA @ cv2.mean(image)[:3])
   matrix = np.empty((3, 4))
   matrix[:, :3] = (brightness * contrast) * (
     saturation * np.eye(3) + (1 - saturation) * _LUMA
   )
   matrix[:, 3] = (1 - contrast) * grey
-  return picture.convert("RGB", tuple(matrix.ravel().tolist()))
+  return cv2.transform(image, matrix)

@@ -8,7 +8,7 @@ the data set that fits.
 
 import threading
 
-from mtlmoe_jax.data import images
+from mtlmoe_jax.data import resampling
 from mtlmoe_jax.data.source import Record, Source
 
 GIB = 2**30
@@ -63,7 +63,7 @@ class CachedSource:
       # Decoded outside the lock: two threads may decode one image twice, but
       # never wait for each other.
       record = self._source[index]
-      image = images.shrink(record["image"], self._side)
+      image = resampling.shrink(record["image"], self._side)
       image.flags.writeable = False
       record = {**record, "image": image}
       with self._lock:
