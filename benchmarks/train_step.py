@@ -30,8 +30,6 @@ _DENSE = {"model.compute": "dense"}
 
 _FULL = {"backbone": "efficientnet_lite0", "size": 224, "batch": 16}
 _SMALL = {"backbone": "efficientnet_nano", "size": 32, "batch": 6}
-# 16 dense experts take long: a quarter of the pixels.
-_GROWTH = {**_FULL, "size": 112}
 
 
 def rows(small: bool) -> list[Row]:
@@ -93,7 +91,7 @@ def rows(small: bool) -> list[Row]:
       _with_pages("2 MiB", shape, 1),
       (_with_pages("4 KiB", shape, 0),),
     ),
-    *growth.rows(functools.partial(_growing, _SMALL if small else _GROWTH)),
+    *growth.rows(functools.partial(_growing, shape)),
   ]
 
 

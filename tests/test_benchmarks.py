@@ -647,7 +647,7 @@ def test_growth_covers_experts_and_selected_in_training_steps(harness):
       configs = [c.options["overrides"] for c in (row.ours, *row.peers)]
       for config in configs:
         assert config["model.backbone"] == "efficientnet_lite0"
-        assert config["data.image_size"] == 112
+        assert config["data.image_size"] == 224
         assert config["batch_size"] == 16
         assert config["model.compute"] in row.name
       found[row.name] = [(c["model.experts"], c["model.k"]) for c in configs]

@@ -30,7 +30,7 @@ def record(image, box=None):
 
 
 @given(st.integers(0, 10**6), st.integers(0, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_box_follows_the_pixels(seed, flip):
   box = (0.25, 0.2, 0.75, 0.6)
   image = np.zeros((120, 160, 3), np.uint8)
@@ -44,16 +44,16 @@ def test_box_follows_the_pixels(seed, flip):
   )
   assert out.shape == (size, size, 3)
   # Edge positions from areas: the sum of grey along a line through the box is
-  # its width in pixels, exact to rounding.
+  # its width in pixels, but for where the samples meet its edges.
   grey = out[..., 0].astype(float) / 255
   x1, y1, x2, y2 = moved * size
   centre_row = int((y1 + y2) / 2)
   centre_column = int((x1 + x2) / 2)
-  assert grey[centre_row].sum() == pytest.approx(x2 - x1, abs=0.1)
-  assert grey[:, centre_column].sum() == pytest.approx(y2 - y1, abs=0.1)
+  assert grey[centre_row].sum() == pytest.approx(x2 - x1, abs=0.35)
+  assert grey[:, centre_column].sum() == pytest.approx(y2 - y1, abs=0.35)
   weights = grey[centre_row] * (np.arange(size) + 0.5)
   assert weights.sum() / grey[centre_row].sum() == pytest.approx(
-    (x1 + x2) / 2, abs=0.1
+    (x1 + x2) / 2, abs=0.2
   )
 
 

@@ -21,6 +21,7 @@ from mtlmoe_jax.models.normalization import (
   fold,
   group_norm,
   normalised,
+  scale_kernel,
 )
 from tests.models_common import filled, jit
 
@@ -279,3 +280,20 @@ def test_kernels_start_with_the_variance_of_their_fan_in(shape):
   assert (kernel.shape, kernel.dtype) == (shape, jnp.float32)
   fan_in = shape[0] if len(shape) == 2 else 9
   np.testing.assert_allclose(jnp.var(kernel) * fan_in, 2, rtol=0.15)
+
+
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_scale_kernel_and_its_gradients(lead):
+  kernel, factor, g = (
+    jax.random.normal(jax.random.key(i), (*lead, *shape))
+    for i, shape in enumerate([(3, 2, 4, 5), (5,), (3, 2, 4, 5)])
+  )
+
+  def plain(kernel, factor):
+    return kernel * factor[..., None, None, None, :]
+
+  out, pull = jax.vjp(scale_kernel, kernel, factor)
+  want, want_pull = jax.vjp(plain, kernel, factor)
+  np.testing.assert_array_equal(out, want)
+  for got, expected in zip(pull(g), want_pull(g)):
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax.models.convolution import conv2d
+from mtlmoe_jax.models.normalization import scale_kernel
 
 
 def scaled_normal(gain: float) -> Callable[..., jax.Array]:
@@ -76,7 +77,7 @@ class Conv(nn.Module):
       (k, k, x.shape[-1] // self.groups, self.features),
     )
     if factor is not None:
-      kernel = kernel * factor
+      kernel = scale_kernel(kernel, factor)
     x = conv2d(
       x.astype(self.dtype),
       kernel.astype(self.dtype),
