@@ -14,7 +14,8 @@ from mtlmoe_jax import version
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _PACKAGES = (
   "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin", "flax", "optax",
-  "grain", "numpy", "pillow", "torch", "timm", "torchvision",
+  "grain", "numpy", "pillow", "simplejpeg", "opencv-python-headless", "torch",
+  "timm", "torchvision",
 )  # fmt: skip
 _PAGES = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # What may differ between figures of one page; it is told of each.
