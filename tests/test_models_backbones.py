@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.backbones import BACKBONES, EfficientNet, backbone
+from mtlmoe_jax.models.backbones import (
+  BACKBONES,
+  EfficientNet,
+  backbone,
+  vit,
+)
+from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
 from mtlmoe_jax.models.backbones.efficientnet import round_channels
+from mtlmoe_jax.models.backbones.resnet import ResNetSizes
+from mtlmoe_jax.models.backbones.vit import ViTSizes
 from tests.models_common import filled, jit, shapes_of
 
 # With ImageNet's classifier of 1000 classes: the published networks.
@@ -28,6 +36,15 @@ PUBLISHED = {
   "efficientnet_lite2": 6_092_072,
   "efficientnet_lite3": 8_197_096,
   "efficientnet_lite4": 13_006_568,
+  "resnet50": 25_557_032,
+  "resnet101": 44_549_160,
+  "convnext_tiny": 28_589_128,
+  "convnext_small": 50_223_688,
+  "convnext_base": 88_591_464,
+  "convnext_large": 197_767_336,
+  "vit_small_patch16_224": 22_050_664,
+  "vit_base_patch16_224": 86_567_656,
+  "vit_large_patch16_224": 304_326_632,
 }
 
 
@@ -35,7 +52,9 @@ PUBLISHED = {
 def shapes(name, size=64):
   """Output and variables of a whole backbone, as shapes."""
   entry = backbone(name)
-  net = EfficientNet(entry.variant)
+  net = entry.variant.network()
+  if entry.variant.family == "vit":
+    size = 2 * entry.variant.patch
   image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
   return shapes_of(net.init_with_output, jax.random.key(0), image)
 
@@ -47,8 +66,12 @@ def size_of(tree):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_count_is_the_published_one(name):
   _, variables = shapes(name)
-  classifier = (backbone(name).features + 1) * 1000
-  assert size_of(variables["params"]) + classifier == PUBLISHED[name]
+  variant = backbone(name).variant
+  # Of a ViT the class token alone is classified; its position is not ours.
+  vit = variant.family == "vit"
+  features = variant.width if vit else variant.features
+  rest = (features + 1) * 1000 + (features if vit else 0)
+  assert size_of(variables["params"]) + rest == PUBLISHED[name]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -159,3 +182,74 @@ def test_unknown_backbone_is_one_clear_line():
   with pytest.raises(InputError, match=r"resnet.*efficientnet_lite0") as error:
     backbone("resnet")
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "first_units", "side"),
+  [
+    ("resnet50", {1: 16, 4: 2}, 64),
+    ("convnext_tiny", {0: 16, 4: 2, 5: 2}, 64),
+  ],
+)
+def test_maps_of_units(name, first_units, side):
+  variant = backbone(name).variant
+  image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+  for unit, cells in first_units.items():
+    net = variant.network(last=unit)
+    out, _ = shapes_of(net.init_with_output, jax.random.key(0), image)
+    assert out.shape[1:3] == (cells, cells)
+
+
+def micro(family):
+  """The smallest network of a family, and the side of its images."""
+  if family == "resnet":
+    return ResNetSizes((1, 1)), 32
+  if family == "convnext":
+    return ConvNeXtSizes((1, 1), (8, 16)), 32
+  return ViTSizes(16, 4, 2, 8, 3, registers=2, scaled=True), 32
+
+
+@pytest.mark.parametrize("family", ["resnet", "convnext", "vit"])
+def test_a_cut_network_is_the_whole_one(family):
+  variant, side = micro(family)
+  x = jax.random.normal(jax.random.key(1), (2, side, side, 3))
+  variables = filled(variant.network(), x)
+  whole = jit(variant.network().apply)(variables, x)
+  assert whole.shape[-1] == variant.features
+  for cut in range(variant.last):
+    front = variant.network(last=cut)
+    back = variant.network(first=cut + 1)
+    y = jit(back.apply)(variables, jit(front.apply)(variables, x))
+    np.testing.assert_allclose(y, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["resnet", "convnext", "vit"])
+def test_drop_path_drops_branches_in_training_alone(family):
+  variant, side = micro(family)
+  x = jax.random.normal(jax.random.key(1), (4, side, side, 3))
+  net = variant.network(drop_path=0.9)
+  variables = filled(net, x)
+  plain = jit(net.apply)(variables, x)
+  run = jax.jit(
+    lambda key: net.apply(variables, x, train=True, rngs={"dropout": key})
+  )
+  assert np.abs(run(jax.random.key(0)) - plain).max() > 1e-3
+
+
+def test_positions_are_interpolated_and_their_own_grid_is_exact():
+  position = jax.random.normal(jax.random.key(0), (3, 3, 5))
+  assert vit.interpolated(position, 3) is position
+  flat = vit.interpolated(jnp.ones((3, 3, 5)), 7)
+  np.testing.assert_allclose(flat, 1, rtol=1e-6)
+  # A ramp stays one where the kernel does not reach beyond its ends.
+  ramp = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], (8, 8, 1))
+  finer = vit.interpolated(ramp, 16)[4:12, 0, 0]
+  np.testing.assert_allclose(np.diff(finer), 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(30, 30), (32, 40)])
+def test_vit_refuses_images_that_are_no_square_of_patches(shape):
+  variant, _ = micro("vit")
+  image = jnp.zeros((1, *shape, 3))
+  with pytest.raises(InputError, match="multiple"):
+    variant.network().init(jax.random.key(0), image)

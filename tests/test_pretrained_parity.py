@@ -105,17 +105,20 @@ def _timm():
   return torch, timm
 
 
-def _random_network(name):
-  """A timm network whose norms, too, hold random values."""
+def _random_network(name, **options):
+  """A timm network whose norms and branch scales, too, hold random values."""
   torch, timm = _timm()
   torch.manual_seed(0)
-  network = timm.create_model(name, pretrained=False).eval()
+  network = timm.create_model(name, pretrained=False, **options).eval()
   for module in network.modules():
     if isinstance(module, torch.nn.BatchNorm2d):
       module.running_mean.normal_(0, 0.3)
       module.running_var.uniform_(0.5, 2)
+    if isinstance(module, torch.nn.BatchNorm2d | torch.nn.LayerNorm):
       module.weight.data.uniform_(0.5, 1.5)
       module.bias.data.normal_(0, 0.2)
+    if isinstance(getattr(module, "gamma", None), torch.nn.Parameter):
+      module.gamma.data.uniform_(0.1, 0.5)
   return torch, network
 
 
@@ -143,3 +146,86 @@ def test_features_equal_timm(tmp_path, name, zipped):
     np.testing.assert_allclose(
       found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
     )
+
+
+# Our unit -> the module of timm whose output is the same, and image sizes.
+def _places(name, entry):
+  if entry.variant.family == "resnet":
+    return {0: "maxpool", **{u: f"layer{u}" for u in range(1, 5)}}, (96, 65)
+  if entry.variant.family == "convnext":
+    return {0: "stem", **{u: f"stages.{u - 1}" for u in range(1, 5)}}, (96, 64)
+  depth, patch = entry.variant.depth, entry.variant.patch
+  places = {u: f"blocks.{u * depth // 4 - 1}" for u in range(1, 5)}
+  # Fewer positions than were published, and as many or more.
+  return places, ((96, 224) if patch == 16 else (70, 112))
+
+
+def _logits(family, raw, maps):
+  """timm's classifier on our maps [B, H, W, C] by unit."""
+  if family == "resnet":
+    return maps[4].mean((1, 2)) @ raw["fc.weight"].T + raw["fc.bias"]
+  if family == "convnext":
+    x = maps[4].mean((1, 2))
+    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(
+      x.var(-1, keepdims=True) + 1e-6
+    )
+    x = x * raw["head.norm.weight"] + raw["head.norm.bias"]
+    return x @ raw["head.fc.weight"].T + raw["head.fc.bias"]
+  token = maps[5][:, 0, 0, maps[5].shape[-1] // 2 :]
+  return token @ raw["head.weight"].T + raw["head.bias"]
+
+
+def _close(found, expected, what):
+  error = np.abs(found - expected).max() / np.abs(expected).max()
+  assert error < 1e-4, f"{what}: {error:.1e}"
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+  "name",
+  [n for n, b in backbones.BACKBONES.items() if not n.startswith("efficient")],
+)
+def test_stages_and_logits_equal_timm(tmp_path, name):
+  entry = backbones.backbone(name)
+  variant = entry.variant
+  options = {"num_classes": 7}
+  if variant.family == "vit":
+    options["dynamic_img_size"] = True
+  torch, network = _random_network(name, **options)
+  path = tmp_path / "w.pth"
+  torch.save(network.state_dict(), path)
+  raw = pretrained.read_weights(path)
+  weights = pretrained.load(str(path), name)
+  variables = {"params": weights.params, "batch_stats": weights.batch_stats}
+  places, sizes = _places(name, entry)
+  modules = dict(network.named_modules())
+  seen = {}
+  for unit, place in places.items():
+    modules[place].register_forward_hook(
+      lambda _, __, out, unit=unit: seen.__setitem__(unit, out.numpy())
+    )
+
+  @jax.jit
+  def run(images):
+    x, out = images, {}
+    for unit in range(variant.last + 1):
+      x = variant.network(first=unit, last=unit).apply(variables, x)
+      out[unit] = x
+    return out
+
+  rng = np.random.default_rng(0)
+  for size in sizes:
+    images = rng.standard_normal((2, size, size, 3)).astype(np.float32)
+    with torch.no_grad():
+      want = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    maps = jax.tree.map(np.asarray, run(images))
+    for unit, expected in seen.items():
+      if expected.ndim == 4:
+        expected = expected.transpose(0, 2, 3, 1)
+      _close(maps[unit], expected, f"{name} at {size}, unit {unit}")
+    _close(
+      _logits(variant.family, raw, maps), want, f"{name} at {size}, logits"
+    )
+    if size == sizes[0]:
+      whole = jax.jit(variant.network().apply)(variables, images)
+      _close(np.asarray(whole), maps[variant.last], f"{name} whole")

@@ -7,6 +7,7 @@ from mtlmoe_jax.data.pipeline import (
   eval_batches,
   num_batches,
   train_iterator,
+  views_iterator,
 )
 from mtlmoe_jax.data.resampling import resize
 from mtlmoe_jax.data.source import Record, Source, Subset
@@ -23,4 +24,5 @@ __all__ = [
   "open_data",
   "resize",
   "train_iterator",
+  "views_iterator",
 ]

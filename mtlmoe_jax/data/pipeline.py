@@ -21,6 +21,7 @@ import numpy as np
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import augment, resampling
 from mtlmoe_jax.data.source import Source
+from mtlmoe_jax.data.views import Views
 
 Batch = dict[str, np.ndarray]
 Row = dict[str, Any]
@@ -32,6 +33,7 @@ _COLUMNS = {
   "has_label": np.bool_,
   "has_box": np.bool_,
   "index": np.int32,
+  "features": np.float16,  # of `Views` alone
 }
 # Most images that a thread makes at a time.
 _PIECE = 8
@@ -60,17 +62,60 @@ def train_iterator(
   """
   if not len(source):
     raise errors.InputError(f"the training split of {source.name} is empty")
-  size, options = config.data.image_size, config.data.augment
-
   order = _Order(len(source), config.seed)
 
   def row(position: int) -> Row:
-    index = order[position]
-    record = source[index]
-    # Of the position, so that each epoch sees other crops.
-    random = np.random.Generator(np.random.Philox(key=(config.seed, position)))
-    image, box = augment.augment(record, random, size, options)
-    return {**record, "image": image, "box": box, "index": index}
+    return _augmented(source, order[position], position, config)
+
+  return iter(_batches(row, sys.maxsize, config, batch_size))
+
+
+def view_batches(
+  source: Source, config: ml_collections.ConfigDict, batch_size: int
+) -> Iterator[Batch]:
+  """`config.features.views` augmented views of all records, view after view.
+
+  Args:
+    source: training records.
+    config: the whole config; `seed`, `data` and `features` are used.
+    batch_size: B; the last batch is filled up with rows of valid = False.
+
+  Yields:
+    ceil(views n / B) batches.
+
+  Raises:
+    InputError: a file that cannot be read.
+  """
+
+  def row(position: int) -> Row:
+    return _augmented(source, position % len(source), position, config)
+
+  count = len(source) * config.features.views
+  for batch in _batches(row, count, config, batch_size):
+    yield pad(batch, batch_size)
+
+
+def views_iterator(
+  views: Views, config: ml_collections.ConfigDict, batch_size: int
+) -> grain.DatasetIterator:
+  """As `train_iterator`, of views that were made before.
+
+  Each epoch has one view of each record; after as many epochs as there are
+  views the first comes again.
+
+  Args:
+    views: with features.
+    config: the whole config; `seed` and `data` are used.
+    batch_size: B.
+
+  Returns:
+    An iterator of batches with `features` f16 [B, ...].
+  """
+  order = _Order(views.records, config.seed)
+
+  def row(position: int) -> Row:
+    epoch = position // views.records
+    return views.row(epoch % views.views, order[position])
 
   return iter(_batches(row, sys.maxsize, config, batch_size))
 
@@ -132,6 +177,18 @@ def pad(batch: Batch, batch_size: int) -> Batch:
   return {name: filled(name, value) for name, value in batch.items()}
 
 
+def _augmented(
+  source: Source, index: int, position: int, config: ml_collections.ConfigDict
+) -> Row:
+  """A record under the augmentation of a position in the stream."""
+  record = source[index]
+  random = np.random.Generator(np.random.Philox(key=(config.seed, position)))
+  image, box = augment.augment(
+    record, random, config.data.image_size, config.data.augment
+  )
+  return {**record, "image": image, "box": box, "index": index}
+
+
 class _Order:
   """An endless sequence of positions: each epoch has all, in its own order.
 
@@ -174,6 +231,7 @@ class _Pieces:
     piece = {
       name: np.array([row[name] for row in rows], dtype)
       for name, dtype in _COLUMNS.items()
+      if name in rows[0]
     }
     return {**piece, "valid": np.ones(len(rows), np.bool_)}
 

@@ -8,6 +8,7 @@ from mtlmoe_jax.models.mtlmoe import (
   count_parameters,
   parameter_table,
   preprocessing,
+  stem_features,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
   "count_parameters",
   "parameter_table",
   "preprocessing",
+  "stem_features",
 ]

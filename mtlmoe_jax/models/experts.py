@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax.models.backbones import Backbone, EfficientNet
+from mtlmoe_jax.models.backbones import Backbone
 from mtlmoe_jax.models.layers import average_to, scaled_normal
 from mtlmoe_jax.models.normalization import fold, uses_stored
 
@@ -62,8 +62,7 @@ class Expert(nn.Module):
     maps = [x]
     if self.first <= self.entry.variant.last:
       lateral = self.layout == "pyramid"
-      out = EfficientNet(
-        self.entry.variant,
+      out = self.entry.variant.network(
         first=self.first,
         norm=self.norm,
         drop_path=self.drop_path,
@@ -138,7 +137,7 @@ def one_expert(
   # Once for each expert, not for each of its pairs.
   if uses_stored(expert.norm, expert.train):
     expert = expert.clone(norm="folded", parent=None)
-    variables = fold(variables)
+    variables = fold(variables, expert.entry.variant.epsilon)
   if key is None:
 
     def plain(variables, x, mask):

@@ -33,6 +33,12 @@ MIN_NOISE_STD = 0.01
 BIAS = "selection_bias"
 
 
+def gate_size(shape: Sequence[int]) -> tuple[int, int]:
+  """Height and width at which gates look at images [B, H, W, C]."""
+  height, width = (n // math.ceil(n / MAX_SIDE) for n in shape[1:3])
+  return height, width
+
+
 class Head(nn.Module):
   """One layer from features to the scores of the experts.
 
@@ -154,8 +160,7 @@ class Gate(nn.Module):
     noise: jax.Array | None = None,
   ) -> routing.Scores:
     """Scores [B, H, W, 3] normalised images; the rest as in `Head`."""
-    size = tuple(n // math.ceil(n / MAX_SIDE) for n in x.shape[1:3])
-    x = average_to(x.astype(jnp.float32), size)
+    x = average_to(x.astype(jnp.float32), gate_size(x.shape))
     for i in range(3):
       features = self.width * 2**i
       x = Conv(features, 3, 2, name=f"conv_{i}")(x)

@@ -47,6 +47,7 @@ class Conv(nn.Module):
     kernel_size: k.
     strides: step between outputs.
     groups: channel groups; O == C == groups is depthwise.
+    padding: see `conv2d`.
     use_bias: adds a bias.
     gain: of the initial kernel, see `scaled_normal`.
     dtype: type of the computation and of the result.
@@ -56,6 +57,7 @@ class Conv(nn.Module):
   kernel_size: int = 1
   strides: int = 1
   groups: int = 1
+  padding: str = "SAME"
   use_bias: bool = False
   gain: float = 2.0
   dtype: Any = jnp.float32
@@ -64,7 +66,7 @@ class Conv(nn.Module):
   def __call__(
     self, x: jax.Array, factor: jax.Array | None = None
   ) -> jax.Array:
-    """Maps [B, H, W, C] to [B, ceil(H / strides), ceil(W / strides), O].
+    """Maps [B, H, W, C] to [B, H', W', O]; with "SAME", H' = ceil(H / strides).
 
     Args:
       x: the input.
@@ -82,13 +84,30 @@ class Conv(nn.Module):
       x.astype(self.dtype),
       kernel.astype(self.dtype),
       strides=self.strides,
-      padding="SAME",
+      padding=self.padding,
       groups=self.groups,
     )
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype)
     return x
+
+
+def dense(features: int, gain: float, dtype: Any, name: str) -> nn.Dense:
+  """A fully connected layer whose kernel starts as `scaled_normal(gain)`."""
+  return nn.Dense(
+    features, dtype=dtype, kernel_init=scaled_normal(gain), name=name
+  )
+
+
+def layer_norm(dtype: Any, name: str) -> nn.LayerNorm:
+  """Layer normalisation (Ba et al. 2016) of channels, epsilon 1e-6.
+
+  Statistics are float32, in two passes: the mean of squares loses digits.
+  """
+  return nn.LayerNorm(
+    epsilon=1e-6, dtype=dtype, use_fast_variance=False, name=name
+  )
 
 
 @jax.custom_jvp

@@ -18,9 +18,10 @@ import numpy as np
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import dispatch, engine
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.backbones import Backbone, EfficientNet, backbone
+from mtlmoe_jax.models.backbones import Backbone, backbone
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
-from mtlmoe_jax.models.gates import Gate, route
+from mtlmoe_jax.models.gates import Gate, gate_size, route
+from mtlmoe_jax.models.layers import average_to
 from mtlmoe_jax.models.towers import BoxTower, ClassTower
 from mtlmoe_jax.routing import Routing
 
@@ -94,6 +95,7 @@ class MTLMoE(nn.Module):
     train: bool = False,
     valid: jax.Array | None = None,
     gate_noise: jax.Array | None = None,
+    features: jax.Array | None = None,
   ) -> Outputs:
     """Classifies and localises.
 
@@ -105,6 +107,8 @@ class MTLMoE(nn.Module):
         or statistic and takes no expert's slot; None: all valid.
       gate_noise: scalar, the scale of the gates' noise in this step; None: the
         attribute.
+      features: of the stem, if they are known (`stem_features`); the stem then
+        does not run, and only the gates see the images.
 
     Returns:
       The outputs; those of padding rows mean nothing.
@@ -114,9 +118,7 @@ class MTLMoE(nn.Module):
     """
     if images.ndim != 4 or images.shape[-1] != 3:
       raise InputError(f"images of shape {images.shape}: must be [B, H, W, 3]")
-    mean = jnp.array(self.entry.mean, jnp.float32)
-    std = jnp.array(self.entry.std, jnp.float32)
-    x = (images.astype(jnp.float32) - mean) / std
+    x = _normalised(images, self.entry)
     names = self._gate_names()
     gates = [
       Gate(
@@ -134,9 +136,10 @@ class MTLMoE(nn.Module):
     joint = self.select == "joint"
     routings = route(gates, x, train, valid, gate_noise, joint)
     x = x.astype(self.dtype)
-    if self.shared_stages:
-      x = EfficientNet(
-        self.entry.variant,
+    if features is not None:
+      x = features.astype(self.dtype)
+    elif self.shared_stages:
+      x = self.entry.variant.network(
         last=self.shared_stages,
         norm=self.norm,
         drop_path=self.drop_path,
@@ -272,10 +275,11 @@ class MTLMoE(nn.Module):
 def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
   """The model of a config.
 
-  `config.model.shared_stages` = s shares the stem and the first s stages of
-  blocks (of 7); one more than the number of stages (8) shares the head
-  convolution too, so that an expert is its condense layer alone; 0 shares
-  nothing.
+  `config.model.shared_stages` = s shares the stem and the first s units behind
+  it: of an EfficientNet 7 stages of blocks and the head convolution, of a
+  ResNet 4 stages, of a ConvNeXt 4 stages and the norm, of a ViT 4 quarters of
+  the blocks and the norm. With all of them shared an expert is its condense
+  layer alone; 0 shares nothing.
 
   Args:
     config: the whole config, checked.
@@ -294,8 +298,13 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
   if model.shared_stages > entry.variant.last:
     raise InputError(
       f"config.model.shared_stages={model.shared_stages}: {entry.name} has "
-      f"{entry.variant.last - 1} stages and a head, use 0 ... "
+      f"{entry.variant.last} units behind its stem, use 0 ... "
       f"{entry.variant.last}"
+    )
+  if model.condense == "pyramid" and not entry.variant.last_stride:
+    raise InputError(
+      f"config.model.condense='pyramid': all maps of {entry.name} are of one "
+      "size, use 'spatial'"
     )
   if model.condense == "pyramid" and (
     model.shared_stages >= entry.variant.last_stride
@@ -333,6 +342,40 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     learn_weights=config.loss.weighting == "uncertainty",
     dtype=jnp.dtype(config.precision),
   )
+
+
+def stem_features(
+  config: ml_collections.ConfigDict,
+  stem: Mapping[str, Any],
+  images: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """What a model's stem, as in evaluation, gives to the experts.
+
+  Args:
+    config: of the model, with shared stages.
+    stem: collections `params` and `batch_stats` of the stem.
+    images: u8 [B, H, W, 3].
+
+  Returns:
+    (features f16 [B, ...], images u8 [B, h, w, 3] as small as gates look at).
+  """
+  model = config.model
+  entry = backbone(model.backbone)
+  dtype = jnp.dtype(config.precision)
+  network = entry.variant.network(
+    last=model.shared_stages, norm=model.norm, dtype=dtype
+  )
+  x = _normalised(images, entry).astype(dtype)
+  small = average_to(images.astype(jnp.float32), gate_size(images.shape))
+  return (
+    network.apply(stem, x).astype(jnp.float16),
+    jnp.round(small).astype(jnp.uint8),
+  )
+
+
+def _normalised(images: jax.Array, entry: Backbone) -> jax.Array:
+  mean = jnp.array(entry.mean, jnp.float32)
+  return (images.astype(jnp.float32) - mean) / jnp.array(entry.std, jnp.float32)
 
 
 def preprocessing(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -123,13 +123,16 @@ def affine(
   return factor, bias - mean * factor
 
 
-def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
+def fold(
+  variables: Mapping[str, Any], epsilon: float = EPSILON
+) -> dict[str, Any]:
   """Variables of the same network with norms of mode "folded".
 
   Args:
     variables: `params` and `batch_stats` of modules in which each norm `a_norm`
       with stored statistics follows a convolution `a_conv`; leaves may have
       any leading axes, such as N experts.
+    epsilon: of the norms.
 
   Returns:
     `params` only; gradients flow back to the variables given.
@@ -140,7 +143,7 @@ def fold(variables: Mapping[str, Any]) -> dict[str, Any]:
     for name, child in params.items():
       if name.endswith("_norm"):
         conv = name.removesuffix("_norm") + "_conv"
-        factor, offset = affine(**child, **stats[name])
+        factor, offset = affine(**child, **stats[name], epsilon=epsilon)
         kernel = scale_kernel(params[conv]["kernel"], factor)
         out[conv] = {**params[conv], "kernel": kernel}
         out[name] = {"bias": offset}

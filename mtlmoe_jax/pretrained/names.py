@@ -1,4 +1,6 @@
-"""Names of EfficientNet weights: PyTorch's two conventions to ours.
+"""Names of weights: PyTorch's conventions to ours.
+
+ResNet, ConvNeXt and ViT have their tables in `tables`. EfficientNet:
 
 - EfficientNet-PyTorch: `_conv_stem`, `_bn0`, `_blocks.4._expand_conv`, ...
 - timm: `conv_stem`, `bn1`, `blocks.2.0.conv_pw`, ...
@@ -19,6 +21,7 @@ import re
 import numpy as np
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.pretrained import tables
 
 _ENDS = {
   "_conv_stem": "stem_conv",
@@ -59,14 +62,22 @@ _TIMM_BLOCK_PLAIN = {
   "conv_pw": "project_conv",
   "bn2": "project_norm",
 }
-_CLASSIFIERS = ("_fc", "classifier")
 _NORM_LEAVES = {
   "weight": "params/{}/scale",
   "bias": "params/{}/bias",
   "running_mean": "batch_stats/{}/mean",
   "running_var": "batch_stats/{}/var",
 }
-_CONV_LEAVES = {"weight": "params/{}/kernel", "bias": "params/{}/bias"}
+_KERNEL_LEAVES = {"weight": "params/{}/kernel", "bias": "params/{}/bias"}
+_GAMMA_LEAVES = {"gamma": "params/{}"}
+# PyTorch's order of axes to ours: convolutions, fully connected layers.
+_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
+_NAMED = {
+  "efficientnet": "an EfficientNet (EfficientNet-PyTorch or timm)",
+  "resnet": "a ResNet (timm or torchvision)",
+  "convnext": "a ConvNeXt (timm)",
+  "vit": "a vision transformer (timm)",
+}
 _OURS = ("params/", "batch_stats/")
 
 
@@ -85,12 +96,15 @@ class Renamed:
   ignored: tuple[str, ...]
 
 
-def rename(tensors: dict[str, np.ndarray], where: str) -> Renamed:
+def rename(
+  tensors: dict[str, np.ndarray], where: str, family: str = "efficientnet"
+) -> Renamed:
   """Brings the arrays of a weights file under our names and layouts.
 
   Args:
     tensors: arrays by the file's names; PyTorch kernels [O, C / groups, k, k].
     where: the file, for messages.
+    family: of the backbone: "efficientnet", "resnet", "convnext" or "vit".
 
   Returns:
     The renamed arrays.
@@ -102,20 +116,25 @@ def rename(tensors: dict[str, np.ndarray], where: str) -> Renamed:
   if all(name.startswith("module.") for name in tensors):
     # PyTorch's DataParallel puts this in front.
     tensors = {n.removeprefix("module."): v for n, v in tensors.items()}
-  modules = _modules(tensors)
+  modules = _modules(tensors, family)
   arrays: dict[str, np.ndarray] = {}
+  used: set[str] = set()
+  if family == "vit":
+    arrays, used = tables.vit_tokens(tensors)
   ignored, unknown = [], []
   for name, value in tensors.items():
     module, _, leaf = name.rpartition(".")
-    if module in _CLASSIFIERS or leaf == "num_batches_tracked":
+    if name in used:
+      continue
+    if module in tables.CLASSIFIERS[family] or leaf == "num_batches_tracked":
       ignored.append(name)
       continue
     path = _path(name, modules.get(module), leaf)
     if path is None:
       unknown.append(name)
       continue
-    if value.ndim == 4 and not name.startswith(_OURS):
-      value = value.transpose(2, 3, 1, 0)
+    if not name.startswith(_OURS):
+      value = value.transpose(_AXES.get(value.ndim, range(value.ndim)))
     arrays[path] = np.ascontiguousarray(value, np.float32)
     if not np.isfinite(arrays[path]).all():
       raise errors.InputError(
@@ -123,9 +142,9 @@ def rename(tensors: dict[str, np.ndarray], where: str) -> Renamed:
       )
   if unknown or not arrays:
     raise errors.InputError(
-      f"{where}: not the names of an EfficientNet (EfficientNet-PyTorch or "
-      f"timm): unexpected {', '.join(unknown) or 'nothing'}; give weights "
-      "of config.model.backbone"
+      f"{where}: not the names of {_NAMED[family]}: unexpected "
+      f"{', '.join(unknown) or 'nothing'}; give weights of "
+      "config.model.backbone"
     )
   return Renamed(arrays, tuple(ignored))
 
@@ -136,13 +155,21 @@ def _path(name: str, module: str | None, leaf: str) -> str | None:
     return name
   if module is None:
     return None
-  leaves = _NORM_LEAVES if module.endswith("_norm") else _CONV_LEAVES
+  last = module.rpartition("/")[2]
+  leaves = _KERNEL_LEAVES
+  if last.startswith("gamma"):
+    leaves = _GAMMA_LEAVES
+  elif last.endswith("_norm") or "layernorm" in last:
+    leaves = _NORM_LEAVES
   return leaves[leaf].format(module) if leaf in leaves else None
 
 
-def _modules(tensors: dict[str, np.ndarray]) -> dict[str, str]:
+def _modules(tensors: dict[str, np.ndarray], family: str) -> dict[str, str]:
   """Our module of each of the file's modules that has one."""
   modules = {name.rpartition(".")[0] for name in tensors}
+  if family != "efficientnet":
+    pairs = {m: tables.our_module(family, m) for m in modules}
+    return {m: ours for m, ours in pairs.items() if ours}
   found = {m: _ENDS[m] for m in modules if m in _ENDS}
   timm = {}
   for module in modules:

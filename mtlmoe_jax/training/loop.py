@@ -16,7 +16,13 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, files, models, pretrained, progress
 from mtlmoe_jax.evaluation import evaluate, results
-from mtlmoe_jax.training import checkpoint, metric_log, sharding, transfer
+from mtlmoe_jax.training import (
+  checkpoint,
+  features,
+  metric_log,
+  sharding,
+  transfer,
+)
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 from mtlmoe_jax.training import step as step_lib
@@ -129,7 +135,8 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   )
   shardings = sharding.tree_shardings(jax.eval_shape(make, variables), mesh)
   state = jax.jit(make, out_shardings=shardings)(variables)
-  iterator = data_lib.train_iterator(data.train, config, config.batch_size)
+  if config.features.views:
+    features.check(config, optim.flatten(variables["params"]), frozen)
   run = Run(
     config=config,
     workdir=workdir,
@@ -141,16 +148,34 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     frozen=frozen,
     optimizer=optimizer,
     schedule=schedule,
-    iterator=iterator,
+    iterator=None,
     steps=steps,
     steps_per_epoch=steps_per_epoch,
     checkpointer=checkpointer,
     log=metric_log.MetricLog(workdir, config, latest or 0),
     start_note=note,
   )
-  if latest is not None:
-    _resume(run, latest)
+  position = _resume(run, latest) if latest is not None else None
+  run.iterator = _iterator(run)
+  if position is not None:
+    run.iterator.set_state(position)
   return run
+
+
+def _iterator(run: Run) -> Any:
+  """Batches of images, or of features if they are computed once."""
+  config = run.config
+  if not config.features.views:
+    return data_lib.train_iterator(run.data.train, config, config.batch_size)
+  variables = {
+    "params": optim.unflatten(run.state.params),
+    "batch_stats": run.state.batch_stats,
+  }
+  cache = config.features.cache or run.workdir / "features"
+  views = features.prepare(
+    run.data.train, variables, config, run.mesh, pathlib.Path(cache)
+  )
+  return data_lib.views_iterator(views, config, config.batch_size)
 
 
 def init_variables(
@@ -189,7 +214,8 @@ def _start_from(
     return pretrained.insert(
       variables, weights, config.model.break_symmetry, config.seed
     )
-  if config.model.norm == "frozen":
+  normed = models.backbone(config.model.backbone).variant.epsilon is not None
+  if config.model.norm == "frozen" and normed:
     raise errors.InputError(
       "config.model.norm='frozen' with new parameters normalises nothing: "
       "use group or batch, or load weights (config.model.pretrained, "
@@ -198,8 +224,8 @@ def _start_from(
   return variables, "new parameters"
 
 
-def _resume(run: Run, step: int) -> None:
-  """Puts state, data position and clocks back to a checkpoint's."""
+def _resume(run: Run, step: int) -> Any:
+  """Puts state and clocks back to a checkpoint's; returns the data's."""
   if step > run.steps:
     raise errors.InputError(
       f"--workdir={run.workdir} is at step {step}, beyond this config's "
@@ -213,11 +239,11 @@ def _resume(run: Run, step: int) -> None:
       f"{meta['dataset_fingerprint'][:12]}, now "
       f"{run.data.fingerprint[:12]}): use the old data or a new workdir"
     )
-  run.iterator.set_state(data_state)
   run.seconds = meta["seconds"]
   run.train_seconds = meta["train_seconds"]
   run.train_images = meta["train_images"]
   run.start_note = f"resumed at step {step}"
+  return data_state
 
 
 def _fit(run: Run, stop: "_SigtermFlag") -> bool:

@@ -66,6 +66,7 @@ def make_train_step(
         batch["image"],
         train=True,
         valid=batch["valid"],
+        features=batch.get("features"),
         **scheduled,
         rngs={"gating": gating, "dropout": dropout},
         mutable=["batch_stats"],

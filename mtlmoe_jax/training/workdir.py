@@ -23,6 +23,7 @@ FREE = (
   "data.path",
   "data.threads",
   "data.cache_gib",
+  "features.cache",
   "eval.",
   "transfer.from",
 )

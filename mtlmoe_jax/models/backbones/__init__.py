@@ -1,10 +1,22 @@
 """Backbones: the feature extractors that experts are made of."""
 
+from mtlmoe_jax.models.backbones.convnext import ConvNeXt
 from mtlmoe_jax.models.backbones.efficientnet import EfficientNet, Variant
 from mtlmoe_jax.models.backbones.registry import (
   BACKBONES,
   Backbone,
   backbone,
 )
+from mtlmoe_jax.models.backbones.resnet import ResNet
+from mtlmoe_jax.models.backbones.vit import ViT
 
-__all__ = ["BACKBONES", "Backbone", "EfficientNet", "Variant", "backbone"]
+__all__ = [
+  "BACKBONES",
+  "Backbone",
+  "ConvNeXt",
+  "EfficientNet",
+  "ResNet",
+  "Variant",
+  "ViT",
+  "backbone",
+]

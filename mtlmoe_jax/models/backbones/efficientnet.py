@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax.models.layers import Conv, drop_path, relu6
-from mtlmoe_jax.models.normalization import Norm, normalised
+from mtlmoe_jax.models.normalization import EPSILON, Norm, normalised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,17 @@ class Variant:
   stages: tuple[tuple[Block, ...], ...]
   head: int
   lite: bool
+  family = "efficientnet"
+  epsilon = EPSILON
+
+  @property
+  def features(self) -> int:
+    """Channels of the last map, after the head convolution."""
+    return self.head
+
+  def network(self, **options: Any) -> "EfficientNet":
+    """The module; see its attributes."""
+    return EfficientNet(self, **options)
 
   @property
   def last(self) -> int:

@@ -3,14 +3,22 @@
 import dataclasses
 
 from mtlmoe_jax.errors import InputError
+from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
 from mtlmoe_jax.models.backbones.efficientnet import (
   Variant,
   make_variant,
   scaled_variant,
 )
+from mtlmoe_jax.models.backbones.resnet import ResNetSizes
+from mtlmoe_jax.models.backbones.vit import ViTSizes
 
 _IMAGENET_MEAN = tuple(255.0 * v for v in (0.485, 0.456, 0.406))
 _IMAGENET_STD = tuple(255.0 * v for v in (0.229, 0.224, 0.225))
+# Of the ViTs of Steiner et al. 2021 ("augreg").
+_HALF = (127.5,) * 3
+
+# Each has `family`, `epsilon`, `last`, `last_stride`, `features`, `network()`.
+Sizes = Variant | ResNetSizes | ConvNeXtSizes | ViTSizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Backbone:
   """
 
   name: str
-  variant: Variant
+  variant: Sizes
   image_size: int
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
@@ -37,13 +45,13 @@ class Backbone:
 
   @property
   def features(self) -> int:
-    """Channels of the last map, after the head convolution."""
-    return self.variant.head
+    """Channels of the last map."""
+    return self.variant.features
 
   @property
   def lite(self) -> bool:
     """True for the Lite family (relu6, no squeeze-and-excite)."""
-    return self.variant.lite
+    return isinstance(self.variant, Variant) and self.variant.lite
 
 
 def _b(name, width, depth, size, dropout):
@@ -62,6 +70,32 @@ def _small(name, stem, stages, head, lite, size):
   variant = make_variant(stem, stages, head, lite)
   mean, std = (127.0,) * 3, (128.0,) * 3
   return Backbone(name, variant, size, mean, std, 0.1, grid=4)
+
+
+def _resnet(name, *blocks):
+  mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+  return Backbone(name, ResNetSizes(blocks), 224, mean, std, 0.0)
+
+
+def _convnext(name, blocks, widths):
+  mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+  return Backbone(name, ConvNeXtSizes(blocks, widths), 224, mean, std, 0.0)
+
+
+def _vits(size, width, depth, heads):
+  mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+
+  def dino(name, registers):
+    # Made for 518 px (37 x 37 patches); 224 px is what linear probes use.
+    sizes = ViTSizes(width, depth, heads, 14, 37, registers, scaled=True)
+    return Backbone(f"vit_{size}_{name}", sizes, 224, mean, std, 0.0, grid=8)
+
+  plain = ViTSizes(width, depth, heads, 16, 14)
+  return (
+    Backbone(f"vit_{size}_patch16_224", plain, 224, _HALF, _HALF, 0.0),
+    dino("patch14_dinov2", 0),
+    dino("patch14_reg4_dinov2", 4),
+  )
 
 
 # Ours, for a quick start and for tests; no published weights. `tiny` ends with
@@ -83,6 +117,15 @@ _ALL = (
   _lite("efficientnet_lite2", 1.1, 1.2, 260, 0.3),
   _lite("efficientnet_lite3", 1.2, 1.4, 280, 0.3),
   _lite("efficientnet_lite4", 1.4, 1.8, 300, 0.3),
+  _resnet("resnet50", 3, 4, 6, 3),
+  _resnet("resnet101", 3, 4, 23, 3),
+  _convnext("convnext_tiny", (3, 3, 9, 3), (96, 192, 384, 768)),
+  _convnext("convnext_small", (3, 3, 27, 3), (96, 192, 384, 768)),
+  _convnext("convnext_base", (3, 3, 27, 3), (128, 256, 512, 1024)),
+  _convnext("convnext_large", (3, 3, 27, 3), (192, 384, 768, 1536)),
+  *_vits("small", 384, 12, 6),
+  *_vits("base", 768, 12, 12),
+  *_vits("large", 1024, 24, 16),
   _small("efficientnet_tiny", 16, _TINY, 128, True, 96),
   _small("efficientnet_nano", 8, _NANO, 32, False, 32),
 )

@@ -1,0 +1,129 @@
+"""Training on features of a frozen stem that are computed once.
+
+What does not change need not be computed in every step: each training image
+is augmented V times, the stem runs on all V views, and the gates, experts and
+towers train on what it gave. Evaluation runs the whole network.
+
+Letters: B images of a batch, n records, V views.
+"""
+
+import functools
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import errors, models, progress
+from mtlmoe_jax.data import pipeline, source, views
+from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.training import sharding
+
+# Counts changes of this code that change the arrays.
+_VERSION = 1
+
+
+def check(
+  config: ml_collections.ConfigDict, params: optim.Flat, frozen: frozenset[str]
+) -> None:
+  """Refuses a model whose features change while it trains.
+
+  Raises:
+    InputError: no stem, or one that learns.
+  """
+  if not config.model.shared_stages:
+    raise errors.InputError(
+      f"config.features.views={config.features.views}: needs a shared stem "
+      "whose features are computed once; set config.model.shared_stages"
+    )
+  learns = [n for n in params if n.startswith("stem/") and n not in frozen]
+  if learns or config.model.norm == "batch":
+    raise errors.InputError(
+      f"config.features.views={config.features.views}: the stem must stay as "
+      "it is; set --config.optimizer.frozen=stem/ and config.model.norm to "
+      "frozen or group"
+    )
+
+
+def prepare(
+  records: data_lib.Source,
+  variables: dict[str, Any],
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+  folder: pathlib.Path,
+) -> views.Views:
+  """The views of a training set, computed unless they are on disk.
+
+  Args:
+    records: the training records.
+    variables: `params` and `batch_stats` of the model; the stem is used.
+    config: the whole config.
+    mesh: the devices.
+    folder: where folders of features are; each is named by a digest of all
+      that the features depend on.
+
+  Returns:
+    The views.
+
+  Raises:
+    InputError: an image that cannot be read, or a damaged folder.
+  """
+  stem = {
+    name: tree["stem"] for name, tree in variables.items() if "stem" in tree
+  }
+  place = folder / _digest(records, stem, config)
+  if not place.is_dir():
+    count = len(records) * config.features.views
+    computed = _compute(records, stem, config, mesh, count)
+    views.write(place, count, computed)
+  return views.Views(place, len(records))
+
+
+def _compute(
+  records: data_lib.Source,
+  stem: dict[str, Any],
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+  count: int,
+) -> Iterator[data_lib.Batch]:
+  run = jax.jit(functools.partial(models.stem_features, config))
+  size = config.eval.batch_size
+  bar = progress.Progress(
+    -(-count // size), items_per_step=size, label="features"
+  )
+  with jax.set_mesh(mesh), bar:
+    for batch in pipeline.view_batches(records, config, size):
+      images = sharding.put_batch({"image": batch["image"]}, mesh)["image"]
+      features, small = jax.device_get(run(stem, images))
+      yield {**batch, "features": features, "image": small}
+      bar.update(1)
+
+
+def _digest(
+  records: data_lib.Source,
+  stem: dict[str, Any],
+  config: ml_collections.ConfigDict,
+) -> str:
+  """Of all that the arrays depend on."""
+  leaves = jax.tree_util.tree_leaves_with_path(stem)
+  weights = [
+    part
+    for path, leaf in leaves
+    for part in (sharding.path_name(path), np.asarray(leaf))
+  ]
+  model = config.model
+  digest = source.fingerprint(
+    _VERSION,
+    records.fingerprint,
+    list(records.ids),
+    config.seed,
+    config.features.views,
+    config.data.image_size,
+    sorted(config.data.augment.to_dict().items()),
+    (model.backbone, model.shared_stages, model.norm, config.precision),
+    *weights,
+  )
+  return digest[:24]

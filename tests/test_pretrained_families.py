@@ -1,0 +1,169 @@
+"""ResNet, ConvNeXt and ViT against values that timm computed.
+
+`golden/timm_families.json` holds, for a small network of each family, timm's
+names and shapes and some of its features, with weights drawn from the names.
+The test marked `parity` computes them again; run as a script, this file writes
+them.
+"""
+
+import json
+import pathlib
+import zlib
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
+from mtlmoe_jax.models.backbones.resnet import ResNetSizes
+from mtlmoe_jax.models.backbones.vit import ViTSizes
+from mtlmoe_jax.pretrained import names, tables
+
+_FILE = pathlib.Path(__file__).parent / "golden" / "timm_families.json"
+SIZE = 64
+SIZES = {
+  "resnet": ResNetSizes((1, 1, 1, 1)),
+  "convnext": ConvNeXtSizes((1, 1, 1, 1), (8, 16, 24, 32)),
+  # Another grid of positions than the image's 4 x 4.
+  "vit": ViTSizes(32, 4, 2, 16, 3),
+  "registers": ViTSizes(32, 4, 2, 16, 3, registers=4, scaled=True),
+}
+
+
+def draw(shapes):
+  """Weights by name: the same numbers wherever they are drawn."""
+  out = {}
+  for name, shape in shapes.items():
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    value = random.standard_normal(shape).astype(np.float32)
+    if len(shape) == 4 or (len(shape) == 2 and name.endswith("weight")):
+      value *= np.sqrt(1 / np.prod(shape[1:]))
+    elif name.endswith(("running_var", "gamma")) or name.endswith("weight"):
+      value = np.exp(0.2 * value) * (0.3 if name.endswith("gamma") else 1)
+    else:
+      value *= 0.1
+    out[name] = value.astype(np.float32)
+  return out
+
+
+def images():
+  random = np.random.default_rng(0)
+  return random.standard_normal((1, SIZE, SIZE, 3)).astype(np.float32)
+
+
+def ours(family, shapes):
+  """Our features [1, H, W, C], of weights under timm's names."""
+  variant = SIZES[family]
+  tree = names.rename(draw(shapes), "drawn", variant.family).arrays
+  variables = traverse_util.unflatten_dict(tree, sep="/")
+  # timm norms ConvNeXt's average, we its map.
+  last = 4 if family == "convnext" else None
+  return np.asarray(
+    jax.jit(variant.network(last=last).apply)(variables, images())
+  )
+
+
+def timms(family):
+  """Names, shapes and features of timm's network."""
+  from tests.test_pretrained_parity import _timm
+
+  torch, timm = _timm()
+  vit = {
+    "img_size": 48,
+    "patch_size": 16,
+    "embed_dim": 32,
+    "depth": 4,
+    "num_heads": 2,
+    "num_classes": 3,
+    "dynamic_img_size": True,
+  }
+  network = {
+    "resnet": lambda: timm.models.resnet.ResNet(
+      timm.models.resnet.Bottleneck, (1, 1, 1, 1), num_classes=3
+    ),
+    "convnext": lambda: timm.models.convnext.ConvNeXt(
+      depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=3
+    ),
+    "vit": lambda: timm.models.vision_transformer.VisionTransformer(**vit),
+    "registers": lambda: timm.models.vision_transformer.VisionTransformer(
+      **vit, init_values=1e-5, reg_tokens=4, no_embed_class=True
+    ),
+  }[family]()
+  network.eval()
+  state = network.state_dict()
+  shapes = {
+    name: list(value.shape)
+    for name, value in state.items()
+    if not name.endswith("num_batches_tracked")
+  }
+  drawn = {name: torch.from_numpy(v) for name, v in draw(shapes).items()}
+  network.load_state_dict(drawn, strict=False)
+  with torch.no_grad():
+    found = network.forward_features(
+      torch.from_numpy(images()).permute(0, 3, 1, 2)
+    )
+  if found.ndim == 4:
+    return shapes, found.permute(0, 2, 3, 1).numpy()
+  prefix = network.num_prefix_tokens
+  side = SIZE // 16
+  patches = found[:, prefix:].reshape(1, side, side, -1).numpy()
+  token = np.broadcast_to(found[:, None, None, 0].numpy(), patches.shape)
+  return shapes, np.concatenate([patches, token], -1)
+
+
+def chosen(features):
+  """Some values of each place."""
+  return features[0, :, :, :: max(1, features.shape[-1] // 5)].tolist()
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_features_equal_stored_values_of_timm(family):
+  golden = json.loads(_FILE.read_text())[family]
+  found = np.array(chosen(ours(family, golden["shapes"])))
+  want = np.array(golden["features"])
+  assert found.shape == want.shape
+  assert np.abs(found - want).max() < 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("family", SIZES)
+def test_stored_values_are_timms(family):
+  golden = json.loads(_FILE.read_text())[family]
+  shapes, features = timms(family)
+  assert shapes == golden["shapes"]
+  np.testing.assert_allclose(
+    chosen(features), golden["features"], rtol=1e-4, atol=1e-4
+  )
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_every_array_of_the_network_is_named(family):
+  golden = json.loads(_FILE.read_text())[family]
+  variant = SIZES[family]
+  renamed = names.rename(draw(golden["shapes"]), "drawn", variant.family)
+  shapes = jax.eval_shape(variant.network().init, jax.random.key(0), images())
+  flat = traverse_util.flatten_dict(dict(shapes), sep="/")
+  assert {n: v.shape for n, v in renamed.arrays.items()} == {
+    n: v.shape for n, v in flat.items()
+  }
+  assert {n.rpartition(".")[0] for n in renamed.ignored} == set(
+    tables.CLASSIFIERS[variant.family]
+  )
+
+
+@pytest.mark.parametrize("family", ["resnet", "convnext", "vit"])
+def test_weights_of_another_family_are_refused(family):
+  golden = json.loads(_FILE.read_text())
+  for other in {"resnet", "convnext", "vit"} - {family}:
+    with pytest.raises(errors.InputError, match="unexpected"):
+      names.rename(draw(golden[other]["shapes"]), "w.pth", family)
+
+
+if __name__ == "__main__":
+  entries = {}
+  for key in SIZES:
+    made, maps = timms(key)
+    entries[key] = {"shapes": made, "features": chosen(maps)}
+  _FILE.write_text(json.dumps(entries) + "\n")
