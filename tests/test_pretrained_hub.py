@@ -59,3 +59,8 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
   monkeypatch.setattr(builtins, "__import__", refuse)
   with pytest.raises(errors.InputError, match=r"mtlmoe_jax\[hub\]"):
     hub.fetch("hf:timm/some_net")
+
+
+def test_weights_of_another_padding_are_refused():
+  with pytest.raises(errors.InputError, match="tf_efficientnet"):
+    pretrained.load("hf:timm/efficientnet_b1.ft_in1k", "efficientnet_b1")

@@ -55,6 +55,12 @@ def load(spec: str, backbone: str) -> Weights:
   if spec == "lite":
     path = _package_file(backbone)
   elif spec.startswith(hub.PREFIX):
+    if backbone.startswith("efficientnet") and "/tf_" not in spec:
+      # The names in the file do not tell the padding.
+      raise errors.InputError(
+        f"config.model.pretrained={spec!r}: {backbone} pads as TensorFlow; "
+        "use weights of timm's tf_efficientnet_*"
+      )
     path = hub.fetch(spec)
   else:
     path = pathlib.Path(spec)
