@@ -41,9 +41,18 @@ def describe(args: argparse.Namespace) -> dict[str, str]:
 
 
 def difference(one: dict[str, str], other: dict[str, str]) -> str:
-  """The first thing that must not differ and does: its key; "" if none."""
-  keys = [key for key in {**one, **other} if key not in _FREE]
-  return next((key for key in keys if one.get(key) != other.get(key)), "")
+  """The first thing that must not differ and does: its key; "" if none.
+
+  A package that only one of them lists does not count: `_PACKAGES` grows.
+  """
+  for key in {**one, **other}:
+    here, there = one.get(key), other.get(key)
+    if key == "versions" and here and there:
+      here, there = _packages(here), _packages(there)
+      here, there = {**here, **there}, {**there, **here}
+    if key not in _FREE and here != there:
+      return key
+  return ""
 
 
 def commit() -> str:
@@ -72,6 +81,10 @@ def _versions() -> str:
     except importlib.metadata.PackageNotFoundError:
       continue
   return ", ".join(told)
+
+
+def _packages(versions: str) -> dict[str, str]:
+  return dict(entry.rsplit(" ", 1) for entry in versions.split(", "))
 
 
 def _processor() -> str:

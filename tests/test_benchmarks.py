@@ -368,6 +368,8 @@ def test_a_run_cut_short_goes_on(harness, tmp_path, capsys):
   [
     ("processor", "two", True),
     ("versions", "jax 2", True),
+    ("versions", "flax 3, jax 2", True),
+    ("versions", "jax 1, flax 3", False),
     ("threads", "4", True),
     ("shapes", "tiny", True),
     ("commit", "def5678", False),
