@@ -72,6 +72,18 @@ def rows(small: bool) -> list[Row]:
       _forward("tiles", shape, "pairs"),
       (_forward("at once", shape, "dense"),),
     ),
+    *(
+      Row(
+        f"lite0_{name}_library",
+        f"one Lite0 expert, {what}: matrix products by YNNPACK against by XLA",
+        _library("YNNPACK", shape, train, True),
+        (_library("XLA", shape, train, False),),
+      )
+      for name, what, train in (
+        ("train", "train step", True),
+        ("forward", "forward", False),
+      )
+    ),
     Row(
       "six_sparse_vs_two_dense",
       "train step: 2 experts dense over 6 experts, k 2",
@@ -97,6 +109,11 @@ def rows(small: bool) -> list[Row]:
 
 def _forward(label: str, shape: dict, strategy: str) -> Contestant:
   options = {**shape, "train": False, "strategy": strategy}
+  return Contestant(label, "ours.training:one_expert", options)
+
+
+def _library(label: str, shape: dict, train: bool, used: bool) -> Contestant:
+  options = {**shape, "train": train, "library": used}
   return Contestant(label, "ours.training:one_expert", options)
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from mtlmoe_jax import compilation, losses, models
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import losses, models
 from mtlmoe_jax.engine import apply_experts
 from mtlmoe_jax.models import layers
 from mtlmoe_jax.models.backbones import EfficientNet
@@ -128,6 +128,7 @@ def one_expert(
   train: bool,
   dtype: str = "float32",
   strategy: str = "auto",
+  library: bool | None = None,
 ) -> tuple[Run, dict]:
   """A backbone with a linear classifier: a step of AdamW, or forward.
 
@@ -141,7 +142,11 @@ def one_expert(
     train: the whole step; else logits.
     dtype: of the network's computation.
     strategy: of `apply_experts`, forward.
+    library: whether a CPU's matrix products go to YNNPACK; None as the package
+      does (`compilation`): in a training step.
   """
+  with_library = train if library is None else library
+  jit = jax.jit if with_library else compilation.jit_forward
   model = _Classifier(_network(backbone, "frozen", jnp.dtype(dtype)))
   data = jax.device_put(training_batch(batch, size))
   variables = jax.jit(model.init)(jax.random.key(0), data["image"][:1])
@@ -155,7 +160,7 @@ def one_expert(
     {"params": params, "batch_stats": stats}, data["image"]
   )
   if not train:
-    forward = jax.jit(functools.partial(_forward, model, strategy))
+    forward = jit(functools.partial(_forward, model, strategy))
     run = lambda: forward(variables, data["image"])  # noqa: E731
     return lambda: jax.block_until_ready(run()), info
   optimizer = optax.chain(
@@ -167,7 +172,7 @@ def one_expert(
     logits = apply(params)
     return losses.cross_entropy(logits, data["label"], data["has_label"], 0.1)
 
-  @jax.jit(donate_argnums=(0, 1))
+  @functools.partial(jit, donate_argnums=(0, 1))
   def step(params, state):
     value, grads = jax.value_and_grad(loss)(params)
     updates, state = optimizer.update(grads, state, params)

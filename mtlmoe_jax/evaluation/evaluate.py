@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from mtlmoe_jax import compilation, errors, metrics, models
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import errors, metrics, models
 from mtlmoe_jax import progress as progress_lib
 from mtlmoe_jax.evaluation import predictions as predictions_lib
 from mtlmoe_jax.evaluation import results
@@ -32,7 +32,8 @@ PredictStep = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 
 def make_predict_step(
-  model: Any, jit: Callable[[PredictStep], PredictStep] = jax.jit
+  model: Any,
+  jit: Callable[[PredictStep], PredictStep] = compilation.jit_forward,
 ) -> PredictStep:
   """The forward pass of evaluation and prediction.
 

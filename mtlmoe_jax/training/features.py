@@ -16,8 +16,8 @@ import jax
 import ml_collections
 import numpy as np
 
+from mtlmoe_jax import compilation, errors, models, progress
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import errors, models, progress
 from mtlmoe_jax.data import pipeline, source, views
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import sharding
@@ -89,7 +89,7 @@ def _compute(
   mesh: jax.sharding.Mesh,
   count: int,
 ) -> Iterator[data_lib.Batch]:
-  run = jax.jit(functools.partial(models.stem_features, config))
+  run = compilation.jit_forward(functools.partial(models.stem_features, config))
   size = config.eval.batch_size
   bar = progress.Progress(
     -(-count // size), items_per_step=size, label="features"
