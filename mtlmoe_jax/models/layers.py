@@ -141,6 +141,20 @@ def drop_path(x: jax.Array, key: jax.Array, rate: float) -> jax.Array:
   return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), 0)
 
 
+def drop_branch(block: nn.Module, y: jax.Array, train: bool) -> jax.Array:
+  """`drop_path` of a block's branch [B, ...] in training.
+
+  Args:
+    block: has the attribute `drop_path`, the rate, and where that is not 0 the
+      random stream "dropout".
+    y: the branch.
+    train: drop.
+  """
+  if not train or block.drop_path == 0.0:
+    return y
+  return drop_path(y, block.make_rng("dropout"), block.drop_path)
+
+
 def average_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Adaptive average pooling to a fixed grid, in either direction.
 

@@ -24,8 +24,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax.models.layers import Conv, drop_path, relu6
-from mtlmoe_jax.models.normalization import EPSILON, Norm, normalised
+from mtlmoe_jax.models.backbones.units import Sizes, Units, convolutions
+from mtlmoe_jax.models.layers import Conv, drop_branch, relu6
+from mtlmoe_jax.models.normalization import EPSILON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,33 @@ class Block:
     return f"block_{self.index:02d}"
 
 
+class EfficientNet(Units):
+  """Units of a network; its attributes are those of `Units`."""
+
+  def unit(
+    self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
+  ) -> jax.Array:
+    """The stem, a stage of blocks, or the head."""
+    variant = self.variant
+    conv = convolutions(self, mask, train)
+    if number == 0:
+      return variant.act(conv("stem", x, variant.stem, 3, 2))
+    if number == variant.last:
+      return variant.act(conv("head", x, variant.head))
+    for block in variant.stages[number - 1]:
+      x = MBConv(
+        block,
+        variant,
+        norm=self.norm,
+        drop_path=self.rate(block.index),
+        dtype=self.dtype,
+        name=block.name,
+      )(x, mask, train)
+    return x
+
+
 @dataclasses.dataclass(frozen=True)
-class Variant:
+class Variant(Sizes):
   """Sizes of one network.
 
   Attributes:
@@ -70,21 +96,13 @@ class Variant:
   head: int
   lite: bool
   family = "efficientnet"
+  module = EfficientNet
   epsilon = EPSILON
 
   @property
-  def features(self) -> int:
-    """Channels of the last map, after the head convolution."""
-    return self.head
-
-  def network(self, **options: Any) -> "EfficientNet":
-    """The module; see its attributes."""
-    return EfficientNet(self, **options)
-
-  @property
-  def last(self) -> int:
-    """Number of the last unit, the head convolution."""
-    return len(self.stages) + 1
+  def blocks(self) -> tuple[int, ...]:
+    """Number of blocks of each stage."""
+    return tuple(len(stage) for stage in self.stages)
 
   @property
   def last_stride(self) -> int:
@@ -95,6 +113,15 @@ class Variant:
       if any(block.strides > 1 for block in blocks)
     ]
     return max(strided, default=0)
+
+  @property
+  def features(self) -> int:
+    """Channels of the last map, after the head convolution."""
+    return self.head
+
+  def act(self, x: jax.Array) -> jax.Array:
+    """The activation function."""
+    return relu6(x) if self.lite else nn.swish(x)
 
 
 # expand, kernel, strides, repeats, features of each stage of B0.
@@ -153,80 +180,6 @@ def round_channels(channels: float) -> int:
   return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-class EfficientNet(nn.Module):
-  """Units `first` to `last` of a network, without classifier.
-
-  Attributes:
-    variant: the sizes.
-    first: number of the first unit (0: the stem, which takes the image).
-    last: number of the last unit; None is the head convolution.
-    norm: "frozen", "batch" or "group" (see `normalization.Norm`).
-    drop_path: largest rate of stochastic depth: block i of M drops its branch
-      with i / M of it. Needs the random stream "dropout" in training.
-    lateral: also return the map that enters unit `variant.last_stride`.
-    dtype: type of the computation.
-  """
-
-  variant: Variant
-  first: int = 0
-  last: int | None = None
-  norm: str = "frozen"
-  drop_path: float = 0.0
-  lateral: bool = False
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self,
-    x: jax.Array,
-    mask: jax.Array | None = None,
-    train: bool = False,
-  ) -> jax.Array | tuple[jax.Array, jax.Array]:
-    """Maps the input of unit `first` to the output of unit `last`.
-
-    Args:
-      x: [B, H, W, C]; for unit 0 the normalised image.
-      mask: [B] bool, the rows that count in batch statistics; None: all.
-      train: use and update batch statistics, drop paths.
-
-    Returns:
-      [B, H', W', C'] of type `dtype`; with `lateral` a pair of it and the
-      finer map [B, 2 H', 2 W', C''].
-    """
-    variant = self.variant
-    last = variant.last if self.last is None else self.last
-    act = relu6 if variant.lite else nn.swish
-
-    def unit_conv(name, x, *sizes):
-      conv = Conv(*sizes, dtype=self.dtype, name=f"{name}_conv")
-      norm = Norm(self.norm, sizes[0], dtype=self.dtype, name=f"{name}_norm")
-      return act(normalised(conv, norm, x, mask, train))
-
-    finer = None
-    for unit in range(self.first, last + 1):
-      if unit == variant.last_stride:
-        finer = x
-      if unit == 0:
-        x = unit_conv("stem", x, variant.stem, 3, 2)
-      elif unit == variant.last:
-        x = unit_conv("head", x, variant.head)
-      else:
-        for block in variant.stages[unit - 1]:
-          x = self._block(block)(x, mask, train)
-    return (x, finer) if self.lateral else x
-
-  def _block(self, block: Block) -> nn.Module:
-    total = sum(len(stage) for stage in self.variant.stages)
-    return MBConv(
-      block,
-      lite=self.variant.lite,
-      norm=self.norm,
-      drop_path=self.drop_path * block.index / total,
-      dtype=self.dtype,
-      name=block.name,
-    )
-
-
 class MBConv(nn.Module):
   """Inverted residual block, with squeeze-and-excite unless `lite`.
 
@@ -235,14 +188,14 @@ class MBConv(nn.Module):
 
   Attributes:
     block: the sizes.
-    lite: relu6 and no squeeze-and-excite.
+    variant: of the network.
     norm: see `normalization.Norm`.
     drop_path: rate of stochastic depth of this block.
     dtype: type of the computation.
   """
 
   block: Block
-  lite: bool
+  variant: Variant
   norm: str
   drop_path: float = 0.0
   dtype: Any = jnp.float32
@@ -255,32 +208,21 @@ class MBConv(nn.Module):
     train: bool = False,
   ) -> jax.Array:
     """Maps [B, H, W, C] to [B, H / strides, W / strides, features]."""
-    block = self.block
-    act = relu6 if self.lite else nn.swish
-    conv = functools.partial(Conv, dtype=self.dtype)
+    block, act = self.block, self.variant.act
     hidden = block.channels * block.expand
-
-    def conv_norm(name, x, features, *sizes, **options):
-      norm = Norm(self.norm, features, dtype=self.dtype, name=f"{name}_norm")
-      own = conv(features, *sizes, name=f"{name}_conv", **options)
-      return normalised(own, norm, x, mask, train)
-
+    conv = convolutions(self, mask, train)
     y = x
     if block.expand > 1:
-      y = act(conv_norm("expand", y, hidden))
-    y = act(
-      conv_norm("depthwise", y, hidden, block.kernel, block.strides, hidden)
-    )
-    if not self.lite:
+      y = act(conv("expand", y, hidden))
+    y = act(conv("depthwise", y, hidden, block.kernel, block.strides, hidden))
+    if not self.variant.lite:
+      plain = functools.partial(Conv, use_bias=True, dtype=self.dtype)
       squeeze = jnp.mean(y, (1, 2), keepdims=True)
       width = max(1, block.channels // 4)
-      squeeze = act(conv(width, use_bias=True, name="se_reduce")(squeeze))
-      squeeze = conv(hidden, use_bias=True, name="se_expand")(squeeze)
-      y = y * nn.sigmoid(squeeze)
+      squeeze = act(plain(width, name="se_reduce")(squeeze))
+      y = y * nn.sigmoid(plain(hidden, name="se_expand")(squeeze))
     # Nothing rectifies the projection, hence gain 1.
-    y = conv_norm("project", y, block.features, gain=1.0)
+    y = conv("project", y, block.features, gain=1.0)
     if block.strides > 1 or block.channels != block.features:
       return y
-    if train and self.drop_path > 0.0:
-      y = drop_path(y, self.make_rng("dropout"), self.drop_path)
-    return x + y
+    return x + drop_branch(self, y, train)

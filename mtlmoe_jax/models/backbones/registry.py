@@ -10,15 +10,13 @@ from mtlmoe_jax.models.backbones.efficientnet import (
   scaled_variant,
 )
 from mtlmoe_jax.models.backbones.resnet import ResNetSizes
+from mtlmoe_jax.models.backbones.units import Sizes
 from mtlmoe_jax.models.backbones.vit import ViTSizes
 
 _IMAGENET_MEAN = tuple(255.0 * v for v in (0.485, 0.456, 0.406))
 _IMAGENET_STD = tuple(255.0 * v for v in (0.229, 0.224, 0.225))
 # Of the ViTs of Steiner et al. 2021 ("augreg").
 _HALF = (127.5,) * 3
-
-# Each has `family`, `epsilon`, `last`, `last_stride`, `features`, `network()`.
-Sizes = Variant | ResNetSizes | ConvNeXtSizes | ViTSizes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,125 +28,46 @@ import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.layers import Conv, dense, drop_path, layer_norm
+from mtlmoe_jax.models.backbones.units import Sizes, Units
+from mtlmoe_jax.models.layers import Conv, dense, drop_branch, layer_norm
 
 _EXPANSION = 4
-_UNITS = 4
+_STAGES = 4
 # Initial scale of each branch where there is one (DINOv2).
 _GAMMA = 1e-5
 
 
-@dataclasses.dataclass(frozen=True)
-class ViTSizes:
-  """Sizes of one network.
+class ViT(Units):
+  """Units of a network.
 
-  Attributes:
-    width: C.
-    depth: number of blocks, a multiple of 4.
-    heads: of the attention.
-    patch: side of a patch, pixels.
-    grid: G, of the published positions; others are interpolated.
-    registers: prefix tokens beside the class token.
-    scaled: True where each branch is multiplied by a learned gamma.
+  Its attributes are those of `Units`; `lateral` must be False, as all maps have
+  the same size. Unit 0 takes the normalised square image [B, S, S, 3], the
+  others take tokens [B, T, C]. The last gives a map [B, S / patch, S / patch,
+  2 C].
   """
 
-  width: int
-  depth: int
-  heads: int
-  patch: int
-  grid: int
-  registers: int = 0
-  scaled: bool = False
-  family = "vit"
-  epsilon = None  # no batch norms
-
-  @property
-  def last(self) -> int:
-    """Number of the last unit, the norm."""
-    return _UNITS + 1
-
-  @property
-  def last_stride(self) -> int:
-    """Number of the last unit whose output is smaller than its input."""
-    return 0
-
-  @property
-  def features(self) -> int:
-    """Channels of the last map: of a patch and of the class token."""
-    return 2 * self.width
-
-  @property
-  def prefix(self) -> int:
-    """P."""
-    return 1 + self.registers
-
-  def network(self, **options: Any) -> "ViT":
-    """The module; see its attributes."""
-    return ViT(self, **options)
-
-
-class ViT(nn.Module):
-  """Units `first` to `last` of a network, without classifier.
-
-  Attributes:
-    variant: the sizes.
-    first: number of the first unit (0: patches, which takes the image).
-    last: number of the last unit; None is the norm.
-    norm: not used, see the head of the file.
-    drop_path: largest rate of stochastic depth: block i of M drops its
-      branches with i / M of it. Needs the random stream "dropout" in training.
-    lateral: must be False: all maps have the same size.
-    dtype: type of the computation.
-  """
-
-  variant: ViTSizes
-  first: int = 0
-  last: int | None = None
-  norm: str = "frozen"
-  drop_path: float = 0.0
-  lateral: bool = False
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(
-    self,
-    x: jax.Array,
-    mask: jax.Array | None = None,
-    train: bool = False,
+  def unit(
+    self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
   ) -> jax.Array:
-    """Maps the input of unit `first` to the output of unit `last`.
-
-    Args:
-      x: for unit 0 the normalised square image [B, S, S, 3]; else tokens
-        [B, T, C].
-      mask: not used.
-      train: drop paths.
-
-    Returns:
-      Tokens [B, T, C], or after the last unit a map [B, S / patch, S / patch,
-      2 C], of type `dtype`.
+    """The patches, a quarter of the blocks, or the last norm.
 
     Raises:
       InputError: an image that is not square or no whole number of patches.
     """
     variant = self.variant
-    last = variant.last if self.last is None else self.last
-    for unit in range(self.first, last + 1):
-      if unit == 0:
-        x = self._tokens(x)
-      elif unit == variant.last:
-        x = layer_norm(self.dtype, "layernorm")(x)
-        return _as_map(x, variant.prefix)
-      else:
-        start, stop = (u * variant.depth // _UNITS for u in (unit - 1, unit))
-        for i in range(start, stop):
-          x = ViTBlock(
-            variant.heads,
-            variant.scaled,
-            self.drop_path * i / variant.depth,
-            dtype=self.dtype,
-            name=f"block_{i:02d}",
-          )(x, train)
+    if number == 0:
+      return self._tokens(x)
+    if number == variant.last:
+      x = layer_norm(self.dtype, "layernorm")(x)
+      return _as_map(x, variant.prefix)
+    for block in variant.numbers(number):
+      x = ViTBlock(
+        variant.heads,
+        variant.scaled,
+        self.rate(block),
+        dtype=self.dtype,
+        name=f"block_{block:02d}",
+      )(x, train)
     return x
 
   def _tokens(self, x: jax.Array) -> jax.Array:
@@ -177,6 +98,51 @@ class ViT(nn.Module):
       prefix.astype(self.dtype), (x.shape[0], *prefix.shape)
     )
     return jnp.concatenate([prefix, x], 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViTSizes(Sizes):
+  """Sizes of one network.
+
+  Attributes:
+    width: C.
+    depth: number of blocks, a multiple of 4.
+    heads: of the attention.
+    patch: side of a patch, pixels.
+    grid: G, of the published positions; others are interpolated.
+    registers: prefix tokens beside the class token.
+    scaled: True where each branch is multiplied by a learned gamma.
+  """
+
+  width: int
+  depth: int
+  heads: int
+  patch: int
+  grid: int
+  registers: int = 0
+  scaled: bool = False
+  family = "vit"
+  module = ViT
+
+  @property
+  def blocks(self) -> tuple[int, ...]:
+    """Number of blocks of each quarter."""
+    return (self.depth // _STAGES,) * _STAGES
+
+  @property
+  def last_stride(self) -> int:
+    """Number of the last unit whose output is smaller than its input."""
+    return 0
+
+  @property
+  def features(self) -> int:
+    """Channels of the last map: of a patch and of the class token."""
+    return 2 * self.width
+
+  @property
+  def prefix(self) -> int:
+    """P."""
+    return 1 + self.registers
 
 
 def interpolated(position: jax.Array, side: int) -> jax.Array:
@@ -222,9 +188,7 @@ class ViTBlock(nn.Module):
       if self.scaled:
         gamma = self.param(name, nn.initializers.constant(_GAMMA), (width,))
         y = y * gamma.astype(self.dtype)
-      if train and self.drop_path > 0.0:
-        y = drop_path(y, self.make_rng("dropout"), self.drop_path)
-      return x + y
+      return x + drop_branch(self, y, train)
 
     y = layer_norm(self.dtype, "layernorm_1")(x)
     y = Attention(self.heads, dtype=self.dtype, name="attention")(y)

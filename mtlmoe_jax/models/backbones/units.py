@@ -1,0 +1,155 @@
+"""A network as a row of units, of which a module holds a part.
+
+Unit 0 takes the image. The units behind it are stages of blocks, and in most
+families one more ends the network: its head or its last norm. Parameters have
+the same flat names in whatever part they are.
+
+Letters: B images, H W map size, C channels.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mtlmoe_jax.models.layers import Conv
+from mtlmoe_jax.models.normalization import Norm, normalised
+
+
+class Sizes:
+  """What the sizes of any network tell, beside the numbers of its family.
+
+  Attributes:
+    family: whose names its published weights have.
+    module: the class of its parts.
+    blocks: number of blocks of each stage, units 1, 2, ...
+    ends: number of units behind the stages.
+    padding: of convolutions with a batch norm, see `conv2d`.
+    epsilon: of the batch norms; None: it has none.
+    features: channels of the last map.
+  """
+
+  family: str
+  module: type["Units"]
+  blocks: tuple[int, ...]
+  ends: int = 1
+  padding: str = "SAME"
+  epsilon: float | None = None
+  features: int
+
+  @property
+  def last(self) -> int:
+    """Number of the last unit."""
+    return len(self.blocks) + self.ends
+
+  @property
+  def last_stride(self) -> int:
+    """Number of the last unit whose output is smaller than its input."""
+    return len(self.blocks)
+
+  def numbers(self, unit: int) -> range:
+    """Numbers, over the whole network from 0, of the blocks of a stage."""
+    first = sum(self.blocks[: unit - 1])
+    return range(first, first + self.blocks[unit - 1])
+
+  def network(self, **options: Any) -> "Units":
+    """The module; see the attributes of `Units`."""
+    return self.module(self, **options)
+
+
+class Units(nn.Module):
+  """Units `first` to `last` of a network, without classifier.
+
+  A family is a subclass with the method `unit`.
+
+  Attributes:
+    variant: the sizes.
+    first: number of the first unit (0: it takes the image).
+    last: number of the last unit; None is that of the network.
+    norm: "frozen", "batch" or "group" (see `normalization.Norm`); families
+      without batch norms have no use for it.
+    drop_path: largest rate of stochastic depth: block i of M drops its branch
+      with i / M of it. Needs the random stream "dropout" in training.
+    lateral: also return the map that enters unit `variant.last_stride`.
+    dtype: type of the computation.
+  """
+
+  variant: Sizes
+  first: int = 0
+  last: int | None = None
+  norm: str = "frozen"
+  drop_path: float = 0.0
+  lateral: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None = None,
+    train: bool = False,
+  ) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """Maps the input of unit `first` to the output of unit `last`.
+
+    Args:
+      x: [B, H, W, C]; for unit 0 the normalised image.
+      mask: [B] bool, the rows that count in batch statistics; None: all.
+      train: use and update batch statistics, drop paths.
+
+    Returns:
+      [B, H', W', C'] of type `dtype`; with `lateral` a pair of it and the
+      finer map [B, 2 H', 2 W', C''].
+    """
+    last = self.variant.last if self.last is None else self.last
+    finer = None
+    for number in range(self.first, last + 1):
+      if number == self.variant.last_stride:
+        finer = x
+      x = self.unit(number, x, mask, train)
+    return (x, finer) if self.lateral else x
+
+  def unit(
+    self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
+  ) -> jax.Array:
+    """Maps the input of one unit to its output; the rest as in a call."""
+    raise NotImplementedError
+
+  def rate(self, block: int) -> float:
+    """The share of `drop_path` of a block, numbered over the network."""
+    return self.drop_path * block / sum(self.variant.blocks)
+
+
+def convolutions(
+  part: nn.Module, mask: jax.Array | None, train: bool
+) -> Callable[..., jax.Array]:
+  """How a part of a network convolves and then normalises.
+
+  Args:
+    part: has the attributes `variant`, `norm` and `dtype`.
+    mask: [B] bool, as for `Norm`.
+    train: as for `Norm`.
+
+  Returns:
+    A function of a name, the input [B, H, W, C] and what a `Conv` takes, that
+    makes `NAME_conv` and `NAME_norm` and returns [B, H', W', O].
+  """
+  variant, dtype = part.variant, part.dtype
+
+  def conv_norm(
+    name: str, x: jax.Array, *sizes: int, **options: Any
+  ) -> jax.Array:
+    conv = Conv(
+      *sizes,
+      padding=variant.padding,
+      dtype=dtype,
+      name=f"{name}_conv",
+      **options,
+    )
+    norm = Norm(
+      part.norm, sizes[0], variant.epsilon, dtype=dtype, name=f"{name}_norm"
+    )
+    return normalised(conv, norm, x, mask, train)
+
+  return conv_norm
