@@ -30,7 +30,7 @@ _TOKENS = Mixture(50176, 32, 2, 384, 1536, 384, activation="gelu")
 _SMALL_CONV = Mixture(6, 4, 2, 16, 8, 16, side=4)
 _SMALL_TOKENS = Mixture(12, 4, 2, 16, 32, 8, activation="gelu")
 # One expert; and six, whose maps three contestants keep in one GPU's memory.
-_FULL = {"backbone": "efficientnet_b1", "size": 240, "batch": 96}
+_FULL = {"backbone": "tf_efficientnet_b1", "size": 240, "batch": 96}
 _FULL_MIXTURE = {**_FULL, "batch": 32}
 _SMALL = {"backbone": "efficientnet_nano", "size": 32, "batch": 4}
 

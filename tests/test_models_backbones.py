@@ -1,5 +1,6 @@
 """Sizes, names, cuts and the registry of the backbones."""
 
+import dataclasses
 import functools
 import math
 
@@ -23,19 +24,19 @@ from tests.models_common import filled, jit, shapes_of
 
 # With ImageNet's classifier of 1000 classes: the published networks.
 PUBLISHED = {
-  "efficientnet_b0": 5_288_548,
-  "efficientnet_b1": 7_794_184,
-  "efficientnet_b2": 9_109_994,
-  "efficientnet_b3": 12_233_232,
-  "efficientnet_b4": 19_341_616,
-  "efficientnet_b5": 30_389_784,
-  "efficientnet_b6": 43_040_704,
-  "efficientnet_b7": 66_347_960,
-  "efficientnet_lite0": 4_652_008,
-  "efficientnet_lite1": 5_416_680,
-  "efficientnet_lite2": 6_092_072,
-  "efficientnet_lite3": 8_197_096,
-  "efficientnet_lite4": 13_006_568,
+  "tf_efficientnet_b0": 5_288_548,
+  "tf_efficientnet_b1": 7_794_184,
+  "tf_efficientnet_b2": 9_109_994,
+  "tf_efficientnet_b3": 12_233_232,
+  "tf_efficientnet_b4": 19_341_616,
+  "tf_efficientnet_b5": 30_389_784,
+  "tf_efficientnet_b6": 43_040_704,
+  "tf_efficientnet_b7": 66_347_960,
+  "tf_efficientnet_lite0": 4_652_008,
+  "tf_efficientnet_lite1": 5_416_680,
+  "tf_efficientnet_lite2": 6_092_072,
+  "tf_efficientnet_lite3": 8_197_096,
+  "tf_efficientnet_lite4": 13_006_568,
   "resnet50": 25_557_032,
   "resnet101": 44_549_160,
   "convnext_tiny": 28_589_128,
@@ -46,6 +47,10 @@ PUBLISHED = {
   "vit_base_patch16_224": 86_567_656,
   "vit_large_patch16_224": 304_326_632,
 }
+
+
+# Pairs of names that differ by padding and epsilon.
+PADDED = {n.removeprefix("tf_"): n for n in BACKBONES if n.startswith("tf_")}
 
 
 @functools.cache
@@ -74,15 +79,26 @@ def test_parameter_count_is_the_published_one(name):
   assert size_of(variables["params"]) + rest == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [n for n in BACKBONES if n not in PADDED])
 def test_map_has_the_features_and_cells_of_the_registry(name):
   out, _ = shapes(name)
   cells = {"efficientnet_tiny": 4, "efficientnet_nano": 8}.get(name, 2)
   assert out.shape == (2, cells, cells, backbone(name).features)
 
 
+def test_both_paddings_are_one_network_otherwise():
+  assert len(PADDED) == 13
+  for torch, tf in PADDED.items():
+    theirs, ours = backbone(torch).variant, backbone(tf).variant
+    assert (theirs.padding, ours.padding) == ("TORCH", "SAME")
+    assert (theirs.epsilon, ours.epsilon) == (1e-5, 1e-3)
+    same = dataclasses.replace(theirs, padding="SAME", epsilon=1e-3)
+    assert same == ours
+
+
 @pytest.mark.parametrize(
-  ("name", "blocks"), [("efficientnet_b0", 16), ("efficientnet_lite4", 30)]
+  ("name", "blocks"),
+  [("tf_efficientnet_b0", 16), ("tf_efficientnet_lite4", 30)],
 )
 def test_names_are_flat(name, blocks):
   _, variables = shapes(name)
@@ -104,7 +120,7 @@ def test_names_are_flat(name, blocks):
 
 
 def test_lite_keeps_its_ends_unscaled():
-  variant = backbone("efficientnet_lite4").variant
+  variant = backbone("tf_efficientnet_lite4").variant
   assert (variant.stem, variant.head) == (32, 1280)
   assert [len(stage) for stage in variant.stages] == [1, 4, 4, 6, 6, 8, 1]
 
@@ -170,16 +186,20 @@ def test_drop_path_drops_whole_branches(nano_image):
   assert 8 < sum(seen) < 30  # 32 draws at 0.6
 
 
-def test_lite_takes_images_of_minus_one_to_one():
-  lite, b0 = backbone("efficientnet_lite0"), backbone("efficientnet_b0")
+def test_tensorflows_lite_takes_images_of_minus_one_to_one():
+  lite = backbone("tf_efficientnet_lite0")
   assert (lite.mean, lite.std) == ((127.0,) * 3, (128.0,) * 3)
-  assert lite.image_size == b0.image_size == 224
-  np.testing.assert_allclose(b0.mean, [123.675, 116.28, 103.53])
-  np.testing.assert_allclose(b0.std, [58.395, 57.12, 57.375])
+  for name in ("tf_efficientnet_b0", "efficientnet_b0", "efficientnet_lite0"):
+    entry = backbone(name)
+    assert lite.image_size == entry.image_size == 224
+    np.testing.assert_allclose(entry.mean, [123.675, 116.28, 103.53])
+    np.testing.assert_allclose(entry.std, [58.395, 57.12, 57.375])
 
 
 def test_unknown_backbone_is_one_clear_line():
-  with pytest.raises(InputError, match=r"resnet.*efficientnet_lite0") as error:
+  with pytest.raises(
+    InputError, match=r"resnet.*tf_efficientnet_lite0"
+  ) as error:
     backbone("resnet")
   assert "\n" not in str(error.value)
 

@@ -385,7 +385,7 @@ def test_experts_may_be_permuted_with_the_columns_of_the_gate():
 # B7 and the like differ from these only in what test_models_backbones counts.
 @pytest.mark.parametrize("condense", ["pool", "spatial", "pyramid"])
 @pytest.mark.parametrize(
-  "name", ["efficientnet_b0", "efficientnet_lite4", "efficientnet_tiny"]
+  "name", ["tf_efficientnet_b0", "tf_efficientnet_lite4", "efficientnet_tiny"]
 )
 def test_shapes_with_registered_backbones(name, condense):
   config = make_config(backbone=name, experts=2, condense=condense)
@@ -399,8 +399,8 @@ def test_shapes_with_registered_backbones(name, condense):
   if condense == "pyramid":  # The map before the last stride, beside it.
     stages = models.backbone(name).variant.stages
     features += {
-      "efficientnet_b0": 112,
-      "efficientnet_lite4": 160,
+      "tf_efficientnet_b0": 112,
+      "tf_efficientnet_lite4": 160,
       "efficientnet_tiny": 48,
     }[name]
     assert stages[models.backbone(name).variant.last_stride - 1][0].strides == 2
@@ -413,7 +413,7 @@ def test_shapes_with_registered_backbones(name, condense):
 
 @pytest.mark.parametrize("shared", [0, 1, 4, 7, 8])
 def test_stem_and_experts_share_the_units_out(shared):
-  config = make_config(backbone="efficientnet_lite0", shared_stages=shared)
+  config = make_config(backbone="tf_efficientnet_lite0", shared_stages=shared)
   params = shapes(config)["params"]
   stem = set(params.get("stem", {}))
   own = set(params["experts"].get("backbone", {}))
@@ -467,7 +467,7 @@ def test_pyramid_condense_needs_the_last_stride_in_the_experts():
   with pytest.raises(InputError, match=r"pyramid.*shared_stages=6.*0 \.\.\. 5"):
     models.build_model(
       make_config(
-        backbone="efficientnet_lite0", condense="pyramid", shared_stages=6
+        backbone="tf_efficientnet_lite0", condense="pyramid", shared_stages=6
       ),
       CLASSES,
     )

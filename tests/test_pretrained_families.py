@@ -1,4 +1,4 @@
-"""ResNet, ConvNeXt and ViT against values that timm computed.
+"""Small networks of every family against values that timm computed.
 
 `golden/timm_families.json` holds, for a small network of each family, timm's
 names and shapes and some of its features, with weights drawn from the names.
@@ -6,6 +6,8 @@ The test marked `parity` computes them again; run as a script, this file writes
 them.
 """
 
+import dataclasses
+import functools
 import json
 import pathlib
 import zlib
@@ -17,13 +19,17 @@ from flax import traverse_util
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
+from mtlmoe_jax.models.backbones.efficientnet import make_variant
 from mtlmoe_jax.models.backbones.resnet import ResNetSizes
 from mtlmoe_jax.models.backbones.vit import ViTSizes
 from mtlmoe_jax.pretrained import names, tables
 
 _FILE = pathlib.Path(__file__).parent / "golden" / "timm_families.json"
 SIZE = 64
+TF = make_variant(16, ((1, 3, 1, 1, 16), (4, 5, 2, 2, 24)), 32, lite=False)
 SIZES = {
+  "tf_efficientnet": TF,
+  "efficientnet": dataclasses.replace(TF, padding="TORCH", epsilon=1e-5),
   "resnet": ResNetSizes((1, 1, 1, 1)),
   "convnext": ConvNeXtSizes((1, 1, 1, 1), (8, 16, 24, 32)),
   # Another grid of positions than the image's 4 x 4.
@@ -70,6 +76,19 @@ def timms(family):
   from tests.test_pretrained_parity import _timm
 
   torch, timm = _timm()
+
+  def efficientnet(padding, epsilon):
+    blocks = [["ds_r1_k3_s1_e1_c16_se0.25"], ["ir_r2_k5_s2_e4_c24_se0.25"]]
+    return timm.models.efficientnet.EfficientNet(
+      timm.models._efficientnet_builder.decode_arch_def(blocks),
+      num_classes=3,
+      num_features=32,
+      stem_size=16,
+      pad_type=padding,
+      act_layer=torch.nn.SiLU,
+      norm_layer=functools.partial(torch.nn.BatchNorm2d, eps=epsilon),
+    )
+
   vit = {
     "img_size": 48,
     "patch_size": 16,
@@ -80,6 +99,8 @@ def timms(family):
     "dynamic_img_size": True,
   }
   network = {
+    "tf_efficientnet": lambda: efficientnet("same", 1e-3),
+    "efficientnet": lambda: efficientnet("", 1e-5),
     "resnet": lambda: timm.models.resnet.ResNet(
       timm.models.resnet.Bottleneck, (1, 1, 1, 1), num_classes=3
     ),
@@ -148,9 +169,9 @@ def test_every_array_of_the_network_is_named(family):
   assert {n: v.shape for n, v in renamed.arrays.items()} == {
     n: v.shape for n, v in flat.items()
   }
-  assert {n.rpartition(".")[0] for n in renamed.ignored} == set(
-    tables.CLASSIFIERS[variant.family]
-  )
+  left_out = {n.rpartition(".")[0] for n in renamed.ignored}
+  assert len(left_out) == 1
+  assert left_out <= set(tables.CLASSIFIERS[variant.family])
 
 
 @pytest.mark.parametrize("family", ["resnet", "convnext", "vit"])

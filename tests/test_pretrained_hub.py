@@ -61,6 +61,19 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     hub.fetch("hf:timm/some_net")
 
 
-def test_weights_of_another_padding_are_refused():
-  with pytest.raises(errors.InputError, match="tf_efficientnet"):
-    pretrained.load("hf:timm/efficientnet_b1.ft_in1k", "efficientnet_b1")
+@pytest.mark.parametrize(
+  ("named", "backbone", "fitting"),
+  [
+    ("efficientnet_b1.ft_in1k", "tf_efficientnet_b1", r"timm's tf_eff"),
+    ("tf_efficientnet_b1.in1k", "efficientnet_b1", r"timm's eff"),
+  ],
+)
+def test_weights_of_another_padding_are_refused(named, backbone, fitting):
+  with pytest.raises(errors.InputError, match=fitting):
+    pretrained.load(f"hf:timm/{named}", backbone)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b1", "tf_efficientnet_b1"])
+def test_weights_of_the_same_padding_are_fetched(offline, name):
+  with pytest.raises(errors.InputError, match="cannot be fetched"):
+    pretrained.load(f"hf:timm/{name}.in1k", name)

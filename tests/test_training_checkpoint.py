@@ -1,7 +1,11 @@
+import jax.numpy as jnp
 import pytest
 
+from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.training import checkpoint
+from mtlmoe_jax.training import state as state_lib
+from tests import tiny
 
 
 def test_choose_step():
@@ -27,3 +31,16 @@ def test_restore_needs_a_run(tmp_path):
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(errors.InputError, match="no checkpoint in"):
     checkpoint.restore_for_eval(tmp_path)
+
+
+def test_a_checkpoint_of_an_earlier_version_keeps_its_network(tmp_path):
+  saved = config_lib.to_saved(tiny.config())
+  del saved["version"]  # 0.1.0 wrote none
+  saved["model"]["backbone"] = "efficientnet_lite0"
+  count = jnp.zeros((), jnp.int32)
+  state = state_lib.TrainState(count, count, {"a": jnp.ones(2)}, {}, {}, {})
+  writer = checkpoint.Checkpointer(tmp_path)
+  writer.save(state, {}, {"config": saved, "class_names": ["a"]}, None)
+  writer.close()
+  restored = checkpoint.restore_for_eval(tmp_path)
+  assert restored.config.model.backbone == "tf_efficientnet_lite0"

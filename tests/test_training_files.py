@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, files, progress
 from mtlmoe_jax.training import metric_log, workdir
 from tests import tiny
@@ -61,6 +62,20 @@ def test_workdir_of_another_run_is_refused(tmp_path):
   (tmp_path / "checkpoints" / "3").mkdir(parents=True)
   config.optimizer.lr = 0.25
   with pytest.raises(errors.InputError, match=r"optimizer\.lr"):
+    workdir.prepare(str(tmp_path), config)
+
+
+def test_workdir_of_an_earlier_version_goes_on(tmp_path):
+  config = tiny.config(**{"model.backbone": "tf_efficientnet_lite0"})
+  saved = config_lib.to_saved(config)
+  # As 0.1.0 wrote it: no version, the old name, none of the newer options.
+  del saved["version"], saved["features"]
+  saved["model"]["backbone"] = "efficientnet_lite0"
+  files.write_json(tmp_path / "config.json", saved)
+  (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+  workdir.prepare(str(tmp_path), config)
+  config.model.backbone = "efficientnet_lite0"
+  with pytest.raises(errors.InputError, match=r"there 'tf_efficientnet_lite0'"):
     workdir.prepare(str(tmp_path), config)
 
 

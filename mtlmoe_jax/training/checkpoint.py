@@ -7,7 +7,6 @@ JSON): enough to go on, or to evaluate and predict with nothing else.
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -192,9 +191,7 @@ def restore_for_eval(
       args=ocp.args.Composite(model=ocp.args.StandardRestore(abstract)),
     ).model
   meta = metas[chosen]
-  config = config_lib.update_from_dict(
-    config_lib.default_config(), meta["config"]
-  )
+  config = config_lib.from_saved(meta["config"])
   return Restored(
     variables={
       "params": optim.unflatten({**model["params"], **model["ema"]}),
@@ -252,11 +249,6 @@ def _read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
       step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
     ).meta
   )
-
-
-def config_to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """A config as plain JSON values."""
-  return json.loads(config.to_json_best_effort())
 
 
 def abstract_state(

@@ -90,7 +90,7 @@ class Run:
   def meta(self) -> dict[str, Any]:
     """What a checkpoint says of itself."""
     return {
-      "config": checkpoint.config_to_dict(self.config),
+      "config": config_lib.to_saved(self.config),
       "class_names": list(self.data.class_names),
       "tasks": list(config_lib.tasks_of(self.config)),
       "preprocessing": models.preprocessing(self.config),

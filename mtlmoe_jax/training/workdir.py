@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, files
 from mtlmoe_jax.training import checkpoint
 from mtlmoe_jax.version import __version__
@@ -46,7 +47,7 @@ def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
     if saved.exists() and has_checkpoint(folder):
       _check_same(saved, config)
     else:
-      files.write_json(saved, checkpoint.config_to_dict(config))
+      files.write_json(saved, config_lib.to_saved(config))
   except OSError as error:
     raise errors.InputError(
       f"--workdir={path}: cannot write there ({error.strerror}); choose "
@@ -61,8 +62,10 @@ def has_checkpoint(folder: pathlib.Path) -> bool:
 
 
 def _check_same(saved: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-  old = _flat(json.loads(saved.read_text("utf-8")))
-  new = _flat(files.plain(checkpoint.config_to_dict(config)))
+  there = config_lib.from_saved(json.loads(saved.read_text("utf-8")))
+  old, new = (
+    _flat(files.plain(config_lib.to_saved(c))) for c in (there, config)
+  )
   differing = [
     f"{k} (there {old.get(k)!r}, now {new.get(k)!r})"
     for k in sorted(old.keys() | new.keys())

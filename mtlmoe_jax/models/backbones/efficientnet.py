@@ -3,7 +3,8 @@
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
 Networks" (ICML 2019), and the published Lite variants: no squeeze-and-excite,
 relu6 for swish, and stem, head and the repeats of the first and last stage not
-scaled. TensorFlow "SAME" padding, as in the published weights.
+scaled. With TensorFlow's padding and epsilon, as in the published weights and
+in timm's `tf_efficientnet_*`, or with PyTorch's (`efficientnet_*`).
 
 A network is a row of units: unit 0 the stem, units 1 ... M the stages of
 blocks (M = 7 but for the small ones), unit M + 1 the head convolution.
@@ -89,15 +90,18 @@ class Variant(Sizes):
     stages: the blocks of each stage.
     head: channels of the head convolution.
     lite: True for relu6 and no squeeze-and-excite.
+    padding: "SAME" (TensorFlow's) or "TORCH", see `conv2d`.
+    epsilon: of the batch norms.
   """
 
   stem: int
   stages: tuple[tuple[Block, ...], ...]
   head: int
   lite: bool
+  padding: str = "SAME"
+  epsilon: float = EPSILON
   family = "efficientnet"
   module = EfficientNet
-  epsilon = EPSILON
 
   @property
   def blocks(self) -> tuple[int, ...]:

@@ -52,16 +52,18 @@ class Backbone:
     return isinstance(self.variant, Variant) and self.variant.lite
 
 
-def _b(name, width, depth, size, dropout):
-  variant = scaled_variant(width, depth, lite=False)
-  mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-  return Backbone(name, variant, size, mean, std, dropout)
-
-
-def _lite(name, width, depth, size, dropout):
-  variant = scaled_variant(width, depth, lite=True)
-  mean, std = (127.0,) * 3, (128.0,) * 3
-  return Backbone(name, variant, size, mean, std, dropout)
+def _efficientnets(name, width, depth, dropout, size, torch_size):
+  """Both paddings: TensorFlow's, with its epsilon, and PyTorch's."""
+  lite = name.startswith("lite")
+  variant = scaled_variant(width, depth, lite)
+  torch = dataclasses.replace(variant, padding="TORCH", epsilon=1e-5)
+  imagenet = _IMAGENET_MEAN, _IMAGENET_STD
+  tf_range = ((127.0,) * 3, (128.0,) * 3) if lite else imagenet
+  name = f"efficientnet_{name}"
+  return (
+    Backbone(f"tf_{name}", variant, size, *tf_range, dropout),
+    Backbone(name, torch, torch_size, *imagenet, dropout),
+  )
 
 
 def _small(name, stem, stages, head, lite, size):
@@ -101,20 +103,25 @@ def _vits(size, width, depth, heads):
 _TINY = ((1, 3, 1, 1, 16), (4, 3, 2, 1, 24), (4, 3, 2, 2, 48), (4, 3, 2, 1, 80))
 _NANO = ((1, 3, 1, 1, 8), (2, 3, 2, 2, 16), (2, 3, 2, 1, 16))
 
+# As timm names and prepares them by default, but for TensorFlow's Lite: theirs
+# are the published sizes and range, where timm has 300 and 380 pixels for 3 and
+# 4 and 127.5 for mean and std. Some weights of the same networks were trained
+# in the range of `_HALF`: timm's `ap_in1k` and `ra4_e3600_*` (its default for
+# `efficientnet_b1`, here that of `ft_in1k`).
 _ALL = (
-  _b("efficientnet_b0", 1.0, 1.0, 224, 0.2),
-  _b("efficientnet_b1", 1.0, 1.1, 240, 0.2),
-  _b("efficientnet_b2", 1.1, 1.2, 260, 0.3),
-  _b("efficientnet_b3", 1.2, 1.4, 300, 0.3),
-  _b("efficientnet_b4", 1.4, 1.8, 380, 0.4),
-  _b("efficientnet_b5", 1.6, 2.2, 456, 0.4),
-  _b("efficientnet_b6", 1.8, 2.6, 528, 0.5),
-  _b("efficientnet_b7", 2.0, 3.1, 600, 0.5),
-  _lite("efficientnet_lite0", 1.0, 1.0, 224, 0.2),
-  _lite("efficientnet_lite1", 1.0, 1.1, 240, 0.2),
-  _lite("efficientnet_lite2", 1.1, 1.2, 260, 0.3),
-  _lite("efficientnet_lite3", 1.2, 1.4, 280, 0.3),
-  _lite("efficientnet_lite4", 1.4, 1.8, 300, 0.3),
+  *_efficientnets("b0", 1.0, 1.0, 0.2, 224, 224),
+  *_efficientnets("b1", 1.0, 1.1, 0.2, 240, 240),
+  *_efficientnets("b2", 1.1, 1.2, 0.3, 260, 256),
+  *_efficientnets("b3", 1.2, 1.4, 0.3, 300, 288),
+  *_efficientnets("b4", 1.4, 1.8, 0.4, 380, 320),
+  *_efficientnets("b5", 1.6, 2.2, 0.4, 456, 448),
+  *_efficientnets("b6", 1.8, 2.6, 0.5, 528, 528),
+  *_efficientnets("b7", 2.0, 3.1, 0.5, 600, 600),
+  *_efficientnets("lite0", 1.0, 1.0, 0.2, 224, 224),
+  *_efficientnets("lite1", 1.0, 1.1, 0.2, 240, 240),
+  *_efficientnets("lite2", 1.1, 1.2, 0.3, 260, 260),
+  *_efficientnets("lite3", 1.2, 1.4, 0.3, 280, 300),
+  *_efficientnets("lite4", 1.4, 1.8, 0.3, 300, 380),
   _resnet("resnet50", 3, 4, 6, 3),
   _resnet("resnet101", 3, 4, 23, 3),
   _convnext("convnext_tiny", (3, 3, 9, 3), (96, 192, 384, 768)),
@@ -134,7 +141,7 @@ def backbone(name: str) -> Backbone:
   """Looks a backbone up.
 
   Args:
-    name: such as "efficientnet_lite0".
+    name: such as "tf_efficientnet_lite0".
 
   Raises:
     InputError: an unknown name.
