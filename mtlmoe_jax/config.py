@@ -22,6 +22,9 @@ SPLIT_SCHEMES = ("official", "poster")
 GATES = ("dense", "noisy_top_k", "top_k", "uniform")
 # Gates that let experts choose among tokens: right within one image only.
 TOKEN_GATES = ("expert_choice", "soft")
+# Of `MoEMlp`, and who competes for its experts.
+MOE_GATES = ("noisy_top_k", "top_k", "dense", *TOKEN_GATES)
+MOE_GROUPS = ("image", "batch")
 NOISE_SCHEDULES = ("constant", "linear", "cosine")
 SELECTS = ("separate", "joint")
 COMPUTES = ("dense", "sparse")
@@ -138,6 +141,32 @@ def default_config() -> ml_collections.ConfigDict:
   model.shared_stages = (
     0  # first stages shared by all experts (0 ... 8, see models.build_model)
   )
+  # A mixture of experts over patch tokens in place of the MLP of some blocks of
+  # a ViT (V-MoE, Riquelme et al. 2021; `models.moe_layer.MoEMlp`).
+  token = model.token_moe = ml_collections.ConfigDict()
+  # "" (none), "every:N" (each Nth block), "last:N" (the last N of every second
+  # block; the paper has every:2 and, cheaper, last:2) or numbers from 0 such as
+  # "9,11". All must be in the shared stem (model.shared_stages): with all units
+  # shared and model.experts=1 the model is one V-MoE.
+  token.blocks = ""
+  token.experts = 8  # the paper's 32 are for hundreds of millions of images
+  token.k = 2  # experts per token, the paper's; mean of them in expert_choice
+  # noisy_top_k | top_k (the paper's) | dense | expert_choice | soft. For k > 1
+  # the weights of noisy_top_k sum to one, so that copies of a pretrained MLP
+  # start as that MLP (Komatsuzaki et al. 2023, "Sparse Upcycling").
+  token.gate = "noisy_top_k"
+  # Whose tokens compete for slots in training: of the "batch", as in the paper,
+  # or of each "image", which are alike, so that more of them are dropped.
+  token.group = "batch"
+  # Slots per expert in training, of an even share, the paper's; 0 is dropless.
+  token.capacity_factor = 1.05
+  # The same in evaluation, always within one image; 0 runs every expert on
+  # every token.
+  token.eval_capacity_factor = 0.0
+  # Full experts turn away the least sure tokens, not the last ones: for factors
+  # below 1 (the paper's batch-priority routing).
+  token.batch_priority = False
+  token.slots = 1  # per expert, of soft
   # spatial | pool (the poster) | pyramid (spatial over the last two scales: for
   # small images, whose last map is only a few cells wide)
   model.condense = "spatial"
@@ -220,8 +249,9 @@ def apply_overrides(
 ) -> ml_collections.ConfigDict:
   """Applies `k=v,k=v` as in `--config=configs/cub.py:experts=3`.
 
-  A key is a full path (`model.experts`) or, where only one option has that
-  last name, the name alone (`experts`).
+  A key is a full path (`model.token_moe.experts`) or the last name alone
+  (`experts`) of an option: of those with that name the one that lies least
+  deep (`model.experts`), where there is only one.
 
   Args:
     config: the config to change, in place.
@@ -244,6 +274,8 @@ def apply_overrides(
     matches = [p for p in paths if p == key] or [
       p for p in paths if p.rsplit(".", 1)[-1] == key
     ]
+    depth = min((p.count(".") for p in matches), default=0)
+    matches = [p for p in matches if p.count(".") == depth]
     if len(matches) != 1:
       near = ", ".join(matches) or closest(key, paths)
       raise errors.InputError(
@@ -378,7 +410,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     raise errors.InputError(
       f"config.model.gate={model.gate!r}: over images a prediction would "
       "depend on the other images of its batch; use noisy_top_k, top_k or "
-      "dense (over patch tokens: models.moe_layer.MoEMlp)"
+      "dense (over patch tokens: config.model.token_moe)"
     )
   among("model.gate", GATES)
   among("model.gate_noise_schedule", NOISE_SCHEDULES)
@@ -458,6 +490,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f"config.model.k={model.k!r}: model.select='joint' needs the same k for "
       "every task"
     )
+  _check_token_moe(model.token_moe, among, number)
   check_dispatch(c)
   number("optimizer.lr", lambda v: v > 0, "above 0")
   number("optimizer.pretrained_lr", lambda v: v >= 0, "0 or more")
@@ -478,6 +511,34 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f"config.data.path is empty: data.name={data.name!r} needs the folder "
       "of the data set (--config.data.path=DIR)"
     )
+
+
+def _check_token_moe(
+  token: ml_collections.ConfigDict,
+  among: Callable[[str, tuple[str, ...]], None],
+  number: Callable[[str, Callable[[Any], bool], str], None],
+) -> None:
+  number(
+    "model.token_moe.blocks",
+    lambda v: re.fullmatch(r"((last|every):[1-9]\d*|\d+(,\d+)*)?", v),
+    "'' (none), 'last:N', 'every:N' or numbers of blocks such as '9,11'",
+  )
+  among("model.token_moe.gate", MOE_GATES)
+  among("model.token_moe.group", MOE_GROUPS)
+  if token.group == "batch" and token.gate in TOKEN_GATES:
+    raise errors.InputError(
+      f"config.model.token_moe.group='batch': with gate={token.gate!r} a "
+      "prediction would depend on the other images of its batch; use 'image'"
+    )
+  for name in ("experts", "slots"):
+    number(f"model.token_moe.{name}", lambda v: v >= 1, "at least 1")
+  number(
+    "model.token_moe.k",
+    lambda v: 1 <= v <= token.experts,
+    f"from 1 to model.token_moe.experts={token.experts}",
+  )
+  for name in ("capacity_factor", "eval_capacity_factor"):
+    number(f"model.token_moe.{name}", lambda v: v >= 0, "0 (dropless) or more")
 
 
 def check_dispatch(config: ml_collections.ConfigDict) -> None:

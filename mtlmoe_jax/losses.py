@@ -90,10 +90,12 @@ def total_loss(
   task_weights: Mapping[str, float],
   aux_weights: Mapping[str, float],
   log_variance: Array | None = None,
+  token_losses: Mapping[str, Mapping[str, Array]] | None = None,
 ) -> tuple[Array, dict[str, Array]]:
   """Task losses plus the auxiliary losses of the gates.
 
-  total = sum_t w_t L_t + sum_a w_a mean_t A_(t, a), the first sum replaced by
+  total = sum_t w_t L_t + sum_a w_a (mean_t A_(t, a) + mean_m A_(m, a)), over
+  tasks t and V-MoE layers m; the first sum is replaced by
   `uncertainty_weighted` when there is a `log_variance`. A term of weight 0 is
   left out, so that it cannot spoil the total, but is still reported.
 
@@ -103,10 +105,14 @@ def total_loss(
     task_weights: w_t by task; unused with `log_variance`.
     aux_weights: w_a by name; a name that is missing counts as 0.
     log_variance: [T] in the order of `task_losses`, or None.
+    token_losses: as `aux_losses`, by V-MoE layer; None: there are none. They
+      have a mean of their own, so that layers and tasks, however many, do not
+      weaken each other's balance.
 
   Returns:
-    (total, parts): parts holds `loss_<task>` and `<task>/loss_<name>`, all
-    unweighted, and `weight_<task>` when those are learned.
+    (total, parts): parts holds `loss_<task>`, `<task>/loss_<name>` and
+    `<layer>/loss_<name>`, all unweighted, and `weight_<task>` when those are
+    learned.
   """
   parts = {f"loss_{task}": value for task, value in task_losses.items()}
   total = jnp.zeros(())
@@ -118,9 +124,10 @@ def total_loss(
     for task, value in task_losses.items():
       if task_weights[task]:
         total += task_weights[task] * value
-  for task, named in aux_losses.items():
-    for name, value in named.items():
-      parts[f"{task}/loss_{name}"] = value
-      if weight := aux_weights.get(name, 0):
-        total += weight * value / len(aux_losses)
+  for gates in (aux_losses, token_losses or {}):
+    for gate, named in gates.items():
+      for name, value in named.items():
+        parts[f"{gate}/loss_{name}"] = value
+        if weight := aux_weights.get(name, 0):
+          total += weight * value / len(gates)
   return total, parts

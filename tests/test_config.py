@@ -28,6 +28,12 @@ def test_defaults_pass_their_own_checks():
     ("model.experts", 0),
     ("model.capacity_factor", -1.0),
     ("model.dispatch", "fast"),
+    ("model.token_moe.blocks", "first:2"),
+    ("model.token_moe.blocks", "last:0"),
+    ("model.token_moe.gate", "hash"),
+    ("model.token_moe.gate", "soft"),  # with the group "batch"
+    ("model.token_moe.k", 9),
+    ("model.token_moe.capacity_factor", -1.0),
     ("optimizer.lr", 0.0),
     ("optimizer.ema", 1.0),
     ("loss.weighting", "magic"),
@@ -50,7 +56,8 @@ def test_overrides_by_full_path_and_by_last_name():
   config_lib.apply_overrides(
     config, "experts=5,data.name=cub,loss.class=0.5,share_gate=true"
   )
-  assert config.model.experts == 5
+  assert config.model.experts == 5  # not the deeper model.token_moe.experts
+  assert config.model.token_moe.experts == 8
   assert config.data.name == "cub"
   assert config.loss["class"] == 0.5
   assert config.model.share_gate is True

@@ -202,7 +202,7 @@ def test_joint_selection_makes_k_experts_active():
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"gate": "expert_choice"}, "other images of its batch.*MoEMlp"),
+    ({"gate": "expert_choice"}, "other images of its batch.*token_moe"),
     ({"gate": "soft"}, "other images of its batch; use noisy_top_k"),
     ({"gate_temperature": 0.0}, "gate_temperature=0.0: must be above 0"),
     ({"gate_noise": -1.0}, "gate_noise=-1.0: must be 0"),

@@ -131,6 +131,23 @@ def test_total_weights_tasks_and_averages_the_gates():
   )
 
 
+def test_token_layers_have_a_mean_of_their_own():
+  layers = {"tokens/a": {"z": 1.0}, "tokens/b": {"z": 3.0}}
+  total, parts = losses.total_loss(
+    {},
+    {"class": {"z": 5.0}},
+    task_weights={},
+    aux_weights={"z": 0.1},
+    token_losses=layers,
+  )
+  assert float(total) == pytest.approx(0.1 * (5 + (1 + 3) / 2), rel=1e-6)
+  assert parts == {
+    "class/loss_z": 5,
+    "tokens/a/loss_z": 1,
+    "tokens/b/loss_z": 3,
+  }
+
+
 def test_a_task_of_weight_zero_cannot_spoil_the_total():
   total, _ = losses.total_loss(
     {"class": jnp.float32(2), "box": jnp.float32(jnp.nan)},

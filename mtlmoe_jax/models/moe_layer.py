@@ -18,13 +18,12 @@ import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax import dispatch, routing, token_routing
+from mtlmoe_jax.config import MOE_GATES as KINDS
+from mtlmoe_jax.config import MOE_GROUPS as GROUPS
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.gates import Head
 from mtlmoe_jax.models.layers import scaled_normal
 from mtlmoe_jax.token_plan import make_token_plan
-
-KINDS = ("noisy_top_k", "top_k", "dense", "expert_choice", "soft")
-GROUPS = ("image", "batch")
 
 TokenRouting = (
   routing.Routing | token_routing.ExpertChoice | token_routing.SoftRouting
@@ -38,12 +37,14 @@ class Mlp(nn.Module):
     hidden: width between the layers.
     dropout: rate, after the GELU.
     train: drop.
+    approximate: GELU's tanh form.
     dtype: type of the computation.
   """
 
   hidden: int
   dropout: float = 0.0
   train: bool = False
+  approximate: bool = True
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -56,8 +57,8 @@ class Mlp(nn.Module):
     down = nn.Dense(
       width, dtype=self.dtype, kernel_init=scaled_normal(1.0), name="down"
     )
-    x = nn.Dropout(self.dropout, deterministic=not self.train)(nn.gelu(up(x)))
-    return down(x)
+    x = nn.gelu(up(x), approximate=self.approximate)
+    return down(nn.Dropout(self.dropout, deterministic=not self.train)(x))
 
 
 class SoftHead(nn.Module):
@@ -113,6 +114,7 @@ class MoEMlp(nn.Module):
     temperature: divides the logits (but those of "soft").
     bias_rate: see `gates.Head`.
     dropout: rate inside the experts.
+    approximate: GELU's tanh form; published ViTs have the exact one.
     dtype: type of the experts' computation; the gate's is float32.
   """
 
@@ -129,6 +131,7 @@ class MoEMlp(nn.Module):
   temperature: float = 1.0
   bias_rate: float = 0.0
   dropout: float = 0.0
+  approximate: bool = True
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -287,7 +290,14 @@ class MoEMlp(nn.Module):
       out_axes=0,
       axis_size=self.experts,
     )
-    return stack(self.hidden, self.dropout, train, self.dtype, name="experts")
+    return stack(
+      self.hidden,
+      self.dropout,
+      train,
+      self.approximate,
+      self.dtype,
+      name="experts",
+    )
 
 
 def _float(x: jax.Array) -> jax.Array:

@@ -14,14 +14,19 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from flax import traverse_util
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import dispatch, engine
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone, backbone
+from mtlmoe_jax.models.backbones.units import Units
+from mtlmoe_jax.models.backbones.vit import TOKEN_EXPERTS, TokenMoE
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
 from mtlmoe_jax.models.gates import Gate, gate_size, route
 from mtlmoe_jax.models.layers import average_to
+from mtlmoe_jax.models.moe_layer import TokenRouting
+from mtlmoe_jax.models.token_moe import token_moe
 from mtlmoe_jax.models.towers import BoxTower, ClassTower
 from mtlmoe_jax.routing import Routing
 
@@ -37,12 +42,14 @@ class Outputs:
     routing: task -> its routing; with compute="sparse" its metrics also hold
       `dropped`, the share of choices that found no slot.
     log_variance: f32 [T] in the order of the tasks, or None.
+    tokens: `tokens/BLOCK` -> the routing of each V-MoE layer of the stem.
   """
 
   logits: jax.Array | None
   box: jax.Array | None
   routing: dict[str, Routing]
   log_variance: jax.Array | None
+  tokens: dict[str, TokenRouting]
 
 
 class MTLMoE(nn.Module):
@@ -57,6 +64,7 @@ class MTLMoE(nn.Module):
     num_experts: N.
     ks: K of each task.
     learn_weights: adds the parameter `log_variance` (Kendall et al. 2018).
+    token_moe: the V-MoE layers of the stem; None: it has none.
     dtype: type of the computation in stem and experts; parameters, gates,
       combine and towers are float32.
   """
@@ -85,6 +93,7 @@ class MTLMoE(nn.Module):
   drop_path: float
   norm: str
   learn_weights: bool
+  token_moe: TokenMoE | None
   dtype: Any
 
   @nn.compact
@@ -136,16 +145,20 @@ class MTLMoE(nn.Module):
     joint = self.select == "joint"
     routings = route(gates, x, train, valid, gate_noise, joint)
     x = x.astype(self.dtype)
+    tokens = {}
     if features is not None:
       x = features.astype(self.dtype)
     elif self.shared_stages:
-      x = self.entry.variant.network(
+      stem = _stem(
+        self.entry,
+        self.token_moe,
         last=self.shared_stages,
         norm=self.norm,
         drop_path=self.drop_path,
         dtype=self.dtype,
         name="stem",
-      )(x, valid, train)
+      )
+      x, tokens = _separate(stem(x, valid, train))
     combined, routings = self._mixture(x, routings, train, valid)
     order = list(dict.fromkeys(names))
     place = {t: order.index(name) for t, name in zip(self.tasks, names)}
@@ -163,7 +176,8 @@ class MTLMoE(nn.Module):
         "log_variance", nn.initializers.zeros, (len(self.tasks),)
       )
     routing = {task: routings[i] for task, i in place.items()}
-    return Outputs(logits, box, routing, log_variance)
+    tokens = {f"tokens/{block}": found for block, found in tokens.items()}
+    return Outputs(logits, box, routing, log_variance, tokens)
 
   def _gate_names(self) -> list[str]:
     """The gate of each task."""
@@ -289,8 +303,9 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     The unbound module.
 
   Raises:
-    InputError: an unknown backbone, more shared stages than it has, or batch
-      statistics with a dispatch that cannot have them.
+    InputError: an unknown backbone, more shared stages than it has, V-MoE
+      layers where there can be none, or batch statistics with a dispatch that
+      cannot have them.
   """
   model = config.model
   config_lib.check_dispatch(config)
@@ -340,6 +355,7 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     drop_path=model.drop_path,
     norm=model.norm,
     learn_weights=config.loss.weighting == "uncertainty",
+    token_moe=token_moe(config, entry),
     dtype=jnp.dtype(config.precision),
   )
 
@@ -362,15 +378,29 @@ def stem_features(
   model = config.model
   entry = backbone(model.backbone)
   dtype = jnp.dtype(config.precision)
-  network = entry.variant.network(
-    last=model.shared_stages, norm=model.norm, dtype=dtype
+  network = _stem(
+    entry,
+    token_moe(config, entry),
+    last=model.shared_stages,
+    norm=model.norm,
+    dtype=dtype,
   )
   x = _normalised(images, entry).astype(dtype)
+  x, _ = _separate(network.apply(stem, x))
   small = average_to(images.astype(jnp.float32), gate_size(images.shape))
-  return (
-    network.apply(stem, x).astype(jnp.float16),
-    jnp.round(small).astype(jnp.uint8),
-  )
+  return x.astype(jnp.float16), jnp.round(small).astype(jnp.uint8)
+
+
+def _stem(entry: Backbone, moe: TokenMoE | None, **options: Any) -> Units:
+  """The shared units; only a ViT has the option of V-MoE layers."""
+  if moe is not None:
+    options["token_moe"] = moe
+  return entry.variant.network(**options)
+
+
+def _separate(out: Any) -> tuple[jax.Array, dict[str, TokenRouting]]:
+  """What a stem gives, and the routings of its V-MoE layers."""
+  return out if isinstance(out, tuple) else (out, {})
 
 
 def _normalised(images: jax.Array, entry: Backbone) -> jax.Array:
@@ -402,7 +432,8 @@ def count_parameters(
   Returns:
     (total, active): active are those that an image can meet: all but the
     experts, and as many experts as the gates together can choose for it,
-    min(N, sum of K), or K where they choose one set.
+    min(N, sum of K), or K where they choose one set. Of the experts of V-MoE
+    layers those of one token count, as each token chooses anew.
   """
   size = config.data.image_size
   images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
@@ -456,4 +487,10 @@ def _totals(
   else:
     one_set = config.model.share_gate or config.model.select == "joint"
     chosen = min(n, ks[0] if one_set else sum(ks))
-  return total, total - experts + experts // n * chosen
+  active = total - experts + experts // n * chosen
+  moe = config.model.token_moe
+  if moe.gate not in ("dense", "soft"):
+    flat = traverse_util.flatten_dict(params, sep="/")
+    tokens = size([v for name, v in flat.items() if TOKEN_EXPERTS in name])
+    active -= tokens // moe.experts * (moe.experts - moe.k)
+  return total, active

@@ -3,7 +3,8 @@
 A model holds the backbone in two parts, either of which may be empty: `stem`
 (the shared units) and `experts/backbone` (the rest; every leaf with a leading
 axis N). The names inside of both are the backbone's own, so the weights are
-split by name.
+split by name. In a V-MoE layer every token expert starts as a copy of the dense
+MLP ("sparse upcycling", Komatsuzaki et al. 2023).
 
 Letters: N experts.
 """
@@ -18,10 +19,13 @@ import numpy as np
 from flax import traverse_util
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.models.backbones.vit import TOKEN_EXPERTS, TOKEN_GATE
 from mtlmoe_jax.pretrained.weights import Weights
 
 # Collection, part of the model, name inside of the backbone.
-_PLACE = re.compile(r"(params|batch_stats)/(stem|experts/backbone)/(.+)")
+_PLACE = re.compile(
+  rf"(params|batch_stats)/(stem|experts/backbone)/(?!.*{TOKEN_GATE})(.+)"
+)
 
 
 def insert(
@@ -32,17 +36,17 @@ def insert(
 ) -> tuple[dict[str, Any], str]:
   """Copies the weights into the stem and into every expert.
 
-  Afterwards every leaf below `stem` and `experts/backbone` holds pretrained
-  values, and no other leaf does.
+  Afterwards every leaf below `stem` and `experts/backbone` but the token gates
+  holds pretrained values, and no other leaf does.
 
   Args:
     variables: collections `params` and, with batch norm, `batch_stats`.
     weights: of the whole backbone.
-    break_symmetry: standard deviation of the noise added to each expert's copy
-      of a parameter, as a share of that parameter's own standard deviation.
-      Statistics, the stem and a lone expert get none. The features of Lite0
-      change by 5 % (relative norm) at 0.003, 15 % at 0.01, 46 % at 0.03; at
-      0.1 what was learned is gone.
+    break_symmetry: standard deviation of the noise added to each copy of a
+      parameter (of an expert or a token expert), as a share of that parameter's
+      own standard deviation. Statistics, lone experts and what is not copied
+      get none. The features of Lite0 change by 5 % (relative norm) at 0.003,
+      15 % at 0.01, 46 % at 0.03; at 0.1 what was learned is gone.
     seed: of the noise, which depends on nothing but it and the name.
 
   Returns:
@@ -65,16 +69,17 @@ def insert(
   missing, misshapen, new = [], [], {}
   for path, place in places.items():
     name, old = f"{place[1]}/{place[3]}", model[path]
-    unused.pop(name, None)
-    in_experts = place[2] != "stem"
-    shape = old.shape[1:] if in_experts else old.shape
-    value = available.get(name)
+    source = name.replace(TOKEN_EXPERTS, "/")
+    unused.pop(source, None)
+    copied = place[2] != "stem" or source != name
+    shape = old.shape[1:] if copied else old.shape
+    value = available.get(source)
     if value is None:
-      missing.append(name)
+      missing.append(source)
     elif value.shape != shape:
       misshapen.append(f"{name} (file {value.shape}, model {shape})")
     else:
-      scale = break_symmetry if in_experts and place[1] == "params" else 0.0
+      scale = break_symmetry if copied and place[1] == "params" else 0.0
       value = _copies(value, old.shape, scale, seed, name)
       new[path] = _like(old, value)
   problems = {
@@ -133,6 +138,9 @@ def _summary(
     if parameters:
       line = f"  {part}: {len(parameters)} parameters, "
       line += f"{len(statistics)} statistics"
+      if tokens := [p for p in parameters if TOKEN_EXPERTS in p]:
+        count = new[tokens[0]].shape[0]
+        line += f", {len(tokens)} of them copied into {count} token experts"
       if part != "stem":
         line += f", for each of {new[parameters[0]].shape[0]} experts"
         line += f" with noise {break_symmetry:g}" if break_symmetry else ""
@@ -141,7 +149,7 @@ def _summary(
     lines.append("  statistics left out: the model's norm keeps none")
   rest = sorted(
     {
-      re.match(r"params/(experts/[^/]+|[^/]+)", path)[1]
+      re.match(rf"params/(experts/[^/]+|.+{TOKEN_GATE}|[^/]+)", path)[1]
       for path in model
       if path.startswith("params/") and path not in new
     }

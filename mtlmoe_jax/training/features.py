@@ -124,6 +124,7 @@ def _digest(
     config.data.image_size,
     sorted(config.data.augment.to_dict().items()),
     (model.backbone, model.shared_stages, model.norm, config.precision),
+    sorted(model.token_moe.to_dict().items()),
     *weights,
   )
   return digest[:24]

@@ -18,7 +18,8 @@ from flax import traverse_util
 from mtlmoe_jax import errors
 
 Flat = dict[str, Any]
-BACKBONE = re.compile(r"(stem|experts/backbone)/")
+# The gates of V-MoE layers are in no published weights.
+BACKBONE = re.compile(r"(stem|experts/backbone)/(?!.*/moe/gate/)")
 
 
 def flatten(tree: Any) -> Flat:

@@ -1,7 +1,7 @@
 """Where arrays live: the device mesh and the rules that place parameters.
 
-The mesh has two axes. Images are split over both, the experts (every leaf
-below a top-level `experts`, whose first axis is N) over `expert`; all else is
+The mesh has two axes. Images are split over both, experts (every leaf below an
+`experts`, whose first axis is their number) over `expert`; all else is
 replicated. On one device the mesh is 1 x 1 and the same code runs.
 """
 

@@ -137,7 +137,8 @@ def loss_of(
   """The training loss and its parts.
 
   Each task's loss is a mean over the images that have that target; auxiliary
-  losses of the gates are averaged over tasks.
+  losses of the gates are averaged over tasks, those of V-MoE layers over
+  layers.
   """
   options = config.loss
   task_losses = {}
@@ -155,6 +156,7 @@ def loss_of(
   return losses.total_loss(
     task_losses,
     {task: routing.losses for task, routing in outputs.routing.items()},
+    token_losses={name: r.losses for name, r in outputs.tokens.items()},
     task_weights={t: options[t] for t in config_lib.tasks_of(config)},
     aux_weights={
       name: options[name] for name in ("importance", "load", "balance", "z")
@@ -166,7 +168,10 @@ def loss_of(
 def train_metrics(
   outputs: Any, batch: dict[str, jax.Array]
 ) -> dict[str, jax.Array]:
-  """Accuracy, IoU and routing of the training batch."""
+  """Accuracy, IoU and routing of the training batch.
+
+  What a gate did is `<task>/<name>`, of a V-MoE layer `tokens/<block>/<name>`.
+  """
   out = {}
   if outputs.logits is not None:
     right = jnp.argmax(outputs.logits, -1) == batch["label"]
@@ -177,10 +182,10 @@ def train_metrics(
     out["miou"] = losses.masked_mean(
       boxes.iou(outputs.box, batch["box"]), batch["has_box"] & batch["valid"]
     )
-  for task, routing in outputs.routing.items():
+  for gate, routing in (outputs.routing | outputs.tokens).items():
     for name, value in routing.metrics.items():
       if jnp.ndim(value) == 0:
-        out[f"{task}/{name}"] = value
+        out[f"{gate}/{name}"] = value
   return out
 
 

@@ -99,7 +99,7 @@ def _vits(size, width, depth, heads):
 
 
 # Ours, for a quick start and for tests; no published weights. `tiny` ends with
-# 6 x 6 cells at 96 px (4 x 4 at 64), `nano` with 4 x 4 at 32 px.
+# 6 x 6 cells at 96 px (4 x 4 at 64), both `nano` with 4 x 4 at 32 px.
 _TINY = ((1, 3, 1, 1, 16), (4, 3, 2, 1, 24), (4, 3, 2, 2, 48), (4, 3, 2, 1, 80))
 _NANO = ((1, 3, 1, 1, 8), (2, 3, 2, 2, 16), (2, 3, 2, 1, 16))
 
@@ -133,6 +133,7 @@ _ALL = (
   *_vits("large", 1024, 24, 16),
   _small("efficientnet_tiny", 16, _TINY, 128, True, 96),
   _small("efficientnet_nano", 8, _NANO, 32, False, 32),
+  Backbone("vit_nano", ViTSizes(16, 4, 2, 8, 4), 32, _HALF, _HALF, 0.0, 4),
 )
 BACKBONES: dict[str, Backbone] = {b.name: b for b in _ALL}
 

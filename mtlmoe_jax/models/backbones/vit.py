@@ -11,9 +11,9 @@ has its own patch's features and, after them, those of the class token, so that
 the average of the map is what linear probes of DINOv2 take.
 Parameters: `patches`, `position` [G, G, C], `prefix` [P, C], `block_00` ...
 (`layernorm_1`, `attention/qkv`, `attention/out`, `gamma_1`, `layernorm_2`,
-`up`, `down`, `gamma_2`), `layernorm`. The position of the class token is part
-of its prefix: only their sum matters. Layer norms see one token, so the option
-`norm` means nothing here.
+`up` and `down` or a mixture of them, `moe`, `gamma_2`), `layernorm`. The
+position of the class token is part of its prefix: only their sum matters. Layer
+norms see one token, so the option `norm` means nothing here.
 
 Letters: B images, S side of an image, G side of the grid of positions, P prefix
 tokens (class token first), T tokens = P + (S / patch)^2, C channels.
@@ -26,49 +26,89 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.units import Sizes, Units
 from mtlmoe_jax.models.layers import Conv, dense, drop_branch, layer_norm
+from mtlmoe_jax.models.moe_layer import MoEMlp, TokenRouting
 
 _EXPANSION = 4
 _STAGES = 4
 # Initial scale of each branch where there is one (DINOv2).
 _GAMMA = 1e-5
+# In the names of parameters that each token expert has, and of token gates.
+TOKEN_EXPERTS = "/moe/experts/"
+TOKEN_GATE = "/moe/gate/"
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenMoE:
+  """The blocks whose MLP is a mixture of experts over tokens (V-MoE).
+
+  Attributes:
+    blocks: their numbers, from 0.
+    options: attributes of their `MoEMlp`.
+  """
+
+  blocks: tuple[int, ...]
+  options: FrozenDict[str, Any]
 
 
 class ViT(Units):
   """Units of a network.
 
-  Its attributes are those of `Units`; `lateral` must be False, as all maps have
-  the same size. Unit 0 takes the normalised square image [B, S, S, 3], the
-  others take tokens [B, T, C]. The last gives a map [B, S / patch, S / patch,
-  2 C].
+  Unit 0 takes the normalised square image [B, S, S, 3], the others take tokens
+  [B, T, C]. The last gives a map [B, S / patch, S / patch, 2 C].
+
+  Attributes:
+    token_moe: the V-MoE layers; what goes between and comes out of units is
+      then a pair of the tokens (or the map) and block name -> the routing of
+      each of those layers so far. None: there are none.
+
+  The others are those of `Units`; `lateral` must be False, as all maps have the
+  same size.
   """
 
+  token_moe: TokenMoE | None = None
+
   def unit(
-    self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
-  ) -> jax.Array:
+    self, number: int, x: Any, mask: jax.Array | None, train: bool
+  ) -> Any:
     """The patches, a quarter of the blocks, or the last norm.
 
     Raises:
       InputError: an image that is not square or no whole number of patches.
     """
-    variant = self.variant
+    if self.token_moe is None:
+      return self._unit(number, x, mask, train)[0]
+    x, before = x if number else (x, {})
+    x, routings = self._unit(number, x, mask, train)
+    return x, before | routings
+
+  def _unit(
+    self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
+  ) -> tuple[jax.Array, dict[str, TokenRouting]]:
+    variant, moe = self.variant, self.token_moe
     if number == 0:
-      return self._tokens(x)
+      return self._tokens(x), {}
     if number == variant.last:
       x = layer_norm(self.dtype, "layernorm")(x)
-      return _as_map(x, variant.prefix)
+      return _as_map(x, variant.prefix), {}
+    routings = {}
     for block in variant.numbers(number):
-      x = ViTBlock(
+      name = f"block_{block:02d}"
+      x, routing = ViTBlock(
         variant.heads,
         variant.scaled,
         self.rate(block),
+        moe.options if moe and block in moe.blocks else None,
         dtype=self.dtype,
-        name=f"block_{block:02d}",
-      )(x, train)
-    return x
+        name=name,
+      )(x, mask, train)
+      if routing is not None:
+        routings[name] = routing
+    return x, routings
 
   def _tokens(self, x: jax.Array) -> jax.Array:
     variant = self.variant
@@ -171,17 +211,33 @@ class ViTBlock(nn.Module):
     heads: of the attention.
     scaled: multiplies each branch by a learned gamma.
     drop_path: rate of stochastic depth of this block.
+    mixture: attributes of the `MoEMlp` in place of the MLP; None: the MLP.
     dtype: type of the computation.
   """
 
   heads: int
   scaled: bool = False
   drop_path: float = 0.0
+  mixture: FrozenDict[str, Any] | None = None
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Maps tokens [B, T, C] to the same shape."""
+  def __call__(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None = None,
+    train: bool = False,
+  ) -> tuple[jax.Array, TokenRouting | None]:
+    """Maps tokens [B, T, C] to the same shape.
+
+    Args:
+      x: the tokens.
+      mask: [B] bool, the images whose tokens count in a mixture; None: all.
+      train: drop paths; noise and limited capacity of a mixture.
+
+    Returns:
+      The tokens and the routing of the mixture, None without one.
+    """
     width = x.shape[-1]
 
     def add(x, y, name):
@@ -194,9 +250,19 @@ class ViTBlock(nn.Module):
     y = Attention(self.heads, dtype=self.dtype, name="attention")(y)
     x = add(x, y, "gamma_1")
     y = layer_norm(self.dtype, "layernorm_2")(x)
-    y = dense(width * _EXPANSION, 2.0, self.dtype, "up")(y)
-    y = dense(width, 1.0, self.dtype, "down")(nn.gelu(y, approximate=False))
-    return add(x, y, "gamma_2")
+    hidden, routing = width * _EXPANSION, None
+    if self.mixture is None:
+      y = dense(hidden, 2.0, self.dtype, "up")(y)
+      y = dense(width, 1.0, self.dtype, "down")(nn.gelu(y, approximate=False))
+    else:
+      y, routing = MoEMlp(
+        hidden=hidden,
+        approximate=False,
+        dtype=self.dtype,
+        name="moe",
+        **self.mixture,
+      )(y, train, mask)
+    return add(x, y, "gamma_2"), routing
 
 
 class Attention(nn.Module):
