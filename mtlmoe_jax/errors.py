@@ -1,4 +1,6 @@
-"""The one error type that stands for a user's mistake."""
+"""The one error type that stands for a user's mistake, and its words."""
+
+from collections.abc import Sequence
 
 
 class InputError(ValueError):
@@ -7,3 +9,10 @@ class InputError(ValueError):
   The message is one line that names the thing, the value and the mend. The
   launch scripts print it without a traceback and exit with code 2.
   """
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+  """Names for a message: all of a few, else the first and how many."""
+  if len(names) <= most:
+    return ", ".join(names)
+  return f"{', '.join(names[:most])}, ... ({len(names)} in all)"

@@ -22,7 +22,7 @@ from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
 from mtlmoe_jax.models.backbones.efficientnet import make_variant
 from mtlmoe_jax.models.backbones.resnet import ResNetSizes
 from mtlmoe_jax.models.backbones.vit import ViTSizes
-from mtlmoe_jax.pretrained import names, tables
+from mtlmoe_jax.pretrained import names
 
 _FILE = pathlib.Path(__file__).parent / "golden" / "timm_families.json"
 SIZE = 64
@@ -35,6 +35,15 @@ SIZES = {
   # Another grid of positions than the image's 4 x 4.
   "vit": ViTSizes(32, 4, 2, 16, 3),
   "registers": ViTSizes(32, 4, 2, 16, 3, registers=4, scaled=True),
+}
+
+CLASSIFIERS = {
+  "tf_efficientnet": "classifier",
+  "efficientnet": "classifier",
+  "resnet": "fc",
+  "convnext": "head.fc",
+  "vit": "head",
+  "registers": "head",
 }
 
 
@@ -62,7 +71,7 @@ def images():
 def ours(family, shapes):
   """Our features [1, H, W, C], of weights under timm's names."""
   variant = SIZES[family]
-  tree = names.rename(draw(shapes), "drawn", variant.family).arrays
+  tree = names.rename(draw(shapes), "drawn", variant).arrays
   variables = traverse_util.unflatten_dict(tree, sep="/")
   # timm norms ConvNeXt's average, we its map.
   last = 4 if family == "convnext" else None
@@ -163,15 +172,48 @@ def test_stored_values_are_timms(family):
 def test_every_array_of_the_network_is_named(family):
   golden = json.loads(_FILE.read_text())[family]
   variant = SIZES[family]
-  renamed = names.rename(draw(golden["shapes"]), "drawn", variant.family)
+  renamed = names.rename(draw(golden["shapes"]), "drawn", variant)
   shapes = jax.eval_shape(variant.network().init, jax.random.key(0), images())
   flat = traverse_util.flatten_dict(dict(shapes), sep="/")
   assert {n: v.shape for n, v in renamed.arrays.items()} == {
     n: v.shape for n, v in flat.items()
   }
-  left_out = {n.rpartition(".")[0] for n in renamed.ignored}
-  assert len(left_out) == 1
-  assert left_out <= set(tables.CLASSIFIERS[variant.family])
+  assert {n.rpartition(".")[0] for n in renamed.ignored} == {
+    CLASSIFIERS[family]
+  }
+  assert not renamed.unknown
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_as_timm_gives_the_arrays_of_timm(family):
+  golden = json.loads(_FILE.read_text())[family]
+  theirs = draw(golden["shapes"])
+  if family == "vit":
+    # Only the sum of the class token and its position matters.
+    theirs["cls_token"] += theirs["pos_embed"][:, :1]
+    theirs["pos_embed"][:, 0] = 0
+  renamed = names.rename(theirs, "drawn", SIZES[family])
+  found = names.as_timm(renamed.arrays, SIZES[family])
+  assert found.keys() == theirs.keys() - set(renamed.ignored)
+  for name, value in found.items():
+    np.testing.assert_array_equal(value, theirs[name], name)
+
+
+def test_dinov2_as_published_has_the_same_arrays():
+  timm = draw(json.loads(_FILE.read_text())["registers"]["shapes"])
+  theirs = {n: v for n, v in timm.items() if not n.startswith("head")}
+  ours = names.rename(theirs, "timm", SIZES["registers"]).arrays
+  # A position of the class token, that timm has added to it.
+  own = np.full_like(theirs["cls_token"], 0.25)
+  theirs["cls_token"] = theirs["cls_token"] - own
+  theirs["pos_embed"] = np.concatenate([own, theirs["pos_embed"]], 1)
+  theirs["register_tokens"] = theirs.pop("reg_token")
+  theirs["mask_token"] = np.zeros((1, 32), np.float32)
+  found = names.rename(theirs, "published", SIZES["registers"])
+  assert found.ignored == ("mask_token",) and not found.unknown
+  assert found.arrays.keys() == ours.keys()
+  for name, value in ours.items():
+    np.testing.assert_allclose(found.arrays[name], value, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("family", ["resnet", "convnext", "vit"])
@@ -179,7 +221,7 @@ def test_weights_of_another_family_are_refused(family):
   golden = json.loads(_FILE.read_text())
   for other in {"resnet", "convnext", "vit"} - {family}:
     with pytest.raises(errors.InputError, match="unexpected"):
-      names.rename(draw(golden[other]["shapes"]), "w.pth", family)
+      names.rename(draw(golden[other]["shapes"]), "w.pth", SIZES[family])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Weights of the hub, from a cache laid out as the hub lays it out."""
 
 import builtins
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -38,13 +40,49 @@ def test_a_cached_file_needs_no_network(offline):
 
 @pytest.mark.parametrize(
   "spec",
-  ["hf:timm/other", "hf:timm/some_net@v2", "hf:", "hf:a/b/c", "hf:timm/"],
+  ["hf:timm/resnet50.x", "hf:timm/resnet50.x@v2", "hf:", "hf:a/b/c", "hf:a/"],
 )
 def test_what_is_not_there_is_one_clear_line(offline, spec):
   with pytest.raises(errors.InputError) as caught:
     pretrained.load(spec, "resnet50")
   assert spec in str(caught.value)
   assert "give its path" in str(caught.value)
+  assert "\n" not in str(caught.value)
+
+
+def test_the_hub_has_these_errors(offline):
+  import huggingface_hub.errors
+
+  for name in hub._WORDS:
+    assert issubclass(getattr(huggingface_hub.errors, name), Exception)
+  with pytest.raises(errors.InputError, match="HF_HUB_OFFLINE=1"):
+    hub.fetch("hf:timm/other")
+
+
+@pytest.mark.parametrize(
+  ("kinds", "words"),
+  [
+    (["RepositoryNotFoundError"], "no such repository"),
+    (["GatedRepoError", "RepositoryNotFoundError"], "accept terms"),
+    (["RevisionNotFoundError"], "no such revision"),
+    (["EntryNotFoundError"], "holds no model.safetensors"),
+    (["LocalEntryNotFoundError", "EntryNotFoundError"], "cannot be reached"),
+    (["ReadTimeout"], r"cannot be fetched \(ReadTimeout: first line\)"),
+  ],
+)
+def test_each_failure_of_the_hub_has_its_words(monkeypatch, kinds, words):
+  kind = Exception
+  for name in reversed(kinds):
+    kind = type(name, (kind,), {})
+
+  def fail(*_, **__):
+    raise kind("first line\nsecond line")
+
+  package = types.SimpleNamespace(hf_hub_download=fail)
+  monkeypatch.setitem(sys.modules, "huggingface_hub", package)
+  with pytest.raises(errors.InputError, match=words) as caught:
+    hub.fetch("hf:some/net")
+  assert "'hf:some/net'" in str(caught.value)
   assert "\n" not in str(caught.value)
 
 
@@ -59,21 +97,3 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
   monkeypatch.setattr(builtins, "__import__", refuse)
   with pytest.raises(errors.InputError, match=r"mtlmoe_jax\[hub\]"):
     hub.fetch("hf:timm/some_net")
-
-
-@pytest.mark.parametrize(
-  ("named", "backbone", "fitting"),
-  [
-    ("efficientnet_b1.ft_in1k", "tf_efficientnet_b1", r"timm's tf_eff"),
-    ("tf_efficientnet_b1.in1k", "efficientnet_b1", r"timm's eff"),
-  ],
-)
-def test_weights_of_another_padding_are_refused(named, backbone, fitting):
-  with pytest.raises(errors.InputError, match=fitting):
-    pretrained.load(f"hf:timm/{named}", backbone)
-
-
-@pytest.mark.parametrize("name", ["efficientnet_b1", "tf_efficientnet_b1"])
-def test_weights_of_the_same_padding_are_fetched(offline, name):
-  with pytest.raises(errors.InputError, match="cannot be fetched"):
-    pretrained.load(f"hf:timm/{name}.in1k", name)

@@ -1,5 +1,7 @@
 """Weights in a model's variables: what goes where, and nothing unnoticed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -162,6 +164,19 @@ def test_one_error_lists_all_that_differs():
     "params/block_99/expand_conv/kernel; misshapen: params/head_norm/bias "
     "(file (33,), model (32,))"
   )
+
+
+def test_long_lists_are_counted_and_cut():
+  weights = dataclasses.replace(
+    _weights(), batch_stats={}, unknown=tuple(f"x{i}" for i in range(200))
+  )
+  with pytest.raises(errors.InputError) as caught:
+    pretrained.insert(_variables(), weights)
+  text = str(caught.value)
+  assert "x0, x1, x2, x3, x4, x5, x6, x7, ... (200 in all)" in text
+  missing = len(_flat(_weights().batch_stats))
+  assert f", ... ({missing} in all); unexpected: x0" in text
+  assert "\n" not in text and len(text) < 1000
 
 
 def test_a_model_without_backbone_is_refused():

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import errors, pretrained
+from mtlmoe_jax.models.backbones.efficientnet import make_variant
 from mtlmoe_jax.pretrained import names
 
 # Block 0 does not expand; blocks 1 and 2 are of one stage. Both conventions
 # for the same layer of ours, written out by hand.
+_VARIANT = make_variant(4, ((1, 3, 1, 1, 4), (4, 3, 2, 2, 4)), 4, False)
 _LAYERS = {
   "stem_conv": ("_conv_stem", "conv_stem"),
   "stem_norm": ("_bn0", "bn1"),
@@ -75,7 +77,9 @@ def test_both_conventions_become_ours(convention, prefix):
   theirs, ours = _torch_and_ours(convention)
   # Files list layers in any order.
   found = names.rename(
-    {prefix + k: theirs[k] for k in sorted(theirs, reverse=True)}, "f"
+    {prefix + k: theirs[k] for k in sorted(theirs, reverse=True)},
+    "f",
+    _VARIANT,
   )
   assert found.arrays.keys() == ours.keys()
   for path, value in ours.items():
@@ -84,38 +88,51 @@ def test_both_conventions_become_ours(convention, prefix):
   assert len(found.ignored) == 2 + sum(
     layer.endswith("_norm") for layer in _LAYERS
   )
+  assert not found.unknown
 
 
-def test_timm_stages_are_counted_as_numbers():
+def test_blocks_are_counted_over_stages():
+  variant = make_variant(4, ((4, 3, 1, 11, 4),) * 11, 4, False)
   theirs = {
-    f"blocks.{s}.{r}.conv_pwl.weight": np.full((1, 1, 1, 1), 100 * s + r)
-    for s in (0, 2, 10)
-    for r in (0, 2, 10)
+    f"blocks.{s}.{r}.conv_pwl.weight": np.full((1, 1, 1, 1), 11 * s + r)
+    for s in range(11)
+    for r in range(11)
   }
-  found = names.rename(theirs, "f").arrays
-  values = [
-    found[f"params/block_{i:02d}/project_conv/kernel"].item() for i in range(9)
-  ]
-  assert values == sorted(v.item() for v in theirs.values())
+  found = names.rename(theirs, "f", variant).arrays
+  assert len(found) == 121
+  for i in range(121):
+    assert found[f"params/block_{i:02d}/project_conv/kernel"].item() == i
 
 
-def test_all_unknown_names_are_listed():
-  theirs, _ = _torch_and_ours(0)
-  wrong = [
+def test_unknown_names_are_told_and_strangers_refused():
+  theirs, ours = _torch_and_ours(0)
+  wrong = (
     "layer1.0.conv1.weight",
     "_blocks.0._depthwise_conv.gamma",
     "_blocks.0._bn7.weight",
     "blocks.0.0.conv_x.weight",
+    "blocks.1.2.conv_pw.weight",
     "scale",
-  ]
-  with pytest.raises(errors.InputError) as caught:
-    names.rename(theirs | {n: np.zeros(1) for n in wrong}, "some.pth")
-  text = str(caught.value)
-  assert "some.pth" in text and "\n" not in text
-  assert all(name in text for name in wrong)
-  assert "_conv_stem" not in text
-  with pytest.raises(errors.InputError, match="not the names"):
-    names.rename({"_fc.weight": np.zeros((2, 2))}, "f")
+  )
+  more = theirs | {n: np.zeros(1) for n in wrong}
+  found = names.rename(more, "some.pth", _VARIANT)
+  assert found.unknown == wrong
+  assert found.arrays.keys() == ours.keys()
+  for strange in ({"_fc.weight": np.zeros((2, 2))}, {wrong[0]: np.zeros(1)}):
+    with pytest.raises(errors.InputError, match=r"some\.pth: not the names"):
+      names.rename(strange, "some.pth", _VARIANT)
+
+
+def test_as_timm_is_the_inverse():
+  theirs, ours = _torch_and_ours(1)
+  found = names.as_timm(ours, _VARIANT)
+  left_out = {n for n in theirs if n.startswith("classifier")}
+  left_out |= {n for n in theirs if n.endswith("num_batches_tracked")}
+  assert found.keys() == theirs.keys() - left_out
+  for name, value in found.items():
+    np.testing.assert_array_equal(value, theirs[name], name)
+  with pytest.raises(errors.InputError, match="params/moe/kernel"):
+    names.as_timm({**ours, "params/moe/kernel": np.zeros(1)}, _VARIANT)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -123,7 +140,7 @@ def test_values_that_are_not_finite_are_refused(bad):
   theirs, _ = _torch_and_ours(0)
   theirs["_blocks.1._bn2.running_var"][2] = bad
   with pytest.raises(errors.InputError, match=r"_blocks\.1\._bn2\.running_var"):
-    names.rename(theirs, "f")
+    names.rename(theirs, "f", _VARIANT)
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])

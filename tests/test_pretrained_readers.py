@@ -20,6 +20,7 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.pretrained import (
   pickle_data,
   read_weights,
+  readers,
   save_safetensors,
   torch_file,
 )
@@ -288,7 +289,10 @@ def test_tensors_outside_of_their_storage_are_refused(tmp_path, tensor):
   ("name", "data", "words"),
   [
     ("a.pth", b"", "not a file of torch.save"),
-    ("a.pth", b"<html>404</html>", "not a file of torch.save"),
+    ("a.pth", b"<html>404</html>", "is a web page"),
+    ("a.safetensors", b"\n<!DOCTYPE html><title>404", "is a web page"),
+    ("a.npz", b"<HTML lang=en>", "is a web page"),
+    ("a.pt", b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
     ("a.pth", pickle.dumps({"w": 1}, 2), "not a file of torch.save"),
     ("a.pth", _zip(_state(_tensor()), _SIX[:-1]), "cut short"),
     ("a.pth", _legacy(_state(_tensor()), _SIX[:-1], 6), "cut short"),
@@ -444,6 +448,21 @@ def test_safetensors_aligns_values_and_keeps_the_old_file(tmp_path):
   with pytest.raises(errors.InputError, match="complex64"):
     save_safetensors(path, {"a": np.zeros(3, np.complex64)})
   assert path.read_bytes() == data and len(list(tmp_path.iterdir())) == 1
+
+
+def test_facts_are_read_from_the_header(tmp_path):
+  path = tmp_path / "w.safetensors"
+  for metadata, facts in (
+    (None, {}),
+    ({"format": "pt"}, {}),
+    ({"mtlmoe_jax": json.dumps({"step": 3})}, {"step": 3}),
+  ):
+    save_safetensors(path, {"a": np.zeros(2)}, metadata)
+    assert readers.read_facts(path) == facts
+  assert readers.read_facts(tmp_path / "none.pth") == {}
+  save_safetensors(path, {"a": np.zeros(2)}, {"mtlmoe_jax": "[1"})
+  with pytest.raises(errors.InputError, match="damaged"):
+    readers.read_facts(path)
 
 
 _FILES = {

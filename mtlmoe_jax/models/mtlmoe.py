@@ -17,7 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import dispatch, engine
+from mtlmoe_jax import dispatch, engine, pixels
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone, backbone
 from mtlmoe_jax.models.backbones.units import Units
@@ -309,7 +309,7 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
   """
   model = config.model
   config_lib.check_dispatch(config)
-  entry = backbone(model.backbone)
+  entry = _entry(config)
   if model.shared_stages > entry.variant.last:
     raise InputError(
       f"config.model.shared_stages={model.shared_stages}: {entry.name} has "
@@ -376,7 +376,7 @@ def stem_features(
     (features f16 [B, ...], images u8 [B, h, w, 3] as small as gates look at).
   """
   model = config.model
-  entry = backbone(model.backbone)
+  entry = _entry(config)
   dtype = jnp.dtype(config.precision)
   network = _stem(
     entry,
@@ -403,6 +403,15 @@ def _separate(out: Any) -> tuple[jax.Array, dict[str, TokenRouting]]:
   return out if isinstance(out, tuple) else (out, {})
 
 
+def _entry(config: ml_collections.ConfigDict) -> Backbone:
+  """The backbone of a config, normalising as the config says."""
+  entry = backbone(config.model.backbone)
+  if not config.model.normalisation:
+    return entry
+  mean, std = pixels.NORMALISATIONS[config.model.normalisation]
+  return dataclasses.replace(entry, mean=mean, std=std)
+
+
 def _normalised(images: jax.Array, entry: Backbone) -> jax.Array:
   mean = jnp.array(entry.mean, jnp.float32)
   return (images.astype(jnp.float32) - mean) / jnp.array(entry.std, jnp.float32)
@@ -410,7 +419,7 @@ def _normalised(images: jax.Array, entry: Backbone) -> jax.Array:
 
 def preprocessing(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """How an image becomes the network's input, for whoever keeps a record."""
-  entry = backbone(config.model.backbone)
+  entry = _entry(config)
   return {
     "channels": "RGB, 0 ... 255",
     "image_size": config.data.image_size,

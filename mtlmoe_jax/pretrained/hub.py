@@ -7,6 +7,16 @@ from mtlmoe_jax import errors
 PREFIX = "hf:"
 # What timm's repositories hold; nothing in it can run.
 _FILE = "model.safetensors"
+# The hub's errors, by the name of their class.
+_WORDS = {
+  "GatedRepoError": "its owner asks you to accept terms on its page first",
+  "RepositoryNotFoundError": "no such repository (or a private one)",
+  "RevisionNotFoundError": "the repository has no such revision",
+  "EntryNotFoundError": f"the repository holds no {_FILE}",
+  "LocalEntryNotFoundError": "it is not in the cache and the hub cannot be "
+  "reached (HF_HUB_OFFLINE=1 uses the cache without asking)",
+  "HFValidationError": "write hf:OWNER/NAME or hf:OWNER/NAME@REVISION",
+}
 
 
 def fetch(spec: str) -> pathlib.Path:
@@ -37,10 +47,16 @@ def fetch(spec: str) -> pathlib.Path:
     )
   # The hub's own errors, those of HTTP and of the file system.
   except Exception as error:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
     raise errors.InputError(
-      f"config.model.pretrained={spec!r}: {_FILE} cannot be fetched "
-      f"({reason[:200]}); check the name and the network, or download the file "
-      "elsewhere and give its path"
+      f"config.model.pretrained={spec!r}: {_reason(error)}; check name and "
+      f"network, or fetch its {_FILE} elsewhere and give its path"
     ) from None
   return pathlib.Path(path)
+
+
+def _reason(error: Exception) -> str:
+  for kind in type(error).__mro__:
+    if kind.__name__ in _WORDS:
+      return _WORDS[kind.__name__]
+  first = str(error).strip().partition("\n")[0]
+  return f"{_FILE} cannot be fetched ({type(error).__name__}: {first[:160]})"

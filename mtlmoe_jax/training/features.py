@@ -121,7 +121,7 @@ def _digest(
     list(records.ids),
     config.seed,
     config.features.views,
-    config.data.image_size,
+    sorted(models.preprocessing(config).items()),
     sorted(config.data.augment.to_dict().items()),
     (model.backbone, model.shared_stages, model.norm, config.precision),
     sorted(model.token_moe.to_dict().items()),

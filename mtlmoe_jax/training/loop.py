@@ -21,6 +21,7 @@ from mtlmoe_jax.training import (
   features,
   metric_log,
   sharding,
+  start,
   transfer,
 )
 from mtlmoe_jax.training import optimizer as optim
@@ -47,6 +48,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
   """
   config_lib.check_config(config)
   config = config.copy_and_resolve_references()
+  pretrained.set_normalisation(config)
   run = _set_up(config, workdir)
   say(_banner(run))
   with _SigtermFlag() as stop:
@@ -208,11 +210,15 @@ def _start_from(
     restored = checkpoint.restore_for_eval(
       config.transfer["from"], config.transfer.step
     )
+    start.check_preprocessing(
+      f"config.transfer.from={config.transfer['from']!r}",
+      restored.meta["preprocessing"],
+      config,
+    )
     return transfer.transfer(variables, restored)
   if config.model.pretrained:
-    weights = pretrained.load(config.model.pretrained, config.model.backbone)
     return pretrained.insert(
-      variables, weights, config.model.break_symmetry, config.seed
+      variables, start.weights(config), config.model.break_symmetry, config.seed
     )
   normed = models.backbone(config.model.backbone).variant.epsilon is not None
   if config.model.norm == "frozen" and normed:
