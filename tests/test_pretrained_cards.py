@@ -1,10 +1,11 @@
 """Cards of weights: what they are for, and how they normalise."""
 
+import numpy as np
 import pytest
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, models, pixels, pretrained
-from mtlmoe_jax.pretrained import card_page, cards
+from mtlmoe_jax.pretrained import card_page, cards, hub
 from tests import tiny
 
 IMAGENET, HALF, CLIP = (
@@ -36,9 +37,10 @@ def test_every_card_is_of_a_backbone_and_complete():
 
 
 def test_every_published_backbone_has_weights():
-  # timm has no weights of these paddings; tiny and nano are ours.
-  none = {f"efficientnet_{n}" for n in ("b6", "b7", "tiny", "nano")}
+  # timm has no weights with this padding; the small ones are ours.
+  none = {f"efficientnet_{n}" for n in ("b6", "b7", "tiny")}
   none |= {f"efficientnet_lite{i}" for i in range(1, 5)}
+  none |= {name for name in models.BACKBONES if name.endswith("_nano")}
   assert models.BACKBONES.keys() - {c.backbone for c in cards.CARDS} == none
 
 
@@ -116,11 +118,24 @@ def test_what_the_config_says_stays_and_is_checked():
     config_lib.check_config(config)
 
 
+def test_the_report_tells_the_card(tmp_path, monkeypatch):
+  path = tmp_path / "model.safetensors"
+  kernel = np.ones((64, 3, 7, 7), np.float32)
+  pretrained.save_safetensors(path, {"conv1.weight": kernel})
+  monkeypatch.setattr(hub, "fetch", lambda spec: path)
+  found = pretrained.load("hf:timm/resnet50.tv_in1k", "resnet50")
+  assert "bsd-3-clause, pixels as imagenet" in found.report
+  assert found.preprocessing == IMAGENET
+  found = pretrained.load("hf:timm/resnet50.mine", "resnet50")
+  assert "no card: pixels as resnet50 has them" in found.report
+  assert found.preprocessing is None
+
+
 @pytest.mark.parity
 def test_cards_say_what_timm_says():
-  from tests.test_pretrained_parity import _timm
+  from tests.test_pretrained_parity import parity
 
-  _, timm = _timm()
+  _, timm = parity.libraries()
   checked = 0
   for card in cards.CARDS:
     if not card.source.startswith("hf:timm/"):

@@ -82,9 +82,9 @@ def ours(family, shapes):
 
 def timms(family):
   """Names, shapes and features of timm's network."""
-  from tests.test_pretrained_parity import _timm
+  from tests.test_pretrained_parity import parity
 
-  torch, timm = _timm()
+  torch, timm = parity.libraries()
 
   def efficientnet(padding, epsilon):
     blocks = [["ds_r1_k3_s1_e1_c16_se0.25"], ["ir_r2_k5_s2_e4_c24_se0.25"]]

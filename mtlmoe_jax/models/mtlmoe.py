@@ -17,7 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import dispatch, engine, pixels
+from mtlmoe_jax import dispatch, engine
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone, backbone
 from mtlmoe_jax.models.backbones.units import Units
@@ -408,8 +408,7 @@ def _entry(config: ml_collections.ConfigDict) -> Backbone:
   entry = backbone(config.model.backbone)
   if not config.model.normalisation:
     return entry
-  mean, std = pixels.NORMALISATIONS[config.model.normalisation]
-  return dataclasses.replace(entry, mean=mean, std=std)
+  return dataclasses.replace(entry, normalisation=config.model.normalisation)
 
 
 def _normalised(images: jax.Array, entry: Backbone) -> jax.Array:

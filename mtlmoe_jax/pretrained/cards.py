@@ -210,7 +210,6 @@ def set_normalisation(config: ml_collections.ConfigDict) -> None:
   """
   model = config.model
   card = find(model.pretrained, model.backbone)
-  entry = backbones.backbone(model.backbone)
-  own = {"mean": list(entry.mean), "std": list(entry.std)}
-  if card and not model.normalisation and card.preprocessing != own:
+  own = backbones.backbone(model.backbone).normalisation
+  if card and not model.normalisation and card.normalisation != own:
     model.normalisation = card.normalisation

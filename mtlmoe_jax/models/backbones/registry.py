@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from mtlmoe_jax import pixels
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
 from mtlmoe_jax.models.backbones.efficientnet import (
@@ -13,11 +14,6 @@ from mtlmoe_jax.models.backbones.resnet import ResNetSizes
 from mtlmoe_jax.models.backbones.units import Sizes
 from mtlmoe_jax.models.backbones.vit import ViTSizes
 
-_IMAGENET_MEAN = tuple(255.0 * v for v in (0.485, 0.456, 0.406))
-_IMAGENET_STD = tuple(255.0 * v for v in (0.229, 0.224, 0.225))
-# Of the ViTs of Steiner et al. 2021 ("augreg").
-_HALF = (127.5,) * 3
-
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
@@ -27,8 +23,7 @@ class Backbone:
     name: what `config.model.backbone` says.
     variant: sizes of the network.
     image_size: side of the square images it was made for, pixels.
-    mean: per RGB channel, on the scale 0 ... 255.
-    std: per RGB channel, on the scale 0 ... 255.
+    normalisation: of its pixels, a key of `pixels.NORMALISATIONS`.
     dropout: published rate in front of the classifier.
     grid: side of the coarse grid that spatial condense keeps.
   """
@@ -36,10 +31,19 @@ class Backbone:
   name: str
   variant: Sizes
   image_size: int
-  mean: tuple[float, float, float]
-  std: tuple[float, float, float]
+  normalisation: str
   dropout: float
   grid: int = 7
+
+  @property
+  def mean(self) -> pixels.Channels:
+    """Per RGB channel, on the scale 0 ... 255."""
+    return pixels.NORMALISATIONS[self.normalisation][0]
+
+  @property
+  def std(self) -> pixels.Channels:
+    """Per RGB channel, on the scale 0 ... 255."""
+    return pixels.NORMALISATIONS[self.normalisation][1]
 
   @property
   def features(self) -> int:
@@ -57,42 +61,37 @@ def _efficientnets(name, width, depth, dropout, size, torch_size):
   lite = name.startswith("lite")
   variant = scaled_variant(width, depth, lite)
   torch = dataclasses.replace(variant, padding="TORCH", epsilon=1e-5)
-  imagenet = _IMAGENET_MEAN, _IMAGENET_STD
-  tf_range = ((127.0,) * 3, (128.0,) * 3) if lite else imagenet
+  tf_range = "lite" if lite else "imagenet"
   name = f"efficientnet_{name}"
   return (
-    Backbone(f"tf_{name}", variant, size, *tf_range, dropout),
-    Backbone(name, torch, torch_size, *imagenet, dropout),
+    Backbone(f"tf_{name}", variant, size, tf_range, dropout),
+    Backbone(name, torch, torch_size, "imagenet", dropout),
   )
 
 
 def _small(name, stem, stages, head, lite, size):
   variant = make_variant(stem, stages, head, lite)
-  mean, std = (127.0,) * 3, (128.0,) * 3
-  return Backbone(name, variant, size, mean, std, 0.1, grid=4)
+  return Backbone(name, variant, size, "lite", 0.1, grid=4)
 
 
 def _resnet(name, *blocks):
-  mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-  return Backbone(name, ResNetSizes(blocks), 224, mean, std, 0.0)
+  return Backbone(name, ResNetSizes(blocks), 224, "imagenet", 0.0)
 
 
 def _convnext(name, blocks, widths):
-  mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-  return Backbone(name, ConvNeXtSizes(blocks, widths), 224, mean, std, 0.0)
+  sizes = ConvNeXtSizes(blocks, widths)
+  return Backbone(name, sizes, 224, "imagenet", 0.0)
 
 
 def _vits(size, width, depth, heads):
-  mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-
   def dino(name, registers):
     # Made for 518 px (37 x 37 patches); 224 px is what linear probes use.
     sizes = ViTSizes(width, depth, heads, 14, 37, registers, scaled=True)
-    return Backbone(f"vit_{size}_{name}", sizes, 224, mean, std, 0.0, grid=8)
+    return Backbone(f"vit_{size}_{name}", sizes, 224, "imagenet", 0.0, grid=8)
 
   plain = ViTSizes(width, depth, heads, 16, 14)
   return (
-    Backbone(f"vit_{size}_patch16_224", plain, 224, _HALF, _HALF, 0.0),
+    Backbone(f"vit_{size}_patch16_224", plain, 224, "half", 0.0),
     dino("patch14_dinov2", 0),
     dino("patch14_reg4_dinov2", 4),
   )
@@ -106,7 +105,7 @@ _NANO = ((1, 3, 1, 1, 8), (2, 3, 2, 2, 16), (2, 3, 2, 1, 16))
 # As timm names and prepares them by default, but for TensorFlow's Lite: theirs
 # are the published sizes and range, where timm has 300 and 380 pixels for 3 and
 # 4 and 127.5 for mean and std. Some weights of the same networks were trained
-# in the range of `_HALF`: timm's `ap_in1k` and `ra4_e3600_*` (its default for
+# in the range "half": timm's `ap_in1k` and `ra4_e3600_*` (its default for
 # `efficientnet_b1`, here that of `ft_in1k`).
 _ALL = (
   *_efficientnets("b0", 1.0, 1.0, 0.2, 224, 224),
@@ -133,7 +132,7 @@ _ALL = (
   *_vits("large", 1024, 24, 16),
   _small("efficientnet_tiny", 16, _TINY, 128, True, 96),
   _small("efficientnet_nano", 8, _NANO, 32, False, 32),
-  Backbone("vit_nano", ViTSizes(16, 4, 2, 8, 4), 32, _HALF, _HALF, 0.0, 4),
+  Backbone("vit_nano", ViTSizes(16, 4, 2, 8, 4), 32, "half", 0.0, 4),
 )
 BACKBONES: dict[str, Backbone] = {b.name: b for b in _ALL}
 
