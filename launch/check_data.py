@@ -21,7 +21,15 @@ _CONFIG = config_flags.DEFINE_config_file(
 _OUT = flags.DEFINE_string("out", "", "PNG file for ten samples with boxes.")
 _SHORT = {
   key: flags.DEFINE_string(f"data.{key}", None, f"config.data.{key}.")
-  for key in ("name", "path", "tfds_name", "split_scheme", "classes")
+  for key in (
+    "name",
+    "path",
+    "tfds_name",
+    "split_scheme",
+    "classes",
+    "extra.name",
+    "extra.path",
+  )
 }
 
 

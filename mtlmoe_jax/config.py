@@ -18,6 +18,7 @@ from mtlmoe_jax.version import __version__
 
 TASKS = ("class", "box")
 DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
+EXTRA_NAMES = ("cub", "folder")
 SPLIT_SCHEMES = ("official", "poster")
 GATES = ("dense", "noisy_top_k", "top_k", "uniform")
 # Gates that let experts choose among tokens: right within one image only.
@@ -30,6 +31,7 @@ SELECTS = ("separate", "joint")
 COMPUTES = ("dense", "sparse")
 DISPATCHES = ("auto", "gather", "einsum", "pairs")
 NORMS = ("frozen", "batch", "group")
+CLASSIFIERS = ("linear", "cosine")
 CONDENSES = ("pool", "spatial", "pyramid")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
@@ -74,6 +76,24 @@ def default_config() -> ml_collections.ConfigDict:
   augment.brightness = 0.2  # factors drawn from [1 - v, 1 + v]
   augment.contrast = 0.2
   augment.saturation = 0.2
+  # Share of the images of a batch that are mixed with another one of it, with
+  # both labels (Zhang et al. 2018). A mixed image shows two objects, so it
+  # teaches no box.
+  augment.mixup = 0.0
+  # Of the Beta distribution of the parts. 1: all mixtures are as likely; below
+  # 1 most are hardly mixed, and have lost their box for it.
+  augment.mixup_alpha = 1.0
+  # A further data set whose images join training alone, with or without boxes
+  # (each task's loss is over the images that have its target). Classes of one
+  # name are one class, new ones come after the main ones; validation and test
+  # images are the main ones, among all these classes.
+  extra = data.extra = ml_collections.ConfigDict()
+  # Its folder; "" is none. Where the data set has a split of its own only the
+  # training images are taken, else all are.
+  extra.path = ""
+  extra.name = "folder"  # folder | cub
+  # Its part of an epoch, which is every main image once and so many of these.
+  extra.share = 0.5
   synthetic = data.synthetic = ml_collections.ConfigDict()
   synthetic.classes = 10
   synthetic.train_per_class = 120
@@ -177,6 +197,10 @@ def default_config() -> ml_collections.ConfigDict:
   model.condense = "spatial"
   model.condense_dim = 256  # D
   model.tower_dim = 256  # hidden width of the towers
+  # The class tower's last layer: linear, or a learned scale times the cosines
+  # of features and classes (Gidaris & Komodakis 2018), which no class can win
+  # by the length of its weights: for few or unequal numbers of images.
+  model.classifier = "linear"
   model.dropout = 0.2  # before each tower
   model.drop_path = 0.0  # stochastic depth of the backbone's residual blocks
   # frozen | batch | group: the batch norms of EfficientNet and ResNet; ConvNeXt
@@ -197,6 +221,11 @@ def default_config() -> ml_collections.ConfigDict:
   opt.name = "adamw"  # adamw | sgd (momentum 0.9, Nesterov)
   opt.lr = 1e-3  # peak rate of new parameters (gates, condense, towers)
   opt.pretrained_lr = 1e-4  # peak rate of parameters loaded from weights
+  # Below 1: each pretrained unit of the backbone (see `model.shared_stages`)
+  # learns this much slower than the next one, as early layers are the most
+  # general; the last learns at pretrained_lr. A unit of a ViT is a quarter of
+  # its blocks: 0.42 is 0.75 for each of 12 blocks.
+  opt.layer_decay = 1.0
   opt.frozen = ()  # patterns of parameters that are not trained
   opt.schedule = "cosine"
   opt.warmup_epochs = 1.0
@@ -411,6 +440,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 
   among("data.name", DATA_NAMES)
   among("data.split_scheme", SPLIT_SCHEMES)
+  among("data.extra.name", EXTRA_NAMES)
   if model.gate in TOKEN_GATES:
     raise errors.InputError(
       f"config.model.gate={model.gate!r}: over images a prediction would "
@@ -426,6 +456,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   if model.normalisation:
     among("model.normalisation", tuple(pixels.NORMALISATIONS))
   among("model.condense", CONDENSES)
+  among("model.classifier", CLASSIFIERS)
   among("optimizer.name", OPTIMIZERS)
   among("optimizer.schedule", SCHEDULES)
   among("loss.weighting", WEIGHTINGS)
@@ -449,12 +480,15 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   number("features.views", lambda v: v >= 0, "0 (off) or more")
   number("data.cache_gib", lambda v: v >= 0, "0 or more")
   number("data.threads", lambda v: v >= 1, "at least 1")
+  number("data.extra.share", lambda v: 0 < v < 1, "in (0, 1)")
   number("data.augment.crop_area_min", lambda v: 0 < v <= 1, "in (0, 1]")
   number("data.augment.crop_aspect_max", lambda v: v >= 1, "at least 1")
   number("data.augment.min_visible", lambda v: 0 <= v <= 1, "in [0, 1]")
   number("data.augment.flip", lambda v: 0 <= v <= 1, "in [0, 1]")
   for name in ("brightness", "contrast", "saturation"):
     number(f"data.augment.{name}", lambda v: 0 <= v < 1, "in [0, 1)")
+  number("data.augment.mixup", lambda v: 0 <= v <= 1, "in [0, 1]")
+  number("data.augment.mixup_alpha", lambda v: v > 0, "above 0")
   number("data.synthetic.classes", lambda v: v >= 2, "at least 2")
   number("data.synthetic.train_per_class", lambda v: v >= 2, "at least 2")
   number("data.synthetic.test_per_class", lambda v: v >= 1, "at least 1")
@@ -499,8 +533,16 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     )
   _check_token_moe(model.token_moe, among, number)
   check_dispatch(c)
+  check_mixup(c)
+  if data.extra.path and c.features.views:
+    raise errors.InputError(
+      f"config.data.extra.path={data.extra.path!r}: features are computed of "
+      f"the main images alone (config.features.views={c.features.views}); use "
+      "one of them"
+    )
   number("optimizer.lr", lambda v: v > 0, "above 0")
   number("optimizer.pretrained_lr", lambda v: v >= 0, "0 or more")
+  number("optimizer.layer_decay", lambda v: 0 < v <= 1, "in (0, 1]")
   number("optimizer.warmup_epochs", lambda v: v >= 0, "0 or more")
   number("optimizer.clip", lambda v: v >= 0, "0 (off) or more")
   number("optimizer.ema", lambda v: 0 <= v < 1, "in [0, 1)")
@@ -561,6 +603,27 @@ def check_dispatch(config: ml_collections.ConfigDict) -> None:
       "config.model.norm='batch': needs all images of an expert at once, which "
       "config.model.dispatch='pairs' does not have; use dispatch 'auto' or "
       "'gather', or norm 'frozen' or 'group'"
+    )
+
+
+def check_mixup(config: ml_collections.ConfigDict) -> None:
+  """Checks that mixup has what it needs.
+
+  Raises:
+    InputError: features computed once, or no class task.
+  """
+  told = f"config.data.augment.mixup={config.data.augment.mixup!r}"
+  if not config.data.augment.mixup:
+    return
+  if config.features.views:
+    raise errors.InputError(
+      f"{told}: mixes images, which config.features.views="
+      f"{config.features.views} keeps as features; use one of them"
+    )
+  if "class" not in tasks_of(config):
+    raise errors.InputError(
+      f"{told}: mixes labels, and mixed images have no box; it needs 'class' "
+      f"in config.model.tasks={config.model.tasks!r}"
     )
 
 

@@ -22,17 +22,25 @@ def masked_mean(values: Array, mask: Array) -> Array:
 
 
 def cross_entropy(
-  logits: Array, labels: Array, mask: Array, label_smoothing: float = 0.0
+  logits: Array,
+  labels: Array,
+  mask: Array,
+  label_smoothing: float = 0.0,
+  other_labels: Array | None = None,
+  weights: Array | None = None,
 ) -> Array:
   """Softmax cross-entropy with label smoothing (Szegedy et al. 2016, sec. 7).
 
-  The target is (1 - s) on the label plus s / L on every class.
+  The target is (1 - s) on the label plus s / L on every class; of a mixed image
+  (Zhang et al. 2018) (1 - s) is shared by two labels.
 
   Args:
     logits: [B, L].
     labels: i32 [B]; any value, such as -1, where mask is False.
     mask: bool [B].
     label_smoothing: s in [0, 1).
+    other_labels: i32 [B], of the images mixed in; None: none are.
+    weights: f32 [B] in [0, 1], the part of `labels`, with `other_labels`.
 
   Returns:
     Mean over the masked rows, nats.
@@ -40,9 +48,15 @@ def cross_entropy(
   # Rows without a target are emptied before anything is computed, so that not
   # even a NaN in them reaches the gradient.
   logits = jnp.where(mask[:, None], logits.astype(jnp.float32), 0)
-  labels = jnp.where(mask, labels, 0)
   log_probs = jax.nn.log_softmax(logits)
-  true = jnp.take_along_axis(log_probs, labels[:, None], axis=1)[:, 0]
+
+  def of(labels: Array) -> Array:
+    labels = jnp.where(mask, labels, 0)[:, None]
+    return jnp.take_along_axis(log_probs, labels, axis=1)[:, 0]
+
+  true = of(labels)
+  if other_labels is not None:
+    true = weights * true + (1 - weights) * of(other_labels)
   smooth = label_smoothing * jnp.mean(log_probs, axis=1)
   return masked_mean(-(1 - label_smoothing) * true - smooth, mask)
 

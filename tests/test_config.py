@@ -18,7 +18,11 @@ def test_defaults_pass_their_own_checks():
     ("epochs", 0),
     ("data.name", "coco"),
     ("data.validation_fraction", 1.0),
+    ("data.extra.name", "synthetic"),
+    ("data.extra.share", 1.0),
     ("data.augment.flip", 1.5),
+    ("data.augment.mixup", 1.5),
+    ("data.augment.mixup_alpha", 0.0),
     ("model.tasks", "class,depth"),
     ("model.tasks", "class,class"),
     ("model.gate", "hash"),
@@ -34,8 +38,10 @@ def test_defaults_pass_their_own_checks():
     ("model.token_moe.gate", "soft"),  # with the group "batch"
     ("model.token_moe.k", 9),
     ("model.token_moe.capacity_factor", -1.0),
+    ("model.classifier", "arcface"),
     ("optimizer.lr", 0.0),
     ("optimizer.ema", 1.0),
+    ("optimizer.layer_decay", 0.0),
     ("loss.weighting", "magic"),
     ("precision", "float16"),
     ("mesh.expert", 0),
@@ -49,6 +55,27 @@ def test_bad_values_are_named(key, value):
     config_lib.check_config(config)
   assert "\n" not in str(error.value)
   assert str(value) in str(error.value) or "path" in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("key", "value"), [("features.views", 2), ("model.tasks", "box")]
+)
+def test_mixup_needs_images_and_classes(key, value):
+  config = config_lib.default_config()
+  config_lib.set_path(config, key, value)
+  config_lib.check_config(config)
+  config.data.augment.mixup = 0.5
+  with pytest.raises(errors.InputError, match=r"mixup=0\.5.*" + key):
+    config_lib.check_config(config)
+
+
+def test_extra_data_needs_images():
+  config = config_lib.default_config()
+  config.data.extra.path = "crops"
+  config_lib.check_config(config)
+  config.features.views = 2
+  with pytest.raises(errors.InputError, match=r"extra\.path='crops'.*views=2"):
+    config_lib.check_config(config)
 
 
 def test_overrides_by_full_path_and_by_last_name():

@@ -36,6 +36,26 @@ def test_cross_entropy_is_the_naive_one(smoothing):
   )
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_two_labels_is_their_weighted_sum(smoothing):
+  other, weights = np.array([1, 2, -1], "i4"), np.array([0.75, 0.5, 0.9], "f4")
+  mask = np.array([True, True, False])
+  found = cross_entropy(LOGITS, LABELS, mask, smoothing, other, weights)
+  # Row by row: the loss of each label alone.
+  rows = [
+    w * naive_cross_entropy(LOGITS[i : i + 1], LABELS[i : i + 1], smoothing)
+    + (1 - w)
+    * naive_cross_entropy(LOGITS[i : i + 1], other[i : i + 1], smoothing)
+    for i, w in enumerate(weights[:2].tolist())
+  ]
+  assert float(found) == pytest.approx(np.mean(rows), rel=1e-6)
+  ones = np.ones(3, "f4")
+  np.testing.assert_array_equal(
+    cross_entropy(LOGITS, LABELS, ALL, smoothing, other, ones),
+    cross_entropy(LOGITS, LABELS, ALL, smoothing),
+  )
+
+
 def test_cross_entropy_of_even_logits_is_log_classes():
   value = cross_entropy(np.zeros((3, 3), "f4"), LABELS, ALL, 0.1)
   assert float(value) == pytest.approx(np.log(3), rel=1e-6)

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlmoe_jax.models.gates import Gate
-from mtlmoe_jax.models.towers import BoxTower, ClassTower, decode_box
+from mtlmoe_jax.models.towers import (
+  BoxTower,
+  ClassTower,
+  cosine_logits,
+  decode_box,
+)
 from tests.models_common import filled, jit
 
 X = np.random.default_rng(0).normal(size=(6, 16, 16, 3)).astype(np.float32)
@@ -131,3 +136,52 @@ def test_dropout_only_in_training():
   np.testing.assert_allclose(plain[0], plain[1], rtol=1e-6)
   key = {"dropout": jax.random.key(0)}
   assert not np.allclose(tower.apply(variables, x, True, rngs=key), plain)
+
+
+def test_cosine_logits_exactly():
+  features = jnp.array([[3.0, 4.0], [-2.0, 0.0]])
+  kernel = jnp.array([[1.0, 0.0, -3.0], [0.0, 2.0, -4.0]])
+  expected = [[6.0, 8.0, -10.0], [-10.0, 0.0, 6.0]]
+  np.testing.assert_allclose(
+    cosine_logits(features, kernel, 10.0), expected, rtol=1e-6
+  )
+
+
+def test_cosine_logits_do_not_see_lengths():
+  rng = np.random.default_rng(0)
+  features, kernel = rng.normal(size=(3, 5)), rng.normal(size=(5, 4))
+  plain = cosine_logits(features, kernel, 7.0)
+  assert np.abs(plain).max() <= 7.0
+  longer = cosine_logits(
+    features * [[0.1], [1], [30]], kernel * [1, 2, 50, 0.2], 7.0
+  )
+  np.testing.assert_allclose(longer, plain, rtol=1e-5, atol=1e-6)
+  for row in range(3):
+    for column in range(4):
+      f, w = features[row], kernel[:, column]
+      cosine = f @ w / np.sqrt(f @ f) / np.sqrt(w @ w)
+      np.testing.assert_allclose(plain[row, column], 7 * cosine, rtol=1e-5)
+
+
+def test_cosine_logits_of_nothing_are_zero_with_a_finite_gradient():
+  value, gradient = jax.value_and_grad(
+    lambda f: jnp.sum(cosine_logits(f, jnp.eye(2), 10.0))
+  )(jnp.zeros((1, 2)))
+  assert value == 0 and np.isfinite(gradient).all()
+
+
+def test_cosine_tower_has_a_scale_and_no_bias():
+  x = np.random.default_rng(0).normal(size=(2, 4, 4, 8)).astype(np.float32)
+  tower = ClassTower(5, 16, 0.2, "cosine")
+  init = jit(tower.init_with_output, static_argnums=2)
+  logits, variables = init(jax.random.key(0), x, False)
+  out = variables["params"]["out"]
+  assert {k: v.shape for k, v in out.items()} == {
+    "kernel": (16, 5),
+    "log_scale": (),
+  }
+  hidden = variables["params"]["hidden"]
+  features = x.mean((1, 2)) @ hidden["kernel"] + hidden["bias"]
+  np.testing.assert_allclose(
+    logits, cosine_logits(features, out["kernel"], 10.0), rtol=1e-5, atol=1e-5
+  )

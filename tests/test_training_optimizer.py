@@ -53,6 +53,56 @@ def test_pretrained_backbones_learn_at_their_own_rate(name):
   )
 
 
+# Units from each to the last one of efficientnet_nano (0 ... 4).
+LAYERS = {
+  "stem/stem_conv/kernel": 4,
+  "stem/block_00/project_conv/kernel": 3,
+  "stem/block_00/project_norm/scale": 3,
+  "experts/backbone/block_03/project_conv/kernel": 1,
+  "experts/backbone/head_conv/kernel": 0,
+}
+NEW = {"experts/condense/kernel": 0, "gate_class/conv_0/kernel": 0}
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_layer_decay_slows_each_unit_behind_the_next(name):
+  made = config(
+    optimizer__name=name,
+    optimizer__weight_decay=0.1,
+    optimizer__layer_decay=0.5,
+    model__backbone="efficientnet_nano",
+    model__pretrained="weights.npz",
+  )
+  flat = {n: jnp.ones((3, 2)) for n in (*LAYERS, *NEW)}
+
+  def updates(made, flat):
+    optimizer, schedule = optim.make_optimizer(made, flat, 10, 5)
+    assert schedule(0) == pytest.approx(made.optimizer.lr)
+    gradients = jax.tree.map(lambda x: 0.3 * x, flat)
+    return optimizer.update(gradients, optimizer.init(flat), flat)[0]
+
+  found = updates(made, flat)
+  made.optimizer.layer_decay = 1.0
+  plain = updates(made, flat)
+  # Powers of two: exact, decay of weights included.
+  for key, depth in {**LAYERS, **NEW}.items():
+    np.testing.assert_array_equal(found[key], plain[key] * 0.5**depth, key)
+  made.optimizer.layer_decay = 0.5
+  again = updates(made, dict(reversed(flat.items())))
+  for key in flat:
+    np.testing.assert_array_equal(found[key], again[key])
+
+
+def test_layer_decay_is_of_pretrained_parameters_alone():
+  made = config(optimizer__layer_decay=0.5, model__backbone="efficientnet_nano")
+  flat = {n: jnp.ones((3, 2)) for n in LAYERS if n.endswith("kernel")}
+  optimizer, _ = optim.make_optimizer(made, flat, 10, 5)
+  found = optimizer.update(flat, optimizer.init(flat), flat)[0]
+  first = found["stem/stem_conv/kernel"]
+  for value in found.values():
+    np.testing.assert_array_equal(value, first)
+
+
 def test_without_pretrained_all_learn_at_one_rate():
   updates = one_update(config(optimizer__weight_decay=0.0))
   leaves = [float(x.ravel()[0]) for x in updates.values()]

@@ -3,10 +3,12 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mtlmoe_jax import models
+from mtlmoe_jax.models import towers
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import sharding
 from mtlmoe_jax.training import state as state_lib
@@ -97,6 +99,30 @@ def test_masked_tasks_leave_their_towers_alone():
       assert np.any(np.asarray(value) != np.asarray(new.params[name]))
 
 
+def test_images_without_boxes_are_left_out_of_the_box_loss():
+  # As images of a data set without boxes beside those of one with boxes.
+  mixed = {**batch(), "has_box": np.arange(8) % 2 == 0}
+  mixed["box"][1::2] = np.nan
+  pred = np.random.default_rng(1).uniform(0.0, 0.4, (8, 4)).astype(np.float32)
+  pred[:, 2:] += 0.5
+  config = tiny.config(**{"model.tasks": "box"})
+
+  def gradient(rows):
+    data = {name: value[rows] for name, value in mixed.items()}
+
+    def loss(box):
+      outputs = models.Outputs(None, box, {}, None, {})
+      return step_lib.loss_of(outputs, data, config)[0]
+
+    return jax.jit(jax.value_and_grad(loss))(pred[rows])
+
+  with_all, alone = gradient(np.arange(8)), gradient(np.arange(0, 8, 2))
+  np.testing.assert_array_equal(with_all[0], alone[0])
+  np.testing.assert_array_equal(with_all[1][::2], alone[1])
+  assert np.all(np.any(np.asarray(alone[1]) != 0, 1))
+  assert not with_all[1][1::2].any()
+
+
 def test_frozen_parameters_and_their_moments_are_absent():
   state, step = build(frozen_patterns=("experts/backbone/",))
   assert not any(
@@ -119,6 +145,42 @@ def test_a_bad_step_changes_nothing_but_the_count():
     np.testing.assert_array_equal(value, new.params[name], err_msg=name)
   new, metrics = step(new, batch())
   assert int(metrics["bad_steps"]) == 0
+
+
+class Linear:
+  """A model of mean colours: nothing random, nothing to compile."""
+
+  def apply(self, variables, images, **_):
+    params = variables["params"]
+    features = jnp.mean(images.astype(jnp.float32), (1, 2)) / 255
+    box = towers.decode_box(features @ params["box"])
+    return models.Outputs(features @ params["class"], box, {}, None, {}), {}
+
+
+def test_mixup_comes_from_the_step_and_masks_the_boxes():
+  config = tiny.config(**{"data.augment.mixup": 1.0})
+  config.optimizer.schedule = "constant"
+  config.optimizer.warmup_epochs = 0.0
+  params = {"class": np.ones((3, CLASSES), "f4"), "box": np.ones((3, 4), "f4")}
+  optimizer, schedule = optim.make_optimizer(config, params, 100, 10)
+  start = state_lib.create_state(
+    {"params": jax.tree.map(jnp.asarray, params)}, optimizer, frozenset(), False
+  )
+  step = jax.jit(
+    step_lib.make_train_step(Linear(), optimizer, schedule, frozenset(), config)
+  )
+
+  def after(state):
+    new, metrics = step(state, batch())
+    assert metrics["loss_box"] == 0
+    np.testing.assert_array_equal(new.params["box"], params["box"])
+    return np.asarray(new.params["class"])
+
+  first = after(start)
+  assert np.any(first != params["class"])
+  np.testing.assert_array_equal(after(start), first)
+  # Nothing but the number of the step differs, and so the images mixed.
+  assert np.any(after(start.replace(step=start.step + 1)) != first)
 
 
 _EIGHT = """

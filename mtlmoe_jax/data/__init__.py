@@ -4,6 +4,7 @@ from mtlmoe_jax.data.images import load_image
 from mtlmoe_jax.data.opening import Data, open_data
 from mtlmoe_jax.data.pipeline import (
   Batch,
+  epoch_images,
   eval_batches,
   num_batches,
   train_iterator,
@@ -18,6 +19,7 @@ __all__ = [
   "Record",
   "Source",
   "Subset",
+  "epoch_images",
   "eval_batches",
   "load_image",
   "num_batches",

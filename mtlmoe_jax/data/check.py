@@ -55,7 +55,11 @@ def check(config: ml_collections.ConfigDict, out: str = "") -> Report:
     if out and good:
       _write_sheet(whole.source, good, out)
       sections.append(f"samples: {out}")
-    data = opening.split_data(config, whole)
+    extra = opening.open_extra(config, problems)
+    if extra is not None:
+      read, boxes = _decode_all(extra, config.data.threads, problems)
+      sections.append("extra " + _boxes_text(boxes, len(read)))
+    data = opening.split_data(config, whole, extra)
   except errors.InputError as error:
     # Nothing to split; what was found so far is still told.
     problems(str(error))
@@ -63,9 +67,13 @@ def check(config: ml_collections.ConfigDict, out: str = "") -> Report:
   splits = {"train": data.train, "test": data.test}
   if data.validation is not None:
     splits["validation"] = data.validation
+  trained = data.train.labels
+  if data.extra is not None:
+    splits["extra"] = data.extra
+    trained = np.concatenate([trained, data.extra.labels])
   sections.insert(0, _counts_text(data.class_names, splits))
   for label, name in enumerate(data.class_names):
-    if not (data.train.labels == label).any() and any(
+    if not (trained == label).any() and any(
       (part.labels == label).any() for part in splits.values()
     ):
       problems(

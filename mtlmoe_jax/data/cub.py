@@ -25,12 +25,13 @@ FILES = (
 )
 
 
-def open_cub(path: str, problems: Problems) -> Whole:
+def open_cub(path: str, problems: Problems, key: str = "data.path") -> Whole:
   """Opens the folder; reads every annotation and every image's header.
 
   Args:
     path: the folder with `images.txt`.
     problems: where mistakes are reported.
+    key: of the config, that named the folder.
 
   Returns:
     All images in the order of `images.txt`, and the official split.
@@ -43,7 +44,7 @@ def open_cub(path: str, problems: Problems) -> Whole:
   missing = [name for name in FILES if not (root / name).is_file()]
   if missing:
     raise errors.InputError(
-      f"config.data.path={path!r}: no {', '.join(missing)} there; give the "
+      f"config.{key}={path!r}: no {', '.join(missing)} there; give the "
       "CUB_200_2011 folder that holds images.txt (launch/prepare_cub.py "
       "makes it)"
     )

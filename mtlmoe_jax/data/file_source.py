@@ -18,10 +18,12 @@ class Whole:
     source: every record, in file order.
     official: positions in `source` of "train", "test" and perhaps
       "validation".
+    has_split: False where the data set has none and `official` is ours.
   """
 
   source: Source
   official: dict[str, np.ndarray]
+  has_split: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,12 +48,13 @@ _SPLITS = {
 }
 
 
-def open_folder(path: str, problems: Problems) -> Whole:
+def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
   """Opens the folder; reads `boxes.csv` and every image's header.
 
   Args:
     path: the folder.
     problems: where mistakes are reported.
+    key: of the config, that named the folder.
 
   Returns:
     All images, sorted by split folder, class and name, and the splits.
@@ -65,13 +66,13 @@ def open_folder(path: str, problems: Problems) -> Whole:
   root = pathlib.Path(path)
   if not root.is_dir():
     raise errors.InputError(
-      f"config.data.path={path!r}: no such folder; give the folder that "
+      f"config.{key}={path!r}: no such folder; give the folder that "
       "holds the class folders (or train/ and test/)"
     )
   files = _list(root)
   if not files:
     raise errors.InputError(
-      f"config.data.path={path!r}: no images in class sub-folders; expected "
+      f"config.{key}={path!r}: no images in class sub-folders; expected "
       f"CLASS/NAME or train/CLASS/NAME with {', '.join(images.SUFFIXES)}"
     )
   names = sorted({folder for _, folder, _ in files})
@@ -89,7 +90,12 @@ def open_folder(path: str, problems: Problems) -> Whole:
       "correct or remove the row"
     )
   source = FileSource("folder", names, items)
-  return Whole(source, _official(np.asarray(kinds, object), source.labels))
+  found = _found_splits(np.asarray(kinds, object))
+  if set(found) >= {"train", "test"}:
+    return Whole(source, found)
+  # No split, or only one of its sides: hold out a share of what there is.
+  kept, held = splits.hold_out(source.labels, TEST_SHARE, TEST_SEED)
+  return Whole(source, {"train": kept, "test": held}, has_split=False)
 
 
 def _list(root: pathlib.Path) -> list[tuple[str, str, pathlib.Path]]:
@@ -114,7 +120,7 @@ def _folders(root: pathlib.Path) -> list[pathlib.Path]:
   )
 
 
-def _official(kinds: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+def _found_splits(kinds: np.ndarray) -> dict[str, np.ndarray]:
   found = {
     name: np.flatnonzero(kinds == name)
     for name in ("train", "validation", "test")
@@ -122,12 +128,7 @@ def _official(kinds: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
   }
   if found and "test" not in found and "validation" in found:
     found["test"] = found.pop("validation")
-  if set(found) >= {"train", "test"}:
-    return found
-  # No split, or only one of its sides: hold out a share of what there is.
-  rest = np.sort(np.concatenate([*found.values(), np.flatnonzero(kinds == "")]))
-  kept, held = splits.hold_out(labels[rest], TEST_SHARE, TEST_SEED)
-  return {"train": rest[kept], "test": rest[held]}
+  return found
 
 
 def _read_boxes(

@@ -1,4 +1,4 @@
-"""From a config to the three sources of a run."""
+"""From a config to the sources of a run."""
 
 import dataclasses
 import os
@@ -24,6 +24,7 @@ class Data:
     test: test records.
     class_names: name of each label.
     fingerprint: sha256 (hex) of all splits.
+    extra: further training records, of `config.data.extra`, or None.
   """
 
   train: Source
@@ -31,6 +32,7 @@ class Data:
   test: Source
   class_names: tuple[str, ...]
   fingerprint: str
+  extra: Source | None = None
 
 
 def open_data(config: ml_collections.ConfigDict) -> Data:
@@ -43,12 +45,15 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
     config: the whole config; `data`, `seed` and `model.tasks` are used.
 
   Returns:
-    The splits, with labels 0, 1, ... in the order of the chosen classes.
+    The splits, with labels 0, 1, ... in the order of the chosen classes, then
+    of those that only the extra data has.
 
   Raises:
     InputError: anything wrong with the path, a file, a row or an option.
   """
-  return split_data(config, open_whole(config, Problems()))
+  problems = Problems()
+  whole = open_whole(config, problems)
+  return split_data(config, whole, open_extra(config, problems))
 
 
 def open_whole(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
@@ -95,12 +100,58 @@ def open_whole(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
   )
 
 
-def split_data(config: ml_collections.ConfigDict, whole: Whole) -> Data:
+def open_extra(
+  config: ml_collections.ConfigDict, problems: Problems
+) -> Source | None:
+  """Opens the data set whose images join training.
+
+  Args:
+    config: the whole config.
+    problems: where mistakes in rows and files are reported.
+
+  Returns:
+    Its training images, or all where it has no split of its own; None without
+    `config.data.extra.path`.
+
+  Raises:
+    InputError: what makes it impossible to open; a folder that shares images
+      with the main one.
+  """
+  data = config.data
+  if not data.extra.path:
+    return None
+  path = os.path.expanduser(data.extra.path)
+  if data.path and data.name != "synthetic":
+    folders = [os.path.realpath(os.path.expanduser(data.path))]
+    folders.append(os.path.realpath(path))
+    if os.path.commonpath(folders) in folders:
+      raise errors.InputError(
+        f"config.data.extra.path={data.extra.path!r}: one folder with "
+        f"config.data.path={data.path!r}, whose test images would be trained "
+        "on; give another data set"
+      )
+  opener = cub.open_cub if data.extra.name == "cub" else folder.open_folder
+  whole = opener(path, problems, "data.extra.path")
+  extra = whole.source
+  if whole.has_split:
+    extra = Subset(extra, whole.official["train"])
+  if not len(extra):
+    raise errors.InputError(
+      f"config.data.extra.path={data.extra.path!r}: no training image there; "
+      "give another data set"
+    )
+  return extra
+
+
+def split_data(
+  config: ml_collections.ConfigDict, whole: Whole, extra: Source | None = None
+) -> Data:
   """Applies split scheme, class subset, validation and cache.
 
   Args:
     config: the whole config.
     whole: what `open_whole` gave.
+    extra: what `open_extra` gave.
 
   Returns:
     The splits.
@@ -138,22 +189,31 @@ def split_data(config: ml_collections.ConfigDict, whole: Whole) -> Data:
       )
   names = tuple(source.class_names[label] for label in chosen)
   new_label = {old: new for new, old in enumerate(chosen)}
+  if extra is not None:
+    # In the order of their labels; classes without an image are left out.
+    there = {int(i): extra.class_names[i] for i in np.unique(extra.labels)}
+    names += tuple(name for name in there.values() if name not in names)
+    extra_label = {old: names.index(name) for old, name in there.items()}
   budget = cache.Budget(data.cache_gib)
 
-  def view(index: np.ndarray) -> Source:
-    subset = Subset(source, index, names, new_label)
+  def view(
+    source: Source, index: np.ndarray, label_map: dict[int, int]
+  ) -> Source:
+    subset = Subset(source, index, names, label_map)
     return cache.CachedSource(subset, 2 * data.image_size, budget)
 
-  out = {name: view(index) for name, index in parts.items()}
-  held_out = None if validation is None else view(validation)
+  out = {name: view(source, index, new_label) for name, index in parts.items()}
+  held_out = None
+  if validation is not None:
+    held_out = view(source, validation, new_label)
+  prints = [
+    out["train"].fingerprint,
+    held_out.fingerprint if held_out else "",
+    out["test"].fingerprint,
+  ]
+  if extra is not None:
+    extra = view(extra, np.arange(len(extra)), extra_label)
+    prints.append(extra.fingerprint)
   return Data(
-    out["train"],
-    held_out,
-    out["test"],
-    names,
-    fingerprint(
-      out["train"].fingerprint,
-      held_out.fingerprint if held_out else "",
-      out["test"].fingerprint,
-    ),
+    out["train"], held_out, out["test"], names, fingerprint(*prints), extra
   )

@@ -20,7 +20,7 @@ import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import augment, resampling
-from mtlmoe_jax.data.source import Source
+from mtlmoe_jax.data.source import Concat, Source
 from mtlmoe_jax.data.views import Views
 
 Batch = dict[str, np.ndarray]
@@ -35,12 +35,37 @@ _COLUMNS = {
   "index": np.int32,
   "features": np.float16,  # of `Views` alone
 }
+# Tells the order of the extra records from that of the main ones.
+_OTHERS = 2**31
 # Most images that a thread makes at a time.
 _PIECE = 8
 
 
+def epoch_images(
+  source: Source,
+  config: ml_collections.ConfigDict,
+  extra: Source | None = None,
+) -> int:
+  """Images of an epoch: all of `source`, and some of `extra`.
+
+  Args:
+    source: training records.
+    config: the whole config; `data.extra.share` is used.
+    extra: further records; so many (rounded, at least one) that they are the
+      share of the epoch.
+  """
+  count = len(source)
+  if extra is None:
+    return count
+  share = config.data.extra.share
+  return count + max(1, round(count * share / (1 - share)))
+
+
 def train_iterator(
-  source: Source, config: ml_collections.ConfigDict, batch_size: int
+  source: Source,
+  config: ml_collections.ConfigDict,
+  batch_size: int,
+  extra: Source | None = None,
 ) -> grain.DatasetIterator:
   """Endless augmented batches.
 
@@ -49,10 +74,15 @@ def train_iterator(
   depend on `config.seed` alone, not on the number of threads. `get_state()`
   is a few bytes, and `set_state()` goes on with the same bits.
 
+  Records of `extra` are scattered among them (see `epoch_images`); each comes
+  once before one comes again, however many epochs that takes.
+
   Args:
     source: training records.
     config: the whole config; `seed` and `data` are used.
     batch_size: B.
+    extra: further records with the same class names; their `index` goes on
+      behind that of `source`.
 
   Returns:
     An iterator of batches.
@@ -63,6 +93,10 @@ def train_iterator(
   if not len(source):
     raise errors.InputError(f"the training split of {source.name} is empty")
   order = _Order(len(source), config.seed)
+  if extra is not None:
+    drawn = epoch_images(source, config, extra) - len(source)
+    order = _MixedOrder(len(source), drawn, len(extra), config.seed)
+    source = Concat([source, extra])
 
   def row(position: int) -> Row:
     return _augmented(source, order[position], position, config)
@@ -197,18 +231,38 @@ class _Order:
   bytes a record.
   """
 
-  def __init__(self, length: int, seed: int):
+  def __init__(self, length: int, *seed: int):
     self._length, self._seed = length, seed
     # Batches ahead may belong to the next epoch already.
     self._order = functools.lru_cache(maxsize=2)(self._shuffled)
 
   def _shuffled(self, epoch: int) -> np.ndarray:
-    random = np.random.default_rng((self._seed, epoch))
+    random = np.random.default_rng((*self._seed, epoch))
     return random.permutation(self._length)
 
   def __getitem__(self, position: int) -> int:
     epoch, place = divmod(position, self._length)
     return int(self._order(epoch)[place])
+
+
+class _MixedOrder(_Order):
+  """Each epoch has all positions of a source and the next few of another.
+
+  Those of the other one (`drawn` an epoch, of `others`) are counted on behind
+  the source and have an order of their own, which runs on over epochs.
+  """
+
+  def __init__(self, length: int, drawn: int, others: int, seed: int):
+    super().__init__(length + drawn, seed)
+    self._first, self._drawn = length, drawn
+    self._others = _Order(others, seed, _OTHERS)
+
+  def _shuffled(self, epoch: int) -> np.ndarray:
+    order = super()._shuffled(epoch)
+    start = epoch * self._drawn
+    others = [self._others[start + i] for i in range(self._drawn)]
+    order[order >= self._first] = self._first + np.array(others)
+    return order
 
 
 class _Pieces:

@@ -89,6 +89,7 @@ class MTLMoE(nn.Module):
   layout: str
   condense_dim: int
   tower_dim: int
+  classifier: str
   dropout: float
   drop_path: float
   norm: str
@@ -165,7 +166,11 @@ class MTLMoE(nn.Module):
     logits = box = log_variance = None
     if "class" in place:
       logits = ClassTower(
-        self.num_classes, self.tower_dim, self.dropout, name="tower_class"
+        self.num_classes,
+        self.tower_dim,
+        self.dropout,
+        self.classifier,
+        name="tower_class",
       )(combined[place["class"]], train)
     if "box" in place:
       box = BoxTower(self.tower_dim, self.dropout, name="tower_box")(
@@ -351,6 +356,7 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     layout=model.condense,
     condense_dim=model.condense_dim,
     tower_dim=model.tower_dim,
+    classifier=model.classifier,
     dropout=model.dropout,
     drop_path=model.drop_path,
     norm=model.norm,

@@ -1,9 +1,11 @@
 """Towers: from the combined features of a task to its output.
 
-Letters: B images, G side of the coarse grid, D condensed width, L classes.
+Letters: B images, G side of the coarse grid, D condensed width, F hidden width,
+L classes.
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -16,6 +18,8 @@ from mtlmoe_jax.models.layers import scaled_normal
 START_SIDE = 0.6
 # Channels of each cell that the box tower flattens: what matters is where.
 CELL_FEATURES = 64
+# Scale of the cosines before training (Gidaris & Komodakis 2018).
+START_SCALE = 10.0
 
 _Hidden = functools.partial(nn.Dense, kernel_init=scaled_normal(2.0))
 
@@ -25,13 +29,17 @@ class ClassTower(nn.Module):
 
   Attributes:
     classes: L.
-    hidden: width of the hidden layer.
+    hidden: F, width of the hidden layer.
     dropout: rate in front.
+    classifier: "linear" or "cosine"; the latter takes the hidden layer without
+      its swish, as cosines need features of both signs (Gidaris & Komodakis
+      2018, "Dynamic Few-Shot Visual Learning without Forgetting", sec. 3.2).
   """
 
   classes: int
   hidden: int
   dropout: float
+  classifier: str = "linear"
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -39,8 +47,51 @@ class ClassTower(nn.Module):
     if x.ndim == 4:
       x = jnp.mean(x, (1, 2))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x = nn.swish(_Hidden(self.hidden, name="hidden")(x))
+    x = _Hidden(self.hidden, name="hidden")(x)
+    if self.classifier == "cosine":
+      return CosineClassifier(self.classes, name="out")(x)
+    x = nn.swish(x)
     return nn.Dense(self.classes, kernel_init=scaled_normal(1.0), name="out")(x)
+
+
+class CosineClassifier(nn.Module):
+  """`cosine_logits` with a learned scale; parameters `kernel`, `log_scale`.
+
+  Attributes:
+    classes: L.
+  """
+
+  classes: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, F] to logits [B, L], float32."""
+    shape = (x.shape[-1], self.classes)
+    kernel = self.param("kernel", scaled_normal(1.0), shape)
+    start = nn.initializers.constant(math.log(START_SCALE))
+    return cosine_logits(x, kernel, jnp.exp(self.param("log_scale", start, ())))
+
+
+def cosine_logits(
+  features: jax.Array, kernel: jax.Array, scale: jax.Array
+) -> jax.Array:
+  """scale cos(f_b, w_l) (Luo et al. 2018, "Cosine Normalization", eq. 3).
+
+  Args:
+    features: f, [B, F].
+    kernel: w, [F, L].
+    scale: scalar.
+
+  Returns:
+    [B, L], between -scale and scale; 0 where a vector is 0.
+  """
+  return scale * (_unit(features, -1) @ _unit(kernel, 0))
+
+
+def _unit(x: jax.Array, axis: int) -> jax.Array:
+  """Vectors of length 1; those shorter than 1e-6 stay shorter."""
+  square = jnp.sum(x * x, axis, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
 class BoxTower(nn.Module):

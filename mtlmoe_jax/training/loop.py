@@ -111,11 +111,12 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   sharding.check_batch(config.batch_size, mesh, "batch_size")
   sharding.check_batch(config.eval.batch_size, mesh, "eval.batch_size")
   data = data_lib.open_data(config)
-  steps_per_epoch = len(data.train) // config.batch_size
+  epoch = data_lib.epoch_images(data.train, config, data.extra)
+  steps_per_epoch = epoch // config.batch_size
   if not steps_per_epoch:
     raise errors.InputError(
-      f"config.batch_size={config.batch_size} is more than the "
-      f"{len(data.train)} training images: use a smaller batch"
+      f"config.batch_size={config.batch_size} is more than the {epoch} "
+      "training images: use a smaller batch"
     )
   steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
   workdir = workdir_lib.prepare(path, config)
@@ -168,7 +169,9 @@ def _iterator(run: Run) -> Any:
   """Batches of images, or of features if they are computed once."""
   config = run.config
   if not config.features.views:
-    return data_lib.train_iterator(run.data.train, config, config.batch_size)
+    return data_lib.train_iterator(
+      run.data.train, config, config.batch_size, run.data.extra
+    )
   variables = {
     "params": optim.unflatten(run.state.params),
     "batch_stats": run.state.batch_stats,
@@ -434,6 +437,7 @@ def _banner(run: Run) -> str:
       f"data: {config.data.name}, {len(data.class_names)} classes, "
       f"{len(data.train)} train / {validation} validation / {len(data.test)} "
       "test images",
+      *_extra_line(run),
       f"model: {config.model.experts} x {config.model.backbone}, k "
       f"{config.model.k}, gate {config.model.gate}, tasks "
       f"{config.model.tasks}, {config.model.compute} compute",
@@ -443,6 +447,18 @@ def _banner(run: Run) -> str:
       f"{run.mesh.size} device(s), into {run.workdir}",
     ]
   )
+
+
+def _extra_line(run: Run) -> list[str]:
+  """The line on extra data, where there is some."""
+  data, config = run.data, run.config
+  if data.extra is None:
+    return []
+  epoch = data_lib.epoch_images(data.train, config, data.extra)
+  return [
+    f"extra: {len(data.extra)} images of {config.data.extra.path}, "
+    f"{epoch - len(data.train)} of the {epoch} images of an epoch"
+  ]
 
 
 class _SigtermFlag:

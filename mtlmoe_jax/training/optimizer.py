@@ -15,7 +15,8 @@ import ml_collections
 import optax
 from flax import traverse_util
 
-from mtlmoe_jax import errors
+from mtlmoe_jax import errors, models
+from mtlmoe_jax.training import depth
 
 Flat = dict[str, Any]
 # The gates of V-MoE layers are in no published weights.
@@ -97,8 +98,9 @@ def make_optimizer(
   """The optimiser of the trainable parameters.
 
   Backbone parameters (`stem/`, `experts/backbone/`) that start from weights or
-  from another run learn at `optimizer.pretrained_lr`, all others at
-  `optimizer.lr`. Weight decay acts on kernels only.
+  from another run learn at `optimizer.pretrained_lr`, those of unit u of 0 ...
+  U at `optimizer.layer_decay`^(U - u) of it (Clark et al. 2020, "ELECTRA",
+  appendix A); all others at `optimizer.lr`. Weight decay acts on kernels only.
 
   Args:
     config: the whole config.
@@ -139,9 +141,43 @@ def make_optimizer(
     {label: rule(rates[label]) for label in sorted(set(labels.values()))},
     labels,
   )
-  return (
-    optax.chain(clip, transform),
-    make_schedule(config, opt.lr, steps, warmup),
+  parts = [clip, transform]
+  if opt.layer_decay < 1:
+    pretrained = [n for n in names if labels[n] == "pretrained"]
+    parts.append(scaled(layer_factors(config, pretrained)))
+  return optax.chain(*parts), make_schedule(config, opt.lr, steps, warmup)
+
+
+def layer_factors(
+  config: ml_collections.ConfigDict, names: Iterable[str]
+) -> dict[str, float]:
+  """What multiplies the rate of each backbone parameter.
+
+  Args:
+    config: the whole config.
+    names: flat names below `stem/` or `experts/backbone/`.
+
+  Returns:
+    name -> `optimizer.layer_decay`^(U - u), which is 1 in the last unit.
+  """
+  variant = models.backbone(config.model.backbone).variant
+  decay = config.optimizer.layer_decay
+  return {
+    n: decay ** (variant.last - depth.unit_of(variant, BACKBONE.sub("", n, 1)))
+    for n in names
+  }
+
+
+def scaled(factors: dict[str, float]) -> optax.GradientTransformation:
+  """Multiplies the updates that `factors` names; the others stay.
+
+  Behind a whole optimiser this is another learning rate: its schedules are
+  proportional to their peaks.
+  """
+  return optax.stateless(
+    lambda updates, _: {
+      n: u * factors[n] if n in factors else u for n, u in updates.items()
+    }
   )
 
 

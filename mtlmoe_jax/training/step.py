@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from mtlmoe_jax import boxes, losses
+from mtlmoe_jax import boxes, losses, mixing
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
@@ -50,11 +50,15 @@ def make_train_step(
   """
   key = jax.random.key(config.seed)
   noise = noise_schedule(config, steps)
+  augment = config.data.augment
 
   def step(
     state: state_lib.TrainState, batch: dict[str, jax.Array]
   ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
-    gating, dropout = jax.random.split(jax.random.fold_in(key, state.step))
+    keys = jax.random.split(jax.random.fold_in(key, state.step), 3)
+    gating, dropout, mixup = keys
+    if augment.mixup:
+      batch = mixing.mixup(mixup, batch, augment.mixup, augment.mixup_alpha)
     trainable, fixed = optim.split(state.params, frozen)
     # A function of the step alone, as the keys are.
     scheduled = {"gate_noise": noise(state.step)} if noise else {}
@@ -138,7 +142,7 @@ def loss_of(
 
   Each task's loss is a mean over the images that have that target; auxiliary
   losses of the gates are averaged over tasks, those of V-MoE layers over
-  layers.
+  layers. A batch may come from `mixup`.
   """
   options = config.loss
   task_losses = {}
@@ -148,6 +152,8 @@ def loss_of(
       batch["label"],
       batch["has_label"] & batch["valid"],
       options.label_smoothing,
+      batch.get("other_label"),
+      batch.get("label_weight"),
     )
   if outputs.box is not None:
     task_losses["box"] = losses.box_loss(
@@ -171,6 +177,7 @@ def train_metrics(
   """Accuracy, IoU and routing of the training batch.
 
   What a gate did is `<task>/<name>`, of a V-MoE layer `tokens/<block>/<name>`.
+  The class of a mixed image is that of its larger part.
   """
   out = {}
   if outputs.logits is not None:

@@ -22,6 +22,7 @@ FREE = (
   "checkpoint.",
   "mesh.",
   "data.path",
+  "data.extra.path",
   "data.threads",
   "data.cache_gib",
   "features.cache",
