@@ -3,6 +3,7 @@ r"""Evaluates a trained model on a split of its data.
   python launch/evaluate.py --workdir=runs/first
   python launch/evaluate.py --workdir=runs/first --split=train --step=latest
   python launch/evaluate.py --workdir=runs/cub --data.path=/data/CUB_200_2011
+  python launch/evaluate.py --workdir=runs/first --views=flip --calibrate
 
 Prints every metric with its 95 % interval and formula, and writes
 WORKDIR/eval/<split>/metrics.json, predictions.csv and report.html (open it in
@@ -32,6 +33,18 @@ BATCH_SIZE = flags.DEFINE_integer(
   "Images at a time; default: config.eval.batch_size. Changes no result.",
   lower_bound=0,
 )
+VIEWS = flags.DEFINE_string(
+  "views",
+  "",
+  "What is seen of each image: whole, flip, crops or crops+flip; default: "
+  "config.eval.views.",
+)
+CALIBRATE = flags.DEFINE_bool(
+  "calibrate",
+  False,
+  "Fit a temperature on the validation split first, and keep it in "
+  "WORKDIR/calibration.json for later evaluations and predictions.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -46,6 +59,8 @@ def main(argv: Sequence[str]) -> None:
     SPLIT.value,
     data_path=DATA_PATH.value,
     batch_size=BATCH_SIZE.value,
+    views=VIEWS.value,
+    calibrate=CALIBRATE.value,
     metrics_jsonl=metric_log.read(workdir),
   )
   print(f"{SPLIT.value} split, checkpoint at step {restored.step}")

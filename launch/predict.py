@@ -31,6 +31,12 @@ BATCH_SIZE = flags.DEFINE_integer(
   "Images at a time; default: config.eval.batch_size.",
   lower_bound=0,
 )
+VIEWS = flags.DEFINE_string(
+  "views",
+  "",
+  "What is seen of each image: whole, flip, crops or crops+flip; default: "
+  "config.eval.views.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -41,6 +47,8 @@ def main(argv: Sequence[str]) -> None:
     argv[1:],
     out,
     batch_size=BATCH_SIZE.value,
+    views=VIEWS.value,
+    workdir=workdir,
   )
   print(f"{len(entries)} images: predictions.json, .csv and pictures in {out}")
 

@@ -145,13 +145,56 @@ def crop(boxes: Any, window: Any) -> tuple[Any, Any]:
     for a box without area).
   """
   xp, boxes, window = _arrays(boxes, window)
-  low, side = window[..., :2], window[..., 2:] - window[..., :2]
-  corner = xp.concatenate([low, low], -1)
-  scale = xp.concatenate([side, side], -1)
+  corner, scale = _corner_and_scale(xp, window)
   inside = clip((boxes - corner) / xp.where(scale > 0, scale, 1))
   visible = _ratio(xp, area(inside) * area(window), area(boxes))
   # Rounding may put the share of a box that is wholly inside just above 1.
   return inside, xp.minimum(visible, 1)
+
+
+def uncrop(boxes: Any, window: Any) -> Any:
+  """Boxes of a crop in the frame it was cut from; undoes `crop`.
+
+  Args:
+    boxes: [..., 4] xyxy, normalised to the crop.
+    window: [4] or [..., 4] xyxy, the crop, normalised to the frame.
+
+  Returns:
+    [..., 4] xyxy, normalised to the frame. Nothing is clipped.
+  """
+  xp, boxes, window = _arrays(boxes, window)
+  corner, scale = _corner_and_scale(xp, window)
+  return corner + scale * boxes
+
+
+def _corner_and_scale(xp: ModuleType, window: Any) -> tuple[Any, Any]:
+  """Offset and factor [..., 4] from a crop's coordinates to its frame's."""
+  low, high = window[..., :2], window[..., 2:]
+  return xp.concatenate([low, low], -1), xp.concatenate([high - low] * 2, -1)
+
+
+def merge_views(boxes: Any, windows: Any) -> Any:
+  """One box from those of several views of an image.
+
+  A view that cuts the object shows a part of it, and its box is that part's.
+  So only views whose window holds the whole object count, and that is judged
+  by the mean box of the views of the whole frame, clipped to the frame. The
+  result is the mean of the boxes that count, edge by edge.
+
+  Args:
+    boxes: [V, ..., 4] box of each of V views, xyxy, normalised to the frame.
+    windows: [V, ..., 4] what each view shows, xyxy, normalised to the frame.
+      At least one is the frame itself: (0, 0, 1, 1).
+
+  Returns:
+    [..., 4]; for a single view its box. The order of views does not matter.
+  """
+  _, boxes, windows = _arrays(boxes, windows)
+  low, high = windows[..., :2], windows[..., 2:]
+  whole = ((low <= 0) & (high >= 1)).all(-1, keepdims=True)
+  seen = clip(boxes.mean(0, where=whole))
+  cut = ((seen[..., :2] < low) | (seen[..., 2:] > high)).any(-1, keepdims=True)
+  return boxes.mean(0, where=~cut)
 
 
 def area(boxes: Any) -> Any:

@@ -37,6 +37,7 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 WEIGHTINGS = ("fixed", "uncertainty")
 PRECISIONS = ("float32", "bfloat16")
+VIEWS = ("whole", "flip", "crops", "crops+flip")
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -262,6 +263,15 @@ def default_config() -> ml_collections.ConfigDict:
   evaluation.every_epochs = 1
   # The checkpoint that result.json reports: "best" on validation or "latest".
   evaluation.step = "best"
+  # What is seen of each image (evaluation/views.py): "whole" is all of it once,
+  # "flip" adds its mirror image, "crops" the centre and the four corners,
+  # "crops+flip" both, 12 views. The time grows with the views.
+  evaluation.views = "whole"
+  # Side of a crop as a share of the image's: 224 of 256, the usual one.
+  evaluation.crop_share = 0.875
+  # At the end of training, fit a temperature on the validation split and use it
+  # for probabilities (evaluation/calibrate.py); off, for not every run has one.
+  evaluation.calibrate = False
   return config.lock()
 
 
@@ -462,6 +472,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   among("loss.weighting", WEIGHTINGS)
   among("precision", PRECISIONS)
   among("eval.step", ("best", "latest"))
+  among("eval.views", VIEWS)
   named = [t.strip() for t in model.tasks.split(",")]
   if (
     not named
@@ -553,6 +564,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   number("log.every_steps", lambda v: v >= 1, "at least 1")
   number("eval.batch_size", lambda v: v >= 1, "at least 1")
   number("eval.every_epochs", lambda v: v >= 1, "at least 1")
+  number("eval.crop_share", lambda v: 0.5 <= v < 1, "in [0.5, 1)")
   number("mesh.expert", lambda v: v >= 1, "at least 1")
   number("mesh.data", lambda v: v == -1 or v >= 1, "-1 (the rest) or more")
   if data.name != "synthetic" and not data.path:

@@ -24,12 +24,16 @@ def split_metrics(
   boxes: np.ndarray | None,
   true_boxes: np.ndarray,
   has_box: np.ndarray,
+  temperature: float | None = None,
 ) -> dict[str, Any]:
   """Every figure of a split.
 
   `n` images; over those with a label: `top1`, `top5` (of equal logits the
   lower class comes first; NaN is never right), `loss_class` (cross-entropy in
-  nats, no smoothing), `ece` (see `calibration_error`); over those with a box:
+  nats, no smoothing: the negative log-likelihood), `ece` (see
+  `calibration_error`), `brier` (see `brier_score`); with a temperature also
+  `temperature` and `loss_class_calibrated`, `ece_calibrated`,
+  `brier_calibrated`, of the logits divided by it; over those with a box:
   `miou` (mean IoU), `mciou` (mean of 1 - CIoU loss), `ciou_score` (1 - mean
   CIoU loss / 2), `acc_iou_50` ... (share with IoU >= 0.50 ...); over those with
   both: `top1_loc` (class right and IoU >= 0.5); `score`, the mean of those of
@@ -42,6 +46,7 @@ def split_metrics(
     boxes: [n, 4] predicted xyxy, or None without the box task.
     true_boxes: [n, 4] xyxy; anything where has_box is False.
     has_box: bool [n].
+    temperature: see `calibration.fit_temperature`; None without one.
 
   Returns:
     The figures; those without a task or without a single image are left out.
@@ -50,8 +55,8 @@ def split_metrics(
   right = found = None
   if logits is not None and has_label.any():
     right = np.zeros(len(labels), bool)
-    figures, right[has_label] = _class_figures(
-      logits[has_label], labels[has_label]
+    figures, right[has_label] = class_figures(
+      logits[has_label], labels[has_label], temperature
     )
     out |= figures
   if boxes is not None and has_box.any():
@@ -67,20 +72,41 @@ def split_metrics(
   return out
 
 
-def _class_figures(
-  logits: np.ndarray, labels: np.ndarray
+def class_figures(
+  logits: np.ndarray, labels: np.ndarray, temperature: float | None = None
 ) -> tuple[dict[str, float], np.ndarray]:
-  """The figures of the class task, and who was right, bool [n]."""
+  """The figures of the class task, and who was right.
+
+  Args:
+    logits: [n, L].
+    labels: i [n].
+    temperature: as in `split_metrics`.
+
+  Returns:
+    (figures, bool [n]).
+  """
   logits = np.asarray(logits, np.float64)
   rank = label_ranks(logits, labels)
+  right = rank < 1
+  figures = {"top1": np.mean(right), "top5": np.mean(rank < 5)}
+  figures |= _probability_figures(logits, labels, right)
+  if temperature is not None:
+    figures["temperature"] = temperature
+    after = _probability_figures(logits / temperature, labels, right)
+    figures |= {f"{name}_calibrated": value for name, value in after.items()}
+  return {k: float(v) for k, v in figures.items()}, right
+
+
+def _probability_figures(
+  logits: np.ndarray, labels: np.ndarray, right: np.ndarray
+) -> dict[str, float]:
+  """The figures that depend on probabilities, not only on their order."""
   log_probs = log_softmax(logits)
-  figures = {
-    "top1": np.mean(rank < 1),
-    "top5": np.mean(rank < 5),
+  return {
     "loss_class": -np.mean(log_probs[np.arange(len(labels)), labels]),
-    "ece": calibration_error(np.exp(log_probs.max(-1)), rank < 1),
+    "ece": calibration_error(np.exp(log_probs.max(-1)), right),
+    "brier": brier_score(np.exp(log_probs), labels),
   }
-  return {k: float(v) for k, v in figures.items()}, rank < 1
 
 
 def _box_figures(
@@ -139,6 +165,20 @@ def calibration_error(
   index = np.where(np.isfinite(index), index, 0).astype(int)
   gap = np.bincount(index, right.astype(float) - confidence, bins)
   return float(np.abs(gap).sum() / len(right))
+
+
+def brier_score(probs: np.ndarray, labels: np.ndarray) -> float:
+  """Mean squared distance of probabilities and truth (Brier 1950).
+
+  Args:
+    probs: [n, L], each row sums to 1.
+    labels: i [n].
+
+  Returns:
+    mean over images of sum_c (p_c - [c is the label])^2, in [0, 2].
+  """
+  true = np.take_along_axis(probs, labels[:, None], axis=1)[:, 0]
+  return float(np.mean((probs**2).sum(-1) - 2 * true + 1))
 
 
 def confusion_matrix(

@@ -260,6 +260,8 @@ def test_losses_broadcast_and_keep_leading_axes():
   assert boxes.ciou_loss(np.ones((0, 4)), np.ones((0, 4))).shape == (0,)
 
 
+FRAME = [0.0, 0, 1, 1]
+
 # --- formats -----------------------------------------------------------------
 
 SIZE = (200, 400)  # height, width
@@ -312,6 +314,8 @@ def test_numpy_stays_on_numpy():
       boxes.area(TRUE),
       boxes.flip_left_right(TRUE),
       *boxes.crop(TRUE, [0.1, 0.1, 0.9, 0.9]),
+      boxes.uncrop(TRUE, [0.1, 0.1, 0.9, 0.9]),
+      boxes.merge_views(TRUE[:2], np.array([FRAME, FRAME])),
       boxes.ciou_loss(PRED, TRUE),
     ):
       assert isinstance(out, np.ndarray) and out.dtype == np.float64
@@ -367,3 +371,109 @@ def test_crop_agrees_with_the_overlap(p, window):
   low, high = np.maximum(p[:2], window[:2]), np.minimum(p[2:], window[2:])
   overlap = np.prod(np.maximum(high - low, 0))
   assert float(visible) == pytest.approx(overlap / boxes.area(p), abs=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(box, box)
+def test_uncrop_undoes_crop_of_a_box_inside(p, window):
+  placed = boxes.uncrop(p, window)
+  again = (placed - window[[0, 1, 0, 1]]) / np.tile(window[2:] - window[:2], 2)
+  np.testing.assert_allclose(again, p, atol=1e-9)
+  inside, _ = boxes.crop(placed, window)
+  np.testing.assert_allclose(inside, np.clip(p, 0, 1), atol=1e-9)
+
+
+def test_uncrop_by_hand():
+  found = boxes.uncrop(
+    np.array([[0.0, 0, 1, 1], [0.5, 0.25, 0.75, 1]]),
+    np.array([[0.5, 0.25, 1, 1], [0, 0, 0.5, 0.5]]),
+  )
+  np.testing.assert_array_equal(
+    found, [[0.5, 0.25, 1, 1], [0.25, 0.125, 0.375, 0.5]]
+  )
+
+
+# --- several views -----------------------------------------------------------
+
+WINDOWS = np.array(
+  [FRAME, [0, 0, 0.75, 0.75], [0.25, 0, 1, 0.75], [0.125, 0.125, 0.875, 0.875]]
+)
+
+
+def test_views_that_cut_the_object_do_not_count():
+  given = np.array(
+    [
+      [0.25, 0.25, 0.75, 0.5],
+      [0.2, 0.2, 0.6, 0.5],  # its window ends where the object ends
+      [0.3, 0.3, 0.9, 0.4],  # its window begins there
+      [0.1, 0.1, 0.9, 0.9],
+    ]
+  )
+  np.testing.assert_allclose(
+    boxes.merge_views(given, WINDOWS), given.mean(0), atol=1e-12
+  )
+  given[0] += [-0.01, 0, 0.01, 0]  # now it reaches beyond both
+  np.testing.assert_allclose(
+    boxes.merge_views(given, WINDOWS), given[[0, 3]].mean(0), atol=1e-12
+  )
+
+
+def test_a_box_beyond_the_frame_is_judged_by_its_part_inside():
+  given = np.array([[-0.2, -0.1, 0.5, 0.5], [-0.1, 0, 0.5, 0.6]])
+  np.testing.assert_allclose(
+    boxes.merge_views(given, WINDOWS[:2]), given.mean(0), atol=1e-12
+  )
+
+
+def test_views_are_merged_on_jax_too():
+  given, windows = np.float32(PRED), np.float32(WINDOWS)
+  found = jax.jit(boxes.merge_views)(given, windows)
+  np.testing.assert_allclose(
+    found, boxes.merge_views(given, windows), rtol=1e-6
+  )
+
+
+def test_one_view_is_left_as_it_is():
+  given = np.array([PRED], np.float32)
+  frame = np.broadcast_to(np.float32(FRAME), given.shape)
+  np.testing.assert_array_equal(boxes.merge_views(given, frame), given[0])
+
+
+def naive_merge(given, windows):
+  whole = [b for b, w in zip(given, windows) if list(w) == FRAME]
+  seen = [min(max(sum(v) / len(whole), 0), 1) for v in zip(*whole)]
+  counted = [
+    b
+    for b, w in zip(given, windows)
+    if w[0] <= seen[0]
+    and w[1] <= seen[1]
+    and w[2] >= seen[2]
+    and w[3] >= seen[3]
+  ]
+  return [sum(v) / len(counted) for v in zip(*counted)]
+
+
+# Eighths: sums of them are exact, so that no comparison hangs on rounding.
+eighth = st.integers(0, 8).map(lambda v: v / 8)
+eighths = st.tuples(*[eighth] * 4).map(
+  lambda b: np.array(
+    [min(b[0], b[2]), min(b[1], b[3]), *np.maximum(b[:2], b[2:])]
+  )
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(eighths, eighths), min_size=1, max_size=5), st.data())
+def test_merged_views_are_the_naive_ones_in_any_order_and_mirrored(views, data):
+  given = np.array([b for b, _ in views])
+  windows = np.array([FRAME, *(w for _, w in views[1:])])
+  found = boxes.merge_views(given, windows)
+  np.testing.assert_allclose(found, naive_merge(given, windows), atol=1e-12)
+  order = data.draw(st.permutations(range(len(given))))
+  np.testing.assert_allclose(
+    boxes.merge_views(given[order], windows[order]), found, atol=1e-12
+  )
+  mirror = boxes.flip_left_right
+  np.testing.assert_allclose(
+    boxes.merge_views(mirror(given), mirror(windows)), mirror(found), atol=1e-12
+  )

@@ -1,5 +1,6 @@
 """Running a (fake) model over a split."""
 
+import json
 import types
 
 import jax.numpy as jnp
@@ -186,12 +187,23 @@ def test_evaluate_restored_writes_the_three_files(restored, tmp_path):
   assert restored.config.eval.batch_size == 3
 
 
+@pytest.mark.parametrize("views", ["", "flip"])
+def test_the_files_tell_which_views_were_used(restored, tmp_path, views):
+  evaluate.evaluate_restored(restored, tmp_path, views=views, progress=False)
+  found = json.loads((tmp_path / "test" / "metrics.json").read_text())
+  assert found["meta"]["views"] == (views or "whole")
+  report = (tmp_path / "test" / "report.html").read_text()
+  assert f"views of each image</dt><dd>{views or 'whole'}<" in report
+  assert restored.config.eval.views == "whole"
+
+
 def test_evaluate_restored_refuses_what_cannot_be(restored, tmp_path):
   def fails(match, **options):
     with pytest.raises(errors.InputError, match=match):
       evaluate.evaluate_restored(restored, tmp_path, progress=False, **options)
 
   fails("must be one of train, validation, test", split="tset")
+  fails("'ten'", views="ten")
   fails("held no images out", split="validation")
   restored.class_names = ("x", "y")
   fails(r"\[x, y\] \(2\)")

@@ -24,8 +24,18 @@ def launch(script, *arguments):
 @pytest.mark.parametrize(
   ("script", "words"),
   [
-    ("evaluate", ("--data.path", "--split", "--step", "report.html")),
-    ("predict", ("--out", "IMAGE", "overlay", "exit code is 2")),
+    (
+      "evaluate",
+      (
+        "--data.path",
+        "--split",
+        "--step",
+        "--views",
+        "calibrate",
+        "report.html",
+      ),
+    ),
+    ("predict", ("--out", "IMAGE", "overlay", "--views", "exit code is 2")),
   ],
 )
 def test_help(script, words):

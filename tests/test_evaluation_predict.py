@@ -122,6 +122,17 @@ def test_batches_change_nothing(restored, tmp_path, batch_size):
   assert [e["overlay"] for e in found] == [f"{i}.png" for i in range(5)]
 
 
+def test_views_are_the_users_choice(restored, tmp_path):
+  file = picture(tmp_path / "a.png", 128)
+  (entry,) = run(restored, [file], tmp_path / "out", views="flip")
+  # The model's box is always the same, so its mirror image goes with it.
+  assert entry["box"]["normalised"] == [0.125, 0.5, 0.875, 0.75]
+  assert entry["class"] == "middle"
+  with pytest.raises(errors.InputError, match="'flop'"):
+    run(restored, [file], tmp_path / "out", views="flop")
+  assert restored.config.eval.views == "whole"
+
+
 def test_one_task_alone(monkeypatch, tmp_path):
   file = picture(tmp_path / "a.png", 0)
   only_box = restored_of(monkeypatch, ("box",))

@@ -1,5 +1,6 @@
 """The report: one file, safe, small, and right for every kind of run."""
 
+import dataclasses
 import html.parser
 import xml.etree.ElementTree as ET
 
@@ -198,6 +199,17 @@ def test_a_report_without_images(tmp_path):
   page = write(tmp_path, evaluation(n=6), None, NAMES)
   assert "data:image/jpeg" not in page
   assert "Most confused pairs" in page
+
+
+def test_a_temperature_is_shown_beside_what_the_model_says(tmp_path):
+  p = dataclasses.replace(evaluation().predictions, temperature=0.5)
+  found = Evaluation(evaluate.compute_metrics(p), p, 1.5)
+  page = write(tmp_path, found, None, NAMES)
+  alts = Reader(page).alts
+  start = alts.index("accuracy against confidence")
+  assert alts[start + 1] == "accuracy against confidence, calibrated"
+  assert "calibration error, calibrated" in page
+  assert "divides the logits" in page
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Files and tables of an evaluation."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -139,6 +140,17 @@ def test_dense_weights_are_the_sparse_ones_spread(n, experts, data):
   np.testing.assert_array_equal(gate.dense, expected)
   assert gate.load.sum() == n * k
   assert len(gate.load) == experts
+
+
+def test_a_temperature_moves_probabilities_alone():
+  plain = predictions()
+  warm = dataclasses.replace(plain, temperature=0.5)
+  np.testing.assert_allclose(
+    warm.probabilities[0], np.array([0.04, 0.49, 0.01]) / 0.54, rtol=1e-6
+  )
+  np.testing.assert_array_equal(warm.predicted, plain.predicted)
+  (_, row, _) = results.predictions_csv(warm, ["x", "y", "z"]).splitlines()
+  assert row.startswith('"a,1.jpg",y,y,0.907407,1,')
 
 
 def test_softmax_and_top():

@@ -59,6 +59,12 @@ def test_split_metrics_by_hand():
     "loss_class": -np.mean(np.log([0.7, 0.6, 0.05])),
     # bins of one image each: |1 - .7| + |1 - .6| + |0 - .4|
     "ece": (0.3 + 0.4 + 0.4) / 3,
+    "brier": (
+      (0.3**2 + 2 * 0.1**2 + 0.05**2 + 0.03**2 + 0.02**2)
+      + (3 * 0.1**2 + 0.4**2 + 2 * 0.05**2)
+      + (0.95**2 + 2 * 0.1**2 + 0.15**2 + 0.2**2 + 0.4**2)
+    )
+    / 3,
     "miou": 2 / 3,
     "mciou": np.mean(1 - ciou),
     "ciou_score": 1 - np.mean(ciou) / 2,
@@ -71,6 +77,15 @@ def test_split_metrics_by_hand():
   }
   assert found == pytest.approx(expected, rel=1e-5)
   json.dumps(found)
+
+
+def test_a_temperature_adds_figures_and_changes_none():
+  found, plain = split(temperature=2.0), split()
+  assert found.pop("temperature") == 2
+  again = split(logits=LOGITS / 2)
+  for name in ("loss_class", "ece", "brier"):
+    assert found.pop(f"{name}_calibrated") == pytest.approx(again[name])
+  assert found == plain
 
 
 def test_absent_tasks_are_left_out():
@@ -141,6 +156,24 @@ def test_calibration_error():
   assert metrics.calibration_error(
     np.array([1 / 15, 0.0]), np.array([False, False])
   ) == pytest.approx(1 / 30)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 6))
+def test_brier_score_is_a_loop_over_images_and_classes(seed, classes):
+  rng = np.random.default_rng(seed)
+  probs = rng.dirichlet(np.ones(classes), 7)
+  labels = rng.integers(0, classes, 7)
+  total = 0.0
+  for row, label in zip(probs, labels):
+    for c in range(classes):
+      total += (row[c] - (c == label)) ** 2
+  assert metrics.brier_score(probs, labels) == pytest.approx(total / 7)
+
+
+def test_brier_score_of_sure_answers():
+  assert metrics.brier_score(np.eye(3), np.arange(3)) == 0
+  assert metrics.brier_score(np.eye(3), np.array([1, 2, 0])) == 2
 
 
 def test_wilson_interval():

@@ -1,5 +1,6 @@
 """Data: sources, splits, augmentation and batches."""
 
+from mtlmoe_jax.data.frames import eval_frames
 from mtlmoe_jax.data.images import load_image
 from mtlmoe_jax.data.opening import Data, open_data
 from mtlmoe_jax.data.pipeline import (
@@ -21,6 +22,7 @@ __all__ = [
   "Subset",
   "epoch_images",
   "eval_batches",
+  "eval_frames",
   "load_image",
   "num_batches",
   "open_data",

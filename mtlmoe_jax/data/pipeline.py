@@ -1,7 +1,7 @@
 """Batches: endless and shuffled to train, complete and in order to evaluate.
 
 Letters: B images of a batch, H = W = `config.data.image_size`.
-A batch is a dict of numpy arrays:
+A batch is a dict of numpy arrays (`eval_batches` may add crops to it):
   image u8 [B, H, W, 3] RGB (8 bits on purpose: a quarter of the transfer; the
   model normalises), label i32 [B], box f32 [B, 4] xyxy normalised to the frame,
   has_label, has_box, valid bool [B], index i32 [B] (position in the source;
@@ -19,7 +19,8 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import augment, resampling
+from mtlmoe_jax.data import augment
+from mtlmoe_jax.data.frames import eval_frames
 from mtlmoe_jax.data.source import Concat, Source
 from mtlmoe_jax.data.views import Views
 
@@ -34,6 +35,8 @@ _COLUMNS = {
   "has_box": np.bool_,
   "index": np.int32,
   "features": np.float16,  # of `Views` alone
+  "crops": np.uint8,  # these two of `eval_frames` alone
+  "windows": np.float32,
 }
 # Tells the order of the extra records from that of the main ones.
 _OTHERS = 2**31
@@ -161,21 +164,21 @@ def eval_batches(
 
   Args:
     source: records.
-    config: the whole config; `data` is used.
+    config: the whole config; `data` and `eval` are used.
     batch_size: B; the last batch is filled up with rows of valid = False.
 
   Yields:
-    ceil(len(source) / B) batches.
+    ceil(len(source) / B) batches; with crops in `config.eval.views` they also
+    have `crops` u8 [B, 5, H, W, 3] and `windows` f32 [B, 5, 4], see
+    `eval_frames`.
 
   Raises:
     InputError: a file that cannot be read.
   """
-  size = config.data.image_size
 
   def row(index: int) -> Row:
     record = source[index]
-    image = resampling.resize(record["image"], size)
-    return {**record, "image": image, "index": index}
+    return {**record, **eval_frames(record["image"], config), "index": index}
 
   if not len(source):
     return

@@ -9,6 +9,7 @@ float32 rounding of the forward pass.
 """
 
 import copy
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,10 @@ from mtlmoe_jax import compilation, errors, metrics, models
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import progress as progress_lib
+from mtlmoe_jax.evaluation import calibrate as calibrate_lib
 from mtlmoe_jax.evaluation import predictions as predictions_lib
 from mtlmoe_jax.evaluation import results
+from mtlmoe_jax.evaluation import views as views_lib
 
 SPLITS = ("train", "validation", "test")
 
@@ -78,6 +81,7 @@ def evaluate_source(
   source: data_lib.Source,
   config: ml_collections.ConfigDict,
   *,
+  temperature: float | None = None,
   progress: bool = True,
 ) -> predictions_lib.Evaluation:
   """Evaluates every image of a source, once, in its order.
@@ -86,7 +90,9 @@ def evaluate_source(
     step: from `make_predict_step`.
     variables: {"params", "batch_stats"}.
     source: n records.
-    config: the whole config; `config.eval.batch_size` images at a time.
+    config: the whole config; `config.eval.batch_size` images at a time, each
+      in all of `config.eval.views`.
+    temperature: of the probabilities; None without calibration.
     progress: whether to show how far it is.
 
   Returns:
@@ -111,14 +117,14 @@ def evaluate_source(
   with bar:
     waiting = None
     for batch in data_lib.eval_batches(source, config, config.eval.batch_size):
-      found = step(variables, {k: batch[k] for k in ("image", "valid")})
+      found = views_lib.forward(step, variables, batch, config.eval.views)
       # The device works on this batch while the one before is copied back.
       if waiting is not None:
         parts.append(_fetch(*waiting))
       waiting = (found, batch)
       bar.update()
     parts.append(_fetch(*waiting))
-  predictions = _predictions(source, parts)
+  predictions = _predictions(source, parts, temperature)
   return predictions_lib.Evaluation(
     metrics=compute_metrics(predictions),
     predictions=predictions,
@@ -141,6 +147,7 @@ def compute_metrics(predictions: predictions_lib.Predictions) -> dict[str, Any]:
     boxes=p.boxes,
     true_boxes=p.true_boxes,
     has_box=p.has_box,
+    temperature=p.temperature,
   )
   found |= {
     "n_label": int(p.has_label.sum()),
@@ -159,18 +166,20 @@ def compute_metrics(predictions: predictions_lib.Predictions) -> dict[str, Any]:
   return found
 
 
-def _fetch(found: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+def _fetch(found: views_lib.Seen, batch: dict[str, Any]) -> dict[str, Any]:
   """One batch on the host, without its padding."""
   truth = {k: batch[k] for k in ("label", "has_label", "has_box", "index")}
   valid = batch["valid"]
   return jax.tree.map(
-    lambda x: np.asarray(x)[valid],
-    {**found, "true_box": batch["box"], **truth},
+    lambda x: x[valid],
+    {**views_lib.combine(found), "true_box": batch["box"], **truth},
   )
 
 
 def _predictions(
-  source: data_lib.Source, parts: list[dict[str, Any]]
+  source: data_lib.Source,
+  parts: list[dict[str, Any]],
+  temperature: float | None,
 ) -> predictions_lib.Predictions:
   whole = jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
   if not np.array_equal(whole["index"], np.arange(len(source))):
@@ -188,6 +197,7 @@ def _predictions(
       for task in config_lib.TASKS  # jit gives dicts back sorted by key
       if task in whole["routing"]
     },
+    temperature=temperature,
   )
 
 
@@ -198,10 +208,15 @@ def evaluate_restored(
   *,
   data_path: str = "",
   batch_size: int = 0,
+  views: str = "",
+  calibrate: bool = False,
   metrics_jsonl: Sequence[Mapping[str, Any]] = (),
   progress: bool = True,
 ) -> predictions_lib.Evaluation:
   """Evaluates a checkpoint on a split and writes `folder/<split>/`.
+
+  Probabilities are those at the temperature of the run's calibration.json, the
+  file beside `folder`, where it belongs to this checkpoint and these views.
 
   Args:
     restored: from `training.checkpoint.restore_for_eval`.
@@ -209,6 +224,8 @@ def evaluate_restored(
     split: one of SPLITS.
     data_path: where the data set is now; "" as when it was trained.
     batch_size: images at a time; 0 for `config.eval.batch_size`.
+    views: of each image; "" for `config.eval.views`.
+    calibrate: whether to fit the temperature first, on the validation split.
     metrics_jsonl: rows of the run's log, for the curves of the report.
     progress: whether to show how far it is.
 
@@ -216,7 +233,8 @@ def evaluate_restored(
     The evaluation.
 
   Raises:
-    InputError: an unknown or empty split, or data of other classes.
+    InputError: unknown views, an unknown or empty split, data of other classes,
+      or a run that cannot be calibrated.
   """
   if split not in SPLITS:
     raise errors.InputError(
@@ -227,6 +245,8 @@ def evaluate_restored(
     config.data.path = str(data_path)
   if batch_size:
     config.eval.batch_size = batch_size
+  if views:
+    config.eval.views = views
   config_lib.check_config(config)
   data = data_lib.open_data(config)
   source = getattr(data, split)
@@ -243,9 +263,22 @@ def evaluate_restored(
       "data it was trained on with --data.path=DIR"
     )
   step = make_predict_step(models.build_model(config, len(names)))
-  evaluation = evaluate_source(
-    step, restored.variables, source, config, progress=progress
+  evaluated = functools.partial(
+    evaluate_source, step, restored.variables, config=config, progress=progress
   )
+  workdir = pathlib.Path(folder).parent
+  if calibrate:
+    calibrate_lib.check(config, data.validation)
+    temperature = calibrate_lib.fit(
+      workdir,
+      evaluated(data.validation).predictions,
+      config,
+      restored.step,
+      data.fingerprint,
+    )
+  else:
+    temperature = calibrate_lib.read(workdir, config, restored.step)
+  evaluation = evaluated(source, temperature=temperature)
   results.write_evaluation(
     pathlib.Path(folder) / split,
     evaluation,
@@ -254,6 +287,7 @@ def evaluate_restored(
       **restored.meta,
       "split": split,
       "step": restored.step,
+      "views": config.eval.views,
       "seed": config.seed,
       # Of the data evaluated, which may not be what was trained on.
       "dataset_fingerprint": data.fingerprint,

@@ -249,7 +249,11 @@ def iou_distribution(iou: np.ndarray) -> bytes:
 
 
 def reliability(
-  confidence: np.ndarray, correct: np.ndarray, ece: float, bins: int = 15
+  confidence: np.ndarray,
+  correct: np.ndarray,
+  ece: float,
+  title: str = "Reliability",
+  bins: int = 15,
 ) -> bytes:
   """Accuracy against confidence in equal bins, and how full the bins are.
 
@@ -257,6 +261,7 @@ def reliability(
     confidence: f [n], probability of the predicted class.
     correct: bool [n].
     ece: expected calibration error, as measured by `metrics`.
+    title: what the confidence is.
     bins: number of equal bins of (0, 1].
   """
   edges = np.linspace(0, 1, bins + 1)
@@ -287,7 +292,7 @@ def reliability(
       label="mean confidence and accuracy of a bin",
     )
     left.legend(loc="upper left")
-    left.set_title(f"Reliability, ECE {ece:.3f} (n={len(confidence)})")
+    left.set_title(f"{title}, ECE {ece:.3f} (n={len(confidence)})")
     left.set_xlabel("confidence")
     left.set_ylabel("accuracy")
     left.set_xlim(0, 1)

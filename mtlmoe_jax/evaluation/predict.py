@@ -7,6 +7,7 @@ Nothing is half-written: all outputs are made in a hidden folder inside the
 output folder and moved to their names at the very end.
 """
 
+import copy
 import dataclasses
 import os
 import pathlib
@@ -16,15 +17,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 from PIL import Image
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, files, models
 from mtlmoe_jax import progress as progress_lib
-from mtlmoe_jax.config import TASKS
+from mtlmoe_jax.config import TASKS, check_config
 from mtlmoe_jax.data import images as images_lib
-from mtlmoe_jax.evaluation import evaluate, overlay, results
+from mtlmoe_jax.data import pipeline
+from mtlmoe_jax.evaluation import calibrate, evaluate, overlay, results
+from mtlmoe_jax.evaluation import views as views_lib
 from mtlmoe_jax.evaluation.figures import display_name
 from mtlmoe_jax.evaluation.predictions import Gate, softmax, top
 
@@ -48,6 +52,8 @@ def predict_images(
   out: str | pathlib.Path,
   *,
   batch_size: int = 0,
+  views: str = "",
+  workdir: str | pathlib.Path | None = None,
   progress: bool = True,
 ) -> list[dict[str, Any]]:
   """Predicts every image and writes predictions.json, .csv and overlays.
@@ -62,6 +68,9 @@ def predict_images(
       files with an image suffix, in sorted order.
     out: folder of the outputs; made where missing.
     batch_size: images at a time; 0 for `config.eval.batch_size`.
+    views: of each image; "" for `config.eval.views`.
+    workdir: the run's folder, whose calibration.json gives the temperature of
+      the probabilities; None: they are as the model says.
     progress: whether to show how far it is.
 
   Returns:
@@ -72,10 +81,17 @@ def predict_images(
     name). `class` ... `top5` or `box` are null without that task.
 
   Raises:
-    InputError: nothing to predict, a path that does not exist, an unreadable
-      file, or an output folder that cannot be written.
+    InputError: nothing to predict, unknown views, a path that does not exist,
+      an unreadable file, or an output folder that cannot be written.
   """
   out = pathlib.Path(out)
+  config = copy.deepcopy(restored.config)
+  if views:
+    config.eval.views = views
+  check_config(config)
+  temperature = None
+  if workdir is not None:
+    temperature = calibrate.read(workdir, config, restored.step)
   found = find_images(paths, out)
   names = tuple(restored.class_names)
   try:
@@ -90,17 +106,18 @@ def predict_images(
   entries = []
   taken = {f.path.resolve() for f in found}
   try:
-    size = min(batch_size or restored.config.eval.batch_size, len(found))
-    step = evaluate.make_predict_step(
-      models.build_model(restored.config, len(names))
-    )
+    size = min(batch_size or config.eval.batch_size, len(found))
+    step = evaluate.make_predict_step(models.build_model(config, len(names)))
     with progress_lib.Progress(
       len(found), unit="image", label="predict", enabled=progress
     ) as bar:
       for pieces in _read(found, size, unreadable):
-        for path, image, said in _forward(step, restored, pieces, size):
+        for path, image, said in _forward(
+          step, restored.variables, config, pieces, size
+        ):
           name = _overlay_name(path, out, taken)
-          entry = _entry(path, image, said, names) | {"overlay": name}
+          entry = _entry(path, image, said, names, temperature or 1.0)
+          entry["overlay"] = name
           Image.fromarray(_draw(image, entry, said)).save(temporary / name)
           entries.append(entry)
         bar.update(len(pieces))
@@ -190,21 +207,20 @@ def _read(
 
 def _forward(
   step: evaluate.PredictStep,
-  restored: Any,
+  variables: Any,
+  config: ml_collections.ConfigDict,
   pieces: list[tuple[pathlib.Path, np.ndarray]],
   size: int,
 ) -> Iterator[tuple[pathlib.Path, np.ndarray, dict[str, Any]]]:
   """Each image with its row of the model's outputs."""
   if not pieces:
     return
-  side = restored.config.data.image_size
+  rows = [data_lib.eval_frames(image, config) for _, image in pieces]
+  batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
   # Always `size` images, so that the model is compiled once.
-  batch = np.zeros((size, side, side, 3), np.uint8)
-  for i, (_, image) in enumerate(pieces):
-    batch[i] = data_lib.resize(image, side)
-  valid = np.arange(size) < len(pieces)
-  outputs = jax.device_get(
-    step(restored.variables, {"image": batch, "valid": valid})
+  batch = pipeline.pad({**batch, "valid": np.ones(len(rows), bool)}, size)
+  outputs = views_lib.combine(
+    views_lib.forward(step, variables, batch, config.eval.views)
   )
   for i, (path, image) in enumerate(pieces):
     row = jax.tree.map(lambda x, i=i: x[i], outputs)
@@ -218,14 +234,15 @@ def _entry(
   image: np.ndarray,
   said: dict[str, Any],
   names: Sequence[str],
+  temperature: float,
 ) -> dict[str, Any]:
   """One element of predictions.json, without its overlay."""
   height, width = image.shape[:2]
   entry: dict[str, Any] = {"id": str(path), "width": width, "height": height}
   entry |= dict.fromkeys(("class", "class_index", "probability", "top5", "box"))
   if "logits" in said:
-    probabilities = softmax(said["logits"])
-    best = top(probabilities)
+    probabilities = softmax(said["logits"], temperature)
+    best = top(said["logits"])
     entry["class"] = names[best[0]]
     entry["class_index"] = int(best[0])
     entry["probability"] = float(probabilities[best[0]])

@@ -54,6 +54,7 @@ class Predictions:
     true_boxes: f32 [n, 4] normalised xyxy, zeros where none.
     has_box: bool [n].
     routing: gate of each task.
+    temperature: divides the logits before they become probabilities; None: 1.
   """
 
   ids: list[str]
@@ -64,6 +65,7 @@ class Predictions:
   true_boxes: np.ndarray
   has_box: np.ndarray
   routing: dict[str, Gate]
+  temperature: float | None = None
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -71,7 +73,9 @@ class Predictions:
   @functools.cached_property
   def probabilities(self) -> np.ndarray | None:
     """f64 [n, L], or None without the class task."""
-    return None if self.logits is None else softmax(self.logits)
+    if self.logits is None:
+      return None
+    return softmax(self.logits, self.temperature or 1.0)
 
   @functools.cached_property
   def predicted(self) -> np.ndarray | None:
@@ -109,13 +113,18 @@ class Evaluation:
   seconds: float
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-  """Softmax over the last axis in float64: [..., L] -> [..., L]."""
-  shifted = np.asarray(logits, np.float64)
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+  """Softmax of logits / temperature in float64: [..., L] -> [..., L]."""
+  shifted = np.asarray(logits, np.float64) / temperature
   shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
   return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def top(probabilities: np.ndarray, k: int = 5) -> np.ndarray:
-  """Classes of one row [L], most probable first: i64 [min(k, L)]."""
-  return np.argsort(-probabilities, kind="stable")[:k]
+def top(scores: np.ndarray, k: int = 5) -> np.ndarray:
+  """Classes of one row [L], most probable first: i64 [min(k, L)].
+
+  Args:
+    scores: probabilities or logits.
+    k: how many.
+  """
+  return np.argsort(-scores, kind="stable")[:k]

@@ -17,7 +17,12 @@ from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import files, metrics
 from mtlmoe_jax.data import scenery, synthetic
 from mtlmoe_jax.evaluation import figures, gallery, style, table
-from mtlmoe_jax.evaluation.predictions import Evaluation, Gate, Predictions
+from mtlmoe_jax.evaluation.predictions import (
+  Evaluation,
+  Gate,
+  Predictions,
+  softmax,
+)
 
 # Attributes are known only by drawing an image, so not all of a large split.
 ATTRIBUTE_IMAGES = 500
@@ -50,6 +55,7 @@ FACTS = {
   "split": "split",
   "step": "checkpoint step",
   "checkpoint": "chosen as",
+  "views": "views of each image",
   "seed": "seed",
   "wall_seconds": "training time",
   "seconds": "training time",
@@ -240,7 +246,6 @@ def _classes(
   known = p.has_label
   labels, predicted = p.labels[known], p.predicted[known]
   counts = metrics.confusion_matrix(labels, predicted, len(names))
-  confidence = p.probabilities.max(-1)[known]
   return "".join(
     [
       "<h2>Classes</h2>",
@@ -250,14 +255,30 @@ def _classes(
       ),
       gallery.pairs(p, counts, source, names),
       _per_class(counts, names),
-      _figure(
-        figures.reliability(
-          confidence, p.correct[known], evaluation.metrics.get("ece", 0.0)
-        ),
-        "accuracy against confidence",
-      ),
+      *_reliability(evaluation),
     ]
   )
+
+
+def _reliability(evaluation: Evaluation) -> Iterable[str]:
+  """Accuracy against confidence: as the model says and, if fitted, at T."""
+  p, found = evaluation.predictions, evaluation.metrics
+
+  def figure(probabilities: np.ndarray, ece: str, title: str, alt: str) -> str:
+    confidence = probabilities.max(-1)[p.has_label]
+    correct = p.correct[p.has_label]
+    svg = figures.reliability(confidence, correct, found.get(ece, 0.0), title)
+    return _figure(svg, alt)
+
+  alt = "accuracy against confidence"
+  yield figure(softmax(p.logits), "ece", "Reliability", alt)
+  if p.temperature is not None:
+    yield figure(
+      p.probabilities,
+      "ece_calibrated",
+      f"At temperature {p.temperature:.2f}",
+      f"{alt}, calibrated",
+    )
 
 
 def _per_class(counts: np.ndarray, names: Sequence[str]) -> str:

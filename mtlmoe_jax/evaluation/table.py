@@ -5,6 +5,22 @@ from typing import Any, NamedTuple
 
 from mtlmoe_jax import metrics as metrics_lib
 
+# What depends on probabilities, not only on their order: name -> (label,
+# formula).
+_PROBABILITY = {
+  "loss_class": (
+    "class loss",
+    "mean of -log(probability of the true class), nats",
+  ),
+  "ece": (
+    "calibration error",
+    "sum over 15 bins of (share of images) |accuracy - mean confidence|",
+  ),
+  "brier": (
+    "Brier score",
+    "mean over images of the sum over classes of (probability - truth)^2",
+  ),
+}
 # Name -> (label, formula, the count it is a share of or "" for a mean).
 KNOWN = {
   "top1": (
@@ -33,16 +49,20 @@ KNOWN = {
     )
     for t in metrics_lib.IOU_THRESHOLDS
   },
-  "loss_class": (
-    "class loss",
-    "mean of -log(probability of the true class), nats",
+  **{name: (*words, "") for name, words in _PROBABILITY.items()},
+  "temperature": (
+    "temperature",
+    "divides the logits; fitted on the validation split",
     "",
   ),
-  "ece": (
-    "calibration error",
-    "sum over 15 bins of (share of images) |accuracy - mean confidence|",
-    "",
-  ),
+  **{
+    f"{name}_calibrated": (
+      f"{label}, calibrated",
+      f"{formula}; at the temperature",
+      "",
+    )
+    for name, (label, formula) in _PROBABILITY.items()
+  },
   "gate_divergence": (
     "divergence of the gates",
     "mean Jensen-Shannon divergence of the two gates' probs, bits; 0 equal",

@@ -15,7 +15,7 @@ import numpy as np
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, files, models, pretrained, progress
-from mtlmoe_jax.evaluation import evaluate, results
+from mtlmoe_jax.evaluation import calibrate, evaluate, results
 from mtlmoe_jax.training import (
   checkpoint,
   features,
@@ -111,6 +111,8 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   sharding.check_batch(config.batch_size, mesh, "batch_size")
   sharding.check_batch(config.eval.batch_size, mesh, "eval.batch_size")
   data = data_lib.open_data(config)
+  if config.eval.calibrate:
+    calibrate.check(config, data.validation)
   epoch = data_lib.epoch_images(data.train, config, data.extra)
   steps_per_epoch = epoch // config.batch_size
   if not steps_per_epoch:
@@ -375,12 +377,25 @@ def write_result(run: Run) -> dict[str, Any]:
   restored = checkpoint.restore_for_eval(
     run.workdir, run.config.eval.step, sharding.replicated(run.mesh)
   )
+  predict, temperature = _predict_step(run), None
   with jax.set_mesh(run.mesh):
+    if run.config.eval.calibrate:
+      held_out = evaluate.evaluate_source(
+        predict, restored.variables, run.data.validation, run.config
+      )
+      temperature = calibrate.fit(
+        run.workdir,
+        held_out.predictions,
+        run.config,
+        restored.step,
+        run.data.fingerprint,
+      )
     found = evaluate.evaluate_source(
-      _predict_step(run),
+      predict,
       restored.variables,
       run.data.test,
       run.config,
+      temperature=temperature,
     )
   total, active = models.count_parameters(run.config, len(run.data.class_names))
   result = {
@@ -389,6 +404,7 @@ def write_result(run: Run) -> dict[str, Any]:
     "seed": run.config.seed,
     "step": restored.step,
     "checkpoint": run.config.eval.step,
+    "views": run.config.eval.views,
     "wall_seconds": round(run.seconds, 3),
     "images_per_second": run.train_images / max(run.train_seconds, 1e-9),
     "parameters": total,

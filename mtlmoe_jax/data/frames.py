@@ -1,0 +1,57 @@
+"""What the network sees of one image when it is evaluated.
+
+Letters: h w height and width of an image, S side of the network's input.
+"""
+
+import ml_collections
+import numpy as np
+
+from mtlmoe_jax.data import resampling
+
+
+def eval_frames(
+  image: np.ndarray, config: ml_collections.ConfigDict
+) -> dict[str, np.ndarray]:
+  """The whole image as one frame and, where asked for, crops of it.
+
+  Args:
+    image: u8 [h, w, 3].
+    config: the whole config; `data.image_size` and `eval` are used.
+
+  Returns:
+    `image` u8 [S, S, 3]. With crops in `eval.views` also `crops`
+    u8 [5, S, S, 3] and `windows` f32 [5, 4], what each shows, xyxy normalised
+    to the image.
+  """
+  size = config.data.image_size
+  image = resampling.shrink(image, 2 * size)
+  frames = {"image": resampling.resize(image, size)}
+  if "crops" in config.eval.views:
+    height, width = image.shape[:2]
+    windows = five_windows(height, width, config.eval.crop_share)
+    frames["crops"] = np.stack(
+      [resampling.resize(image, size, window) for window in windows]
+    )
+    frames["windows"] = np.asarray(
+      windows / np.array([width, height, width, height]), np.float32
+    )
+  return frames
+
+
+def five_windows(
+  height: int, width: int, share: float
+) -> list[tuple[int, int, int, int]]:
+  """The centre and the four corners (Krizhevsky et al. 2012, section 4.1).
+
+  Args:
+    height: h, pixels.
+    width: w, pixels.
+    share: side of a window as a share of the image's, in [0.5, 1).
+
+  Returns:
+    (x1, y1, x2, y2) of each, whole pixels. The margin left and right of the
+    centre is the same, so mirrored they are the same five.
+  """
+  x, y = (round((1 - share) / 2 * side) for side in (width, height))
+  corners = ((x, y), (0, 0), (2 * x, 0), (0, 2 * y), (2 * x, 2 * y))
+  return [(a, b, a + width - 2 * x, b + height - 2 * y) for a, b in corners]
