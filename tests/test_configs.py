@@ -25,7 +25,7 @@ def load(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_builds(path):
   module = load(path)
-  assert "launch/train.py" in module.__doc__
+  assert "python launch/" in module.__doc__
   config = module.get_config()
   if config.data.name != "synthetic":
     config.data.path = "somewhere"

@@ -46,7 +46,7 @@ def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
     saved = folder / "config.json"
     # A start that failed before its first checkpoint is no run yet.
     if saved.exists() and has_checkpoint(folder):
-      _check_same(saved, config)
+      check_same(saved, config)
     else:
       files.write_json(saved, config_lib.to_saved(config))
   except OSError as error:
@@ -62,7 +62,16 @@ def has_checkpoint(folder: pathlib.Path) -> bool:
   return any(p.name.isdigit() for p in folder.glob(f"{checkpoint.FOLDER}/*"))
 
 
-def _check_same(saved: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def check_same(saved: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+  """Refuses another config than that of a run, but for options of `FREE`.
+
+  Args:
+    saved: the run's config.json.
+    config: what it should be.
+
+  Raises:
+    InputError: naming each option that differs, with both values.
+  """
   there = config_lib.from_saved(json.loads(saved.read_text("utf-8")))
   old, new = (
     _flat(files.plain(config_lib.to_saved(c))) for c in (there, config)

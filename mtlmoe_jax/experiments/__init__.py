@@ -1,0 +1,1 @@
+"""Many runs as one: cells of a suite, their statistics and their pages."""
