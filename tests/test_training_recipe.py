@@ -1,5 +1,6 @@
 """Extra data, mixup and the cosine classifier in whole runs."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -8,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from mtlmoe_jax import data, models
+from mtlmoe_jax import data, errors, models
+from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.training import checkpoint, loop, transfer
 from mtlmoe_jax.training import optimizer as optim
 from tests import data_layouts as layouts
@@ -55,10 +57,30 @@ def test_extra_classes_are_in_the_checkpoint_and_not_in_the_test(finished):
   assert result["dataset_fingerprint"] == opened.fingerprint
 
 
-def test_a_stopped_run_goes_on_bit_equal(finished, tmp_path, monkeypatch):
+def test_evaluation_does_not_need_the_extra_data(finished, tmp_path):
+  restored = checkpoint.restore_for_eval(finished / "run", "latest")
+  config = restored.config
+  config.data.extra.path = str(tmp_path / "gone")
+  found = evaluate.evaluate_restored(
+    dataclasses.replace(restored, config=config), tmp_path / "eval"
+  )
+  result = json.loads((finished / "run" / "result.json").read_text())
+  assert found.metrics["miou"] == pytest.approx(result["miou"], abs=1e-6)
+  assert found.predictions.logits.shape == (9, 5)
+  config.data.classes = "last:2"
+  with pytest.raises(errors.InputError, match="the checkpoint"):
+    evaluate.evaluate_restored(
+      dataclasses.replace(restored, config=config), tmp_path / "eval"
+    )
+
+
+def test_a_stopped_run_goes_on_bit_equal(
+  finished, tmp_path, monkeypatch, capfd
+):
   mean = loop._mean
 
   def stop_then_mean(window):
+    # Of step 2, which is logged but not saved.
     os.kill(os.getpid(), signal.SIGTERM)
     return mean(window)
 
@@ -67,7 +89,10 @@ def test_a_stopped_run_goes_on_bit_equal(finished, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(loop, "_mean", stop_then_mean)
     assert loop.train(config, run) == loop.STOPPED
-  assert checkpoint.restore_for_eval(run, "latest").step < 6
+  # 24 main images: 16 more are 0.4 of 40.
+  told = f"8 images of {finished / 'extra'}, 16 of the 40 images of an epoch"
+  assert told in capfd.readouterr().err
+  assert checkpoint.restore_for_eval(run, "latest").step == 3
   assert loop.train(config, run) == 0
   one, other = (
     checkpoint.restore_for_eval(folder, "latest")
@@ -77,10 +102,12 @@ def test_a_stopped_run_goes_on_bit_equal(finished, tmp_path, monkeypatch):
   jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
 
 
-@pytest.mark.parametrize("classes", [3, 5])
-@pytest.mark.parametrize("classifier", ["linear", "cosine"])
+@pytest.mark.parametrize(
+  ("classifier", "classes", "new"),
+  [("linear", 5, {"bias"}), ("cosine", 3, {"kernel"})],
+)
 def test_a_cosine_run_is_a_start_for_either_classifier(
-  finished, classifier, classes
+  finished, classifier, classes, new
 ):
   restored = checkpoint.restore_for_eval(finished / "run", "latest")
   config = tiny.config(**{"model.classifier": classifier})
@@ -93,23 +120,9 @@ def test_a_cosine_run_is_a_start_for_either_classifier(
   )
   found = optim.flatten(transfer.transfer(variables, restored)[0]["params"])
   theirs = optim.flatten(restored.variables["params"])
-  new = {name for name in found if not np.any(found[name])}
-  out = {
-    ("linear", 3): {"kernel", "bias"},
-    ("linear", 5): {"bias"},
-    ("cosine", 3): {"kernel"},
-    ("cosine", 5): set(),
-  }[classifier, classes]
-  assert {n for n in new if n.startswith("tower_class/out/")} == {
-    f"tower_class/out/{name}" for name in out
+  untouched = {name for name in found if not np.any(found[name])}
+  assert {n for n in untouched if n.startswith("tower_class/out/")} == {
+    f"tower_class/out/{name}" for name in new
   }
-  for name in found.keys() - new:
+  for name in found.keys() - untouched:
     np.testing.assert_array_equal(found[name], theirs[name])
-
-
-def test_the_banner_tells_of_extra_data(finished, tmp_path, capfd):
-  config = make_config(finished / "extra", steps=1)
-  assert loop.train(config, str(tmp_path)) == 0
-  # 24 main images: 16 more are 0.4 of 40.
-  told = f"8 images of {finished / 'extra'}, 16 of the 40 images of an epoch"
-  assert told in capfd.readouterr().err

@@ -248,19 +248,23 @@ def evaluate_restored(
   if views:
     config.eval.views = views
   config_lib.check_config(config)
-  data = data_lib.open_data(config)
+  names = tuple(restored.class_names)
+  expected = names
+  data = data_lib.open_data(_without_extra(config))
+  if config.data.extra.path:
+    # Classes that only the extra data has come last.
+    expected = names[: len(data.class_names)]
   source = getattr(data, split)
   if source is None:
     raise errors.InputError(
       f"--split={split}: this run held no images out "
       f"(config.data.validation_fraction={config.data.validation_fraction:g})"
     )
-  names = tuple(restored.class_names)
-  if tuple(data.class_names) != names:
+  if tuple(data.class_names) != expected:
     raise errors.InputError(
       f"the data in {config.data.path or config.data.name} has classes "
-      f"{_brief(data.class_names)}, the checkpoint {_brief(names)}: give the "
-      "data it was trained on with --data.path=DIR"
+      f"{_brief(data.class_names)}, the checkpoint {_brief(expected)}: give "
+      "the data it was trained on with --data.path=DIR"
     )
   step = make_predict_step(models.build_model(config, len(names)))
   evaluated = functools.partial(
@@ -296,6 +300,15 @@ def evaluate_restored(
     metrics_jsonl=metrics_jsonl,
   )
   return evaluation
+
+
+def _without_extra(
+  config: ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
+  """Of data that joins training alone nothing need be there."""
+  config = copy.deepcopy(config)
+  config.data.extra.path = ""
+  return config
 
 
 def _brief(names: Sequence[str]) -> str:

@@ -287,10 +287,12 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
       step += 1
       window.append(metrics)
       last = step == run.steps
+      # Once: a signal between the checks below must not stop without a save.
+      stopping = bool(stop) and not last
       due_eval = run.data.validation is not None and (
         step % eval_every == 0 or last
       )
-      due_save = step % save_every == 0 or due_eval or last or bool(stop)
+      due_save = step % save_every == 0 or due_eval or last or stopping
       if step % config.log.every_steps == 0 or due_save:
         values = _mean(window)  # waits for the device
         now = time.monotonic()
@@ -309,7 +311,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
         )
         window = []
       bar.update(1, **note)
-      if due_eval and not stop:
+      if due_eval and not stopping:
         score = _validate(run, predict, step, earlier, began)
       if due_save:
         run.seconds = earlier + time.monotonic() - began
@@ -317,11 +319,11 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
           run.state,
           run.iterator.get_state(),
           run.meta(),
-          score if due_eval and not stop else None,
+          score if due_eval and not stopping else None,
         )
       if not window:
         window_start = time.monotonic()
-      if stop and not last:
+      if stopping:
         run.checkpointer.close()
         run.log.close()
         return False
