@@ -99,6 +99,20 @@ def test_noise_parts_token_experts_alone():
   assert np.abs(found - expected).max() > 1e-3
 
 
+def test_a_v_moe_starts_another_with_its_gates():
+  _, network, variables, _ = upcycled(noise=0.1)
+  model = traverse_util.flatten_dict(
+    {"params": {"stem": variables["params"]}}, sep="/"
+  )
+  weights = pretrained.of_model(model, "a run", None)
+  stem = {"params": {"stem": filled(network, X)["params"]}}
+  new, summary = pretrained.insert(stem, weights, 0.1)
+  jax.tree.map(
+    np.testing.assert_array_equal, new["params"]["stem"], variables["params"]
+  )
+  assert "new (not pretrained): nothing" in summary
+
+
 def test_a_cut_network_hands_its_routings_on():
   _, network, variables, _ = upcycled()
   whole, routings = applied(network)(variables, X)

@@ -37,11 +37,11 @@ def insert(
   Args:
     variables: collections `params` and, with batch norm, `batch_stats`.
     weights: of the whole backbone.
-    break_symmetry: standard deviation of the noise added to each expert's copy
-      of a parameter, as a share of that parameter's own standard deviation.
-      Statistics, the stem and a lone expert get none. The features of Lite0
-      change by 5 % (relative norm) at 0.003, 15 % at 0.01, 46 % at 0.03; at
-      0.1 what was learned is gone.
+    break_symmetry: standard deviation of the noise added to each copy of a
+      parameter (of an expert or a token expert), as a share of that parameter's
+      own standard deviation. Statistics, lone experts and what is not copied
+      get none. The features of Lite0 change by 5 % (relative norm) at 0.003,
+      15 % at 0.01, 46 % at 0.03; at 0.1 what was learned is gone.
     seed: of the noise, which depends on nothing but it and the name.
 
   Returns:
