@@ -39,8 +39,7 @@ def token_moe(
     raise InputError(
       f"{key}: {entry.name} has the blocks 0 ... {variant.depth - 1}"
     )
-  stages = range(1, len(variant.blocks) + 1)
-  unit = next(u for u in stages if blocks[-1] in variant.numbers(u))
+  unit = variant.unit_of_block(blocks[-1])
   if unit > config.model.shared_stages:
     raise InputError(
       f"{key}: block {blocks[-1]} is inside of the experts; share it with "

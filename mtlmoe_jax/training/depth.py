@@ -5,8 +5,6 @@ last is the head or the last norm, stages of blocks are between them (of a ViT
 quarters of its blocks).
 """
 
-import bisect
-import itertools
 import re
 from typing import Any
 
@@ -36,6 +34,5 @@ def unit_of(variant: Any, name: str) -> int:
   if stage := _STAGE.match(name):
     return int(stage[1])
   if block := _BLOCK.match(name):
-    ends = list(itertools.accumulate(variant.blocks))
-    return bisect.bisect(ends, int(block[1])) + 1
+    return variant.unit_of_block(int(block[1]))
   raise ValueError(f"parameter {name!r} belongs to no unit of a backbone")

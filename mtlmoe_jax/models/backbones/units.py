@@ -7,6 +7,8 @@ the same flat names in whatever part they are.
 Letters: B images, H W map size, C channels.
 """
 
+import bisect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +55,11 @@ class Sizes:
     """Numbers, over the whole network from 0, of the blocks of a stage."""
     first = sum(self.blocks[: unit - 1])
     return range(first, first + self.blocks[unit - 1])
+
+  def unit_of_block(self, block: int) -> int:
+    """Number of the unit that holds a block, the inverse of `numbers`."""
+    ends = list(itertools.accumulate(self.blocks))
+    return bisect.bisect(ends, block) + 1
 
   def network(self, **options: Any) -> "Units":
     """The module; see the attributes of `Units`."""
