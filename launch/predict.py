@@ -34,8 +34,8 @@ BATCH_SIZE = flags.DEFINE_integer(
 VIEWS = flags.DEFINE_string(
   "views",
   "",
-  "What is seen of each image: whole, flip, crops or crops+flip; default: "
-  "config.eval.views.",
+  "What is seen of each image: whole, flip, crops, crops+flip, each also with "
+  "+zoom, or zoom; default: config.eval.views.",
 )
 
 

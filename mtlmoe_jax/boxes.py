@@ -197,6 +197,25 @@ def merge_views(boxes: Any, windows: Any) -> Any:
   return boxes.mean(0, where=~cut)
 
 
+def around(boxes: Any, margin: float, least: float = 0.0) -> Any:
+  """Windows that show boxes and some of what is around them.
+
+  Args:
+    boxes: [..., 4] xyxy, normalised to the frame.
+    margin: side of a window over that of its box.
+    least: sides are at least that, as a share of the frame's, about a centre
+      in the frame; at its edge half of it may be left.
+
+  Returns:
+    [..., 4] xyxy, inside the frame.
+  """
+  xp, boxes = _arrays(boxes)
+  low, high = boxes[..., :2], boxes[..., 2:]
+  centre = xp.clip((low + high) / 2, 0, 1)
+  half = xp.maximum(margin * (high - low), least) / 2
+  return clip(xp.concatenate([centre - half, centre + half], -1))
+
+
 def area(boxes: Any) -> Any:
   """Areas [...] of xyxy boxes [..., 4]; 0 where a side is not positive."""
   xp, boxes = _arrays(boxes)

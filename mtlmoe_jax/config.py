@@ -37,7 +37,10 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 WEIGHTINGS = ("fixed", "uncertainty")
 PRECISIONS = ("float32", "bfloat16")
-VIEWS = ("whole", "flip", "crops", "crops+flip")
+VIEWS = (
+  *("whole", "flip", "crops", "crops+flip"),
+  *("zoom", "flip+zoom", "crops+zoom", "crops+flip+zoom"),
+)
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -265,10 +268,14 @@ def default_config() -> ml_collections.ConfigDict:
   evaluation.step = "best"
   # What is seen of each image (evaluation/views.py): "whole" is all of it once,
   # "flip" adds its mirror image, "crops" the centre and the four corners,
-  # "crops+flip" both, 12 views. The time grows with the views.
+  # "crops+flip" both, 12 views. "zoom" then looks again at what the box found
+  # shows: a closer view, and its mirror image with "flip". The time grows with
+  # the views.
   evaluation.views = "whole"
   # Side of a crop as a share of the image's: 224 of 256, the usual one.
   evaluation.crop_share = 0.875
+  # Side of the closer view over that of the box: room for what the box missed.
+  evaluation.zoom_margin = 1.2
   # At the end of training, fit a temperature on the validation split and use it
   # for probabilities (evaluation/calibrate.py); off, for not every run has one.
   evaluation.calibrate = False
@@ -483,6 +490,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       f"config.model.tasks={model.tasks!r}: must be 'class', 'box' or "
       "'class,box'"
     )
+  if "zoom" in c.eval.views and "box" not in named:
+    raise errors.InputError(
+      f"config.eval.views={c.eval.views!r}: a closer view needs the box task, "
+      f"config.model.tasks is {model.tasks!r}"
+    )
   number("batch_size", lambda v: v >= 1, "at least 1")
   number("epochs", lambda v: v > 0 or c.steps > 0, "above 0")
   number("steps", lambda v: v >= 0, "0 (use epochs) or more")
@@ -565,6 +577,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   number("eval.batch_size", lambda v: v >= 1, "at least 1")
   number("eval.every_epochs", lambda v: v >= 1, "at least 1")
   number("eval.crop_share", lambda v: 0.5 <= v < 1, "in [0.5, 1)")
+  number("eval.zoom_margin", lambda v: 1 <= v <= 2, "in [1, 2]")
   number("mesh.expert", lambda v: v >= 1, "at least 1")
   number("mesh.data", lambda v: v == -1 or v >= 1, "-1 (the rest) or more")
   if data.name != "synthetic" and not data.path:

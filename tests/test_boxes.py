@@ -477,3 +477,28 @@ def test_merged_views_are_the_naive_ones_in_any_order_and_mirrored(views, data):
   np.testing.assert_allclose(
     boxes.merge_views(mirror(given), mirror(windows)), mirror(found), atol=1e-12
   )
+
+
+@given(
+  st.tuples(*[st.floats(0, 1)] * 4),
+  st.floats(1, 2),
+  st.floats(0, 0.5),
+)
+def test_a_window_around_a_box_shows_it_all(numbers, margin, least):
+  x1, x2 = sorted(numbers[:2])
+  y1, y2 = sorted(numbers[2:])
+  box = np.array([x1, y1, x2, y2])
+  window = boxes.around(box, margin, least)
+  assert (window[:2] <= box[:2] + 1e-9).all()
+  assert (window[2:] >= box[2:] - 1e-9).all()
+  assert (window >= 0).all() and (window <= 1).all()
+  assert (window[2:] - window[:2] >= least / 2 - 1e-9).all()
+  mirrored = boxes.around(boxes.flip_left_right(box), margin, least)
+  np.testing.assert_allclose(mirrored, boxes.flip_left_right(window), atol=1e-9)
+
+
+def test_windows_around_boxes_are_the_same_on_jax():
+  box = [[0.4, 0.5, 0.6, 0.9], [1.1, 0.2, 1.3, 0.4]]
+  want = [[0.35, 0.4, 0.65, 1.0], [0.85, 0.15, 1.0, 0.45]]
+  np.testing.assert_allclose(boxes.around(np.array(box), 1.5), want)
+  np.testing.assert_allclose(boxes.around(jnp.array(box), 1.5), want, rtol=1e-6)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax import boxes, errors, metrics
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax.data import resampling
 from mtlmoe_jax.evaluation import evaluate, views
 from tests.test_evaluation_evaluate import FakeSource
 
@@ -128,6 +129,57 @@ def test_a_single_view_is_left_as_it_is():
   assert views.combine([(view, answer)])["logits"] is answer["logits"]
 
 
+def test_a_closer_view_is_a_window_around_the_box():
+  rng = np.random.default_rng(0)
+  large = rng.integers(0, 256, (2, 2 * SIDE, 2 * SIDE, 3), np.uint8)
+  found = np.array([[0.25, 0.25, 0.75, 0.5], [0, 0, 0, 0]], np.float32)
+  options = config_of("flip+zoom").eval
+  options.zoom_margin = 1.5
+  plain, mirror = views.closer({"large": large}, found, options)
+  # The second box is nothing: a tenth of the frame on both sides of its
+  # centre, of which half is outside.
+  want = np.array([[0.125, 0.1875, 0.875, 0.5625], [0, 0, 6 / 64, 6 / 64]])
+  np.testing.assert_allclose(plain.window, want, atol=1e-6)
+  np.testing.assert_array_equal(mirror.image, plain.image[:, :, ::-1])
+  assert plain.closer and mirror.closer and mirror.mirrored
+  one, two = resampling.resize, large[0][12:36, 8:56]
+  np.testing.assert_array_equal(plain.image[0], one(two, SIDE))
+
+
+class Coarse(Finder):
+  """Sees a box only to an eighth of what it is shown, rounded outwards."""
+
+  def apply(self, *args, **kwargs):
+    found = super().apply(*args, **kwargs)
+    low, high = found.box[:, :2], found.box[:, 2:]
+    found.box = jnp.concatenate(
+      [jnp.floor(low * 8) / 8, jnp.ceil(high * 8) / 8], -1
+    )
+    return found
+
+
+def test_a_closer_view_finds_a_box_more_exactly():
+  corners = [(9, 11, 15, 18), (17, 3, 23, 10)]
+  step = evaluate.make_predict_step(Coarse())
+
+  def miou(name):
+    found = evaluate.evaluate_source(
+      step, {}, Squares(corners), config_of(name), progress=False
+    )
+    return found.metrics["miou"]
+
+  whole, zoom, both = (miou(n) for n in ("whole", "zoom", "crops+flip+zoom"))
+  assert whole < 0.55
+  assert min(zoom, both) > whole + 0.15
+
+
+def test_a_closer_view_asks_for_boxes():
+  config = config_of("flip+zoom")
+  config.model.tasks = "class"
+  with pytest.raises(errors.InputError, match="needs the box task"):
+    config_lib.check_config(config)
+
+
 CORNERS = [(6, 10, 20, 28), (0, 4, 30, 17), (9, 0, 17, 32), (13, 14, 25, 21)]
 
 
@@ -167,7 +219,7 @@ def test_logits_are_the_mean_over_all_views_by_a_loop():
     min_size=1,
     max_size=3,
   ),
-  st.sampled_from(["flip", "crops+flip"]),
+  st.sampled_from(["flip", "crops+flip", "flip+zoom"]),
 )
 def test_mirrored_images_give_mirrored_predictions(corners, name):
   plain = run(Squares(corners), name)
@@ -185,7 +237,15 @@ def test_batches_change_nothing():
 
 
 @pytest.mark.parametrize(
-  ("key", "value"), [("views", "ten"), ("crop_share", 0.4), ("crop_share", 1.0)]
+  ("key", "value"),
+  [
+    ("views", "ten"),
+    ("views", "zoom+crops"),
+    ("crop_share", 0.4),
+    ("crop_share", 1.0),
+    ("zoom_margin", 0.9),
+    ("zoom_margin", 3.0),
+  ],
 )
 def test_bad_options_are_named(key, value):
   config = config_of("crops")

@@ -12,7 +12,7 @@ from mtlmoe_jax.data import resampling
 def eval_frames(
   image: np.ndarray, config: ml_collections.ConfigDict
 ) -> dict[str, np.ndarray]:
-  """The whole image as one frame and, where asked for, crops of it.
+  """The whole image as one frame and what other views are cut from.
 
   Args:
     image: u8 [h, w, 3].
@@ -21,7 +21,8 @@ def eval_frames(
   Returns:
     `image` u8 [S, S, 3]. With crops in `eval.views` also `crops`
     u8 [5, S, S, 3] and `windows` f32 [5, 4], what each shows, xyxy normalised
-    to the image.
+    to the image. With zoom in `eval.views` also `large` u8 [2 S, 2 S, 3], the
+    whole image with more pixels.
   """
   size = config.data.image_size
   image = resampling.shrink(image, 2 * size)
@@ -35,6 +36,8 @@ def eval_frames(
     frames["windows"] = np.asarray(
       windows / np.array([width, height, width, height]), np.float32
     )
+  if "zoom" in config.eval.views:
+    frames["large"] = resampling.resize(image, 2 * size)
   return frames
 
 

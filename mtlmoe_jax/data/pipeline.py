@@ -1,7 +1,7 @@
 """Batches: endless and shuffled to train, complete and in order to evaluate.
 
 Letters: B images of a batch, H = W = `config.data.image_size`.
-A batch is a dict of numpy arrays (`eval_batches` may add crops to it):
+A batch is a dict of numpy arrays (`eval_batches` may add frames to it):
   image u8 [B, H, W, 3] RGB (8 bits on purpose: a quarter of the transfer; the
   model normalises), label i32 [B], box f32 [B, 4] xyxy normalised to the frame,
   has_label, has_box, valid bool [B], index i32 [B] (position in the source;
@@ -35,8 +35,9 @@ _COLUMNS = {
   "has_box": np.bool_,
   "index": np.int32,
   "features": np.float16,  # of `Views` alone
-  "crops": np.uint8,  # these two of `eval_frames` alone
+  "crops": np.uint8,  # these of `eval_frames` alone
   "windows": np.float32,
+  "large": np.uint8,
 }
 # Tells the order of the extra records from that of the main ones.
 _OTHERS = 2**31
@@ -169,8 +170,8 @@ def eval_batches(
 
   Yields:
     ceil(len(source) / B) batches; with crops in `config.eval.views` they also
-    have `crops` u8 [B, 5, H, W, 3] and `windows` f32 [B, 5, 4], see
-    `eval_frames`.
+    have `crops` u8 [B, 5, H, W, 3] and `windows` f32 [B, 5, 4], with zoom
+    `large` u8 [B, 2 H, 2 W, 3], see `eval_frames`.
 
   Raises:
     InputError: a file that cannot be read.

@@ -133,6 +133,7 @@ def _belongs_to(config: ml_collections.ConfigDict, step: int) -> dict[str, Any]:
     "step": step,
     "views": config.eval.views,
     "crop_share": config.eval.crop_share,
+    "zoom_margin": config.eval.zoom_margin,
   }
 
 

@@ -117,7 +117,7 @@ def evaluate_source(
   with bar:
     waiting = None
     for batch in data_lib.eval_batches(source, config, config.eval.batch_size):
-      found = views_lib.forward(step, variables, batch, config.eval.views)
+      found = views_lib.forward(step, variables, batch, config.eval)
       # The device works on this batch while the one before is copied back.
       if waiting is not None:
         parts.append(_fetch(*waiting))

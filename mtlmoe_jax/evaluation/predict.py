@@ -220,7 +220,7 @@ def _forward(
   # Always `size` images, so that the model is compiled once.
   batch = pipeline.pad({**batch, "valid": np.ones(len(rows), bool)}, size)
   outputs = views_lib.combine(
-    views_lib.forward(step, variables, batch, config.eval.views)
+    views_lib.forward(step, variables, batch, config.eval)
   )
   for i, (path, image) in enumerate(pieces):
     row = jax.tree.map(lambda x, i=i: x[i], outputs)
