@@ -275,7 +275,7 @@ def default_config() -> ml_collections.ConfigDict:
   # Side of a crop as a share of the image's: 224 of 256, the usual one.
   evaluation.crop_share = 0.875
   # Side of the closer view over that of the box: room for what the box missed.
-  evaluation.zoom_margin = 1.2
+  evaluation.zoom_margin = 1.15
   # At the end of training, fit a temperature on the validation split and use it
   # for probabilities (evaluation/calibrate.py); off, for not every run has one.
   evaluation.calibrate = False
