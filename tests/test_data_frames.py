@@ -71,3 +71,14 @@ def test_an_image_kept_shrunk_gives_the_same_frames():
   found = data.eval_frames(resampling.shrink(image, 64), config_of())
   for name, value in want.items():
     np.testing.assert_array_equal(found[name], value)
+
+
+def test_for_a_closer_look_there_are_more_pixels_and_the_cache_has_them():
+  image = picture(300, 200)
+  found = data.eval_frames(image, config_of("flip+zoom"))
+  assert list(found) == ["image", "large"]
+  assert found["large"].shape == (64, 64, 3)
+  cached = data.eval_frames(
+    resampling.shrink(image, 64), config_of("flip+zoom")
+  )
+  np.testing.assert_array_equal(found["large"], cached["large"])

@@ -133,6 +133,14 @@ def test_views_are_the_users_choice(restored, tmp_path):
   assert restored.config.eval.views == "whole"
 
 
+def test_a_closer_look_is_told_in_the_whole_image(restored, tmp_path):
+  restored.config.eval.zoom_margin = 2.0
+  file = picture(tmp_path / "a.png", 128)
+  (entry,) = run(restored, [file], tmp_path / "out", views="zoom")
+  # All of the width is seen again, and of the height 0.375 ... 0.875.
+  assert entry["box"]["normalised"] == [0.25, 0.625, 1, 0.75]
+
+
 def test_one_task_alone(monkeypatch, tmp_path):
   file = picture(tmp_path / "a.png", 0)
   only_box = restored_of(monkeypatch, ("box",))
