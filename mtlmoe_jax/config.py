@@ -199,6 +199,9 @@ def default_config() -> ml_collections.ConfigDict:
   # spatial | pool (the poster) | pyramid (spatial over the last two scales: for
   # small images, whose last map is only a few cells wide)
   model.condense = "spatial"
+  # Side of the grid of spatial and pyramid, in cells; 0: the backbone's, 7 for
+  # most (4 for the smallest, 8 for DINOv2).
+  model.grid = 0
   model.condense_dim = 256  # D
   model.tower_dim = 256  # hidden width of the towers
   # The class tower's last layer: linear, or a learned scale times the cosines
@@ -501,6 +504,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   number("data.image_size", lambda v: v >= 32, "at least 32 pixels")
   number("data.validation_fraction", lambda v: 0 <= v < 1, "in [0, 1)")
   number("features.views", lambda v: v >= 0, "0 (off) or more")
+  number("model.grid", lambda v: 0 <= v <= 32, "0 (the backbone's) ... 32")
   number("data.cache_gib", lambda v: v >= 0, "0 or more")
   number("data.threads", lambda v: v >= 1, "at least 1")
   number("data.extra.share", lambda v: 0 < v < 1, "in (0, 1)")

@@ -39,6 +39,7 @@ def test_defaults_pass_their_own_checks():
     ("model.token_moe.k", 9),
     ("model.token_moe.capacity_factor", -1.0),
     ("model.classifier", "arcface"),
+    ("model.grid", -1),
     ("optimizer.lr", 0.0),
     ("optimizer.ema", 1.0),
     ("optimizer.layer_decay", 0.0),

@@ -411,6 +411,13 @@ def test_shapes_with_registered_backbones(name, condense):
   assert hidden.shape == (8 if condense == "pool" else cells * 64, 8)
 
 
+@pytest.mark.parametrize("condense", ["spatial", "pyramid"])
+def test_the_grid_is_an_option(condense):
+  config = make_config(backbone="efficientnet_tiny", condense=condense, grid=3)
+  hidden = shapes(config)["params"]["tower_box"]["hidden"]["kernel"]
+  assert hidden.shape == (3 * 3 * 64, 8)
+
+
 @pytest.mark.parametrize("shared", [0, 1, 4, 7, 8])
 def test_stem_and_experts_share_the_units_out(shared):
   config = make_config(backbone="tf_efficientnet_lite0", shared_stages=shared)

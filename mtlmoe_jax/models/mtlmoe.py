@@ -410,11 +410,13 @@ def _separate(out: Any) -> tuple[jax.Array, dict[str, TokenRouting]]:
 
 
 def _entry(config: ml_collections.ConfigDict) -> Backbone:
-  """The backbone of a config, normalising as the config says."""
+  """The backbone of a config, with the config's own normalisation and grid."""
   entry = backbone(config.model.backbone)
-  if not config.model.normalisation:
-    return entry
-  return dataclasses.replace(entry, normalisation=config.model.normalisation)
+  return dataclasses.replace(
+    entry,
+    normalisation=config.model.normalisation or entry.normalisation,
+    grid=config.model.grid or entry.grid,
+  )
 
 
 def _normalised(images: jax.Array, entry: Backbone) -> jax.Array:
