@@ -12,34 +12,18 @@ much is chance.)
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` changes options, as in FILE:experts=6."""
-  config = config_lib.default_config()
-  config.data.name = "cub"
-  config.data.classes = "first:10"
-  config.model.backbone = "tf_efficientnet_lite0"
-  config.model.pretrained = "lite"
-  config.model.experts = 3
-  config.model.k = "2"
-  config.model.gate = "noisy_top_k"
-  # The stem and the first three stages are shared and stay as pretrained: on a
-  # CPU their gradients would cost more than everything behind them.
+  config = presets.cub10()
   config.model.shared_stages = 3
-  config.optimizer.frozen = ("stem/",)
   # Fine-grained classes differ in small parts: more pixels than the weights
   # were trained with (224) are worth their time.
   config.data.image_size = 288
+  config.optimizer.pretrained_lr = 3e-4
   config.batch_size = 16
   config.epochs = 24
-  config.optimizer.lr = 2e-3
-  config.optimizer.pretrained_lr = 3e-4
-  config.optimizer.warmup_epochs = 2.0
-  config.optimizer.ema = 0.98
-  # 30 of 300 images could not tell two checkpoints apart: all are trained on,
-  # and the last checkpoint is what the result reports.
-  config.data.validation_fraction = 0.0
-  config.eval.step = "latest"
   config.checkpoint.every_steps = 90
   return config_lib.apply_overrides(config, arg)

@@ -12,28 +12,17 @@ for 80 runs.
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` changes options, as in FILE:experts=6."""
-  config = config_lib.default_config()
-  config.data.name = "cub"
-  config.data.classes = "first:10"
-  config.data.validation_fraction = 0.0
-  config.model.backbone = "tf_efficientnet_lite0"
-  config.model.pretrained = "lite"
-  config.model.experts = 3
-  config.model.k = "2"
+  config = presets.cub10()
   config.model.compute = "sparse"
   config.model.shared_stages = 5
-  config.optimizer.frozen = ("stem/",)
   config.features.views = 16
+  config.optimizer.pretrained_lr = 3e-4
   config.batch_size = 30
   config.epochs = 32
-  config.optimizer.lr = 2e-3
-  config.optimizer.pretrained_lr = 3e-4
-  config.optimizer.warmup_epochs = 2.0
-  config.optimizer.ema = 0.98
-  config.eval.step = "latest"
   config.checkpoint.every_steps = 320
   return config_lib.apply_overrides(config, arg)

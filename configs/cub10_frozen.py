@@ -15,27 +15,17 @@ acc_iou_50 0.914, top1_loc 0.831.
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` changes options, as in FILE:experts=6."""
-  config = config_lib.default_config()
-  config.data.name = "cub"
-  config.data.classes = "first:10"
+  config = presets.cub10()
   config.data.image_size = 288
-  config.data.validation_fraction = 0.0
   config.model.backbone = "tf_efficientnet_lite2"
-  config.model.pretrained = "lite"
   config.model.shared_stages = 8
-  config.model.experts = 3
-  config.model.k = "2"
-  config.optimizer.frozen = ("stem/",)
   config.features.views = 8
   config.batch_size = 30
   config.epochs = 48
-  config.optimizer.lr = 2e-3
-  config.optimizer.warmup_epochs = 2.0
-  config.optimizer.ema = 0.98
-  config.eval.step = "latest"
   config.checkpoint.every_steps = 240
   return config_lib.apply_overrides(config, arg)
