@@ -4,9 +4,8 @@
       --workdir=runs/ablation --config.data.path=CUB_200_2011
 
 Three experts behind a frozen stem, whose features are computed once for all
-variations with the same images: two minutes a run on two cores. What is better
-than the base here is worth a try in `configs/cub10_best.py`, which has no time
-for 80 runs.
+variations with the same images. What is better than the base here is worth a
+try in `configs/cub10_best.py`, which has no time for 80 runs.
 """
 
 import ml_collections

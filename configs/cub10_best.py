@@ -1,10 +1,11 @@
-"""Ten classes of CUB, the best that two CPU cores train in an hour.
+"""Ten classes of CUB, the best that two CPU cores train.
 
   python launch/ablate.py --config=configs/cub10_best.py --only=base \
       --seeds=3 --workdir=runs/best --config.data.path=CUB_200_2011
 
-`configs/cub10.py` with larger images, a cached stem and fourteen views of each
-test image. One seed: `python launch/train.py --config=configs/cub10_best.py`.
+`configs/cub10.py` with larger images, more weight on boxes, a cached stem and
+fourteen views of each test image. One seed:
+`python launch/train.py --config=configs/cub10_best.py`.
 """
 
 import ml_collections

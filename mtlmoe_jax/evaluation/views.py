@@ -3,8 +3,8 @@
 A view is a frame (the whole image or a crop of it) or a frame's mirror image.
 Each kind of view is a batch of its own for the predict step, so a step sees no
 more images than without views, and is compiled once. A closer view is cut
-around the box that the others found. Letters: B images of a
-batch, V views of each, S side of the network's input, L classes.
+around the box that the others found. Letters: B images of a batch, V views of
+each, S side of the network's input, L classes.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from mtlmoe_jax import metrics
 from mtlmoe_jax.data import Batch, resampling
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
-# A closer view has at least this share of each side: of less than that the
-# image has too few pixels.
+# A closer view has at least this share of each side (at an edge half of it): of
+# less than that the image has too few pixels.
 LEAST_SHARE = 0.2
 
 
