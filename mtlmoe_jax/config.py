@@ -82,7 +82,8 @@ def default_config() -> ml_collections.ConfigDict:
   augment.saturation = 0.2
   # Share of the images of a batch that are mixed with another one of it, with
   # both labels (Zhang et al. 2018). A mixed image shows two objects, so it
-  # teaches no box.
+  # teaches no box. With features.views the stem's features are mixed alike
+  # (Verma et al. 2019).
   augment.mixup = 0.0
   # Of the Beta distribution of the parts. 1: all mixtures are as likely; below
   # 1 most are hardly mixed, and have lost their box for it.
@@ -639,16 +640,11 @@ def check_mixup(config: ml_collections.ConfigDict) -> None:
   """Checks that mixup has what it needs.
 
   Raises:
-    InputError: features computed once, or no class task.
+    InputError: no class task.
   """
   told = f"config.data.augment.mixup={config.data.augment.mixup!r}"
   if not config.data.augment.mixup:
     return
-  if config.features.views:
-    raise errors.InputError(
-      f"{told}: mixes images, which config.features.views="
-      f"{config.features.views} keeps as features; use one of them"
-    )
   if "class" not in tasks_of(config):
     raise errors.InputError(
       f"{told}: mixes labels, and mixed images have no box; it needs 'class' "

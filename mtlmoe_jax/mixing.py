@@ -2,7 +2,9 @@
 
 Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization". A mixed image
 shows two objects and its labels say how much of each; no single box is right
-for it, so a mixed image has none.
+for it, so a mixed image has none. What a frozen stem gave for the images is
+mixed as they are, with the same weights (Verma et al. 2019, "Manifold Mixup",
+with the end of the stem as its layer).
 
 Letters: B images.
 """
@@ -13,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+_MIXED = ("image", "features")
 
 
 def mixup(
@@ -27,14 +30,15 @@ def mixup(
   Args:
     key: all randomness.
     batch: `image` u8 [B, H, W, 3], `label` i32 [B], `has_label`, `has_box`,
-      `valid` bool [B], and whatever else, which stays.
+      `valid` bool [B], with features computed once `features` f16 [B, ...], and
+      whatever else, which stays.
     share: of the images that are mixed, in [0, 1].
     alpha: of the Beta distribution, above 0.
 
   Returns:
-    The batch with `image` f32 and `has_box` False where mixed, and two more
-    entries: `other_label` i32 [B], and `label_weight` f32 [B], w (1 where not
-    mixed).
+    The batch with `image` and `features` f32, mixed alike, and `has_box` False
+    where mixed, and two more entries: `other_label` i32 [B], and `label_weight`
+    f32 [B], w (1 where not mixed).
   """
   draw, weigh = jax.random.split(key)
   count = batch["label"].shape[0]
@@ -43,11 +47,15 @@ def mixup(
   mixed &= usable & jnp.roll(usable, 1)
   weight = jax.random.beta(weigh, alpha, alpha, (count,))
   weight = jnp.where(mixed, jnp.maximum(weight, 1 - weight), 1.0)
-  image = batch["image"].astype(jnp.float32)
-  own = weight[:, None, None, None]
+
+  def mix(x: Array) -> Array:
+    x = x.astype(jnp.float32)
+    own = weight.reshape((-1,) + (1,) * (x.ndim - 1))
+    return own * x + (1 - own) * jnp.roll(x, 1, axis=0)
+
   return {
     **batch,
-    "image": own * image + (1 - own) * jnp.roll(image, 1, axis=0),
+    **{name: mix(batch[name]) for name in _MIXED if name in batch},
     "has_box": batch["has_box"] & ~mixed,
     "other_label": jnp.roll(batch["label"], 1),
     "label_weight": weight,

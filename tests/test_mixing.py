@@ -42,6 +42,20 @@ def test_mixed_images_are_those_of_a_loop(alpha):
   np.testing.assert_array_equal(found["image"][~mixed], whole)
 
 
+def test_features_of_a_stem_are_mixed_as_the_images():
+  given_batch = batch()
+  # A linear stem: features of a mixed image are the mixed features.
+  stem = np.random.default_rng(1).normal(size=(2 * 3 * 3, 5))
+  given_batch["features"] = (
+    given_batch["image"].reshape(COUNT, -1) @ stem
+  ).astype(np.float16)
+  found = mixup(jax.random.key(1), given_batch, 0.5, 1.0)
+  want = np.asarray(found["image"]).reshape(COUNT, -1) @ stem
+  np.testing.assert_allclose(found["features"], want, rtol=2e-3, atol=1.0)
+  assert (np.asarray(found["label_weight"]) < 1).any()
+  assert found["features"].dtype == np.float32
+
+
 def test_share_0_mixes_none_and_share_1_all():
   none, all_ = (mixup(jax.random.key(0), batch(), s, 1.0) for s in (0.0, 1.0))
   assert (none["label_weight"] == 1).all()

@@ -76,6 +76,16 @@ def test_another_run_takes_what_is_there(finished):
     np.testing.assert_array_equal(one, other)
 
 
+def test_mixup_mixes_the_features_that_are_there(finished):
+  cache = finished / "cache"
+  config = tiny.config(**FROZEN, **{"features.cache": str(cache)})
+  config.data.augment.mixup = 1.0
+  assert loop.train(config, str(finished / "mixed")) == 0
+  assert len(list(cache.iterdir())) == 1
+  mixed, plain = losses(finished / "mixed"), losses(finished / "run")
+  assert np.isfinite(mixed).all() and mixed != plain
+
+
 @pytest.mark.parametrize(
   "change",
   [

@@ -46,6 +46,7 @@ VARIATIONS = (
   Variation(
     "pyramid", {"model.condense": "pyramid"}, "pyramid condense", _TASKS
   ),
+  Variation("box_weight", {"loss.box": 3.0}, "box loss times 3", _TASKS),
   Variation(
     "uncertainty",
     {"loss.weighting": "uncertainty"},
@@ -88,10 +89,9 @@ VARIATIONS = (
   Variation(
     "cosine", {"model.classifier": "cosine"}, "cosine classifier", _RECIPE
   ),
-  # Mixes pixels, which features that are computed once no longer have.
   Variation(
     "mixup",
-    {"data.augment.mixup": 0.5, "features.views": 0},
+    {"data.augment.mixup": 0.5},
     "mixup of half of the images",
     _RECIPE,
   ),
@@ -100,6 +100,12 @@ VARIATIONS = (
     "crops",
     {"eval.views": "crops+flip"},
     "five crops and mirror images too",
+    _EVALUATION,
+  ),
+  Variation(
+    "closer",
+    {"eval.views": "crops+flip+zoom"},
+    "and a closer look at what they found",
     _EVALUATION,
   ),
 )

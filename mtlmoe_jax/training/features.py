@@ -122,9 +122,15 @@ def _digest(
     config.seed,
     config.features.views,
     sorted(models.preprocessing(config).items()),
-    sorted(config.data.augment.to_dict().items()),
+    _augmentation(config),
     (model.backbone, model.shared_stages, model.norm, config.precision),
     sorted(model.token_moe.to_dict().items()),
     *weights,
   )
   return digest[:24]
+
+
+def _augmentation(config: ml_collections.ConfigDict) -> list[tuple[str, Any]]:
+  """The options of what happens before the stem: mixup comes after it."""
+  options = config.data.augment.to_dict().items()
+  return sorted((k, v) for k, v in options if not k.startswith("mixup"))
