@@ -1,4 +1,4 @@
-"""The two scripts: help for a newcomer, one line for a mistake."""
+"""The scripts: help for a newcomer, one line for a mistake."""
 
 import os
 import pathlib
@@ -27,6 +27,7 @@ def launch(script, *arguments):
     (
       "evaluate",
       (
+        "--workdir",
         "--data.path",
         "--split",
         "--step",
@@ -35,12 +36,16 @@ def launch(script, *arguments):
         "report.html",
       ),
     ),
-    ("predict", ("--out", "IMAGE", "overlay", "--views", "exit code is 2")),
+    ("ensemble", ("--out", "--split", "--step", "--views", "runs/best")),
+    (
+      "predict",
+      ("--workdir", "--out", "IMAGE", "overlay", "--views", "exit code is 2"),
+    ),
   ],
 )
 def test_help(script, words):
   text = launch(script, "--help").stdout
-  for word in ("--workdir", *words):
+  for word in words:
     assert word in text
 
 
@@ -50,3 +55,11 @@ def test_a_mistake_is_one_line_and_code_2():
   assert "/nowhere/x" in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1
   assert not done.stdout
+
+
+def test_an_ensemble_of_nothing_is_one_line_and_code_2(tmp_path):
+  done = launch("ensemble", f"--out={tmp_path / 'out'}")
+  assert done.returncode == 2
+  assert "two or more" in done.stderr
+  assert len(done.stderr.strip().splitlines()) == 1
+  assert not (tmp_path / "out").exists()

@@ -236,36 +236,15 @@ def evaluate_restored(
     InputError: unknown views, an unknown or empty split, data of other classes,
       or a run that cannot be calibrated.
   """
-  if split not in SPLITS:
-    raise errors.InputError(
-      f"--split={split!r}: must be one of {', '.join(SPLITS)}"
-    )
-  config = copy.deepcopy(restored.config)
-  if data_path:
-    config.data.path = str(data_path)
-  if batch_size:
-    config.eval.batch_size = batch_size
-  if views:
-    config.eval.views = views
-  config_lib.check_config(config)
+  config, data = open_split(
+    restored,
+    split,
+    data_path=data_path,
+    batch_size=batch_size,
+    views=views,
+  )
   names = tuple(restored.class_names)
-  expected = names
-  data = data_lib.open_data(_without_extra(config))
-  if config.data.extra.path:
-    # Classes that only the extra data has come last.
-    expected = names[: len(data.class_names)]
   source = getattr(data, split)
-  if source is None:
-    raise errors.InputError(
-      f"--split={split}: this run held no images out "
-      f"(config.data.validation_fraction={config.data.validation_fraction:g})"
-    )
-  if tuple(data.class_names) != expected:
-    raise errors.InputError(
-      f"the data in {config.data.path or config.data.name} has classes "
-      f"{_brief(data.class_names)}, the checkpoint {_brief(expected)}: give "
-      "the data it was trained on with --data.path=DIR"
-    )
   step = make_predict_step(models.build_model(config, len(names)))
   evaluated = functools.partial(
     evaluate_source, step, restored.variables, config=config, progress=progress
@@ -300,6 +279,61 @@ def evaluate_restored(
     metrics_jsonl=metrics_jsonl,
   )
   return evaluation
+
+
+def open_split(
+  restored: Any,
+  split: str,
+  *,
+  data_path: str = "",
+  batch_size: int = 0,
+  views: str = "",
+) -> tuple[ml_collections.ConfigDict, data_lib.Data]:
+  """The data of a checkpoint, with the split that is to be evaluated.
+
+  Args:
+    restored: from `training.checkpoint.restore_for_eval`.
+    split: one of SPLITS; an attribute of the data.
+    data_path: where the data set is now; "" as when it was trained.
+    batch_size: images at a time; 0 for `config.eval.batch_size`.
+    views: of each image; "" for `config.eval.views`.
+
+  Returns:
+    (the checkpoint's config with what the arguments change in it, the data).
+
+  Raises:
+    InputError: unknown views, an unknown or empty split, or data of other
+      classes.
+  """
+  if split not in SPLITS:
+    raise errors.InputError(
+      f"--split={split!r}: must be one of {', '.join(SPLITS)}"
+    )
+  config = copy.deepcopy(restored.config)
+  if data_path:
+    config.data.path = str(data_path)
+  if batch_size:
+    config.eval.batch_size = batch_size
+  if views:
+    config.eval.views = views
+  config_lib.check_config(config)
+  expected = names = tuple(restored.class_names)
+  data = data_lib.open_data(_without_extra(config))
+  if config.data.extra.path:
+    # Classes that only the extra data has come last.
+    expected = names[: len(data.class_names)]
+  if getattr(data, split) is None:
+    raise errors.InputError(
+      f"--split={split}: this run held no images out "
+      f"(config.data.validation_fraction={config.data.validation_fraction:g})"
+    )
+  if tuple(data.class_names) != expected:
+    raise errors.InputError(
+      f"the data in {config.data.path or config.data.name} has classes "
+      f"{_brief(data.class_names)}, the checkpoint {_brief(expected)}: give "
+      "the data it was trained on with --data.path=DIR"
+    )
+  return config, data
 
 
 def _without_extra(

@@ -53,6 +53,7 @@ HIGHLIGHTS = (
 )
 FACTS = {
   "split": "split",
+  "models": "models together",
   "step": "checkpoint step",
   "checkpoint": "chosen as",
   "views": "views of each image",
