@@ -82,7 +82,7 @@ VARIATIONS = (
     "frozen backbone",
     _RECIPE,
   ),
-  Variation("larger_images", {"data.image_size": 288}, "288 pixels", _RECIPE),
+  Variation("larger_images", {"data.image_size": 256}, "256 pixels", _RECIPE),
   Variation(
     "layer_decay", {"optimizer.layer_decay": 0.7}, "layer decay 0.7", _RECIPE
   ),
