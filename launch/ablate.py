@@ -34,6 +34,9 @@ def main(argv: Sequence[str]) -> int:
   launching.required("config")
   launching.no_arguments(argv)
   file = config_flags.get_config_filename(flags.FLAGS["config"])
+  command = f"python launch/ablate.py --config={file} --seeds={_SEEDS.value}"
+  if _ONLY.value:
+    command += f" --only={_ONLY.value}"
   # Here, not above: --help should not wait for JAX.
   from mtlmoe_jax.experiments import ablation, suite
 
@@ -46,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     dry_run=_DRY_RUN.value,
     out=_OUT.value or pathlib.Path(workdir) / "ablation.md",
     title="What each part is worth",
-    command=f"python launch/ablate.py --config={file} --seeds={_SEEDS.value}",
+    command=command,
   )
 
 
