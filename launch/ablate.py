@@ -3,9 +3,11 @@
   python launch/ablate.py --config=configs/cub10_ablation.py \\
       --workdir=runs/ablation --config.data.path=CUB_200_2011 --seeds=3
 
-Started again it goes on where it was stopped. --dry_run lists the runs; --only
-takes some variations; --out also writes the page there (with a picture beside
-it). The variations are in mtlmoe_jax/experiments/ablation.py.
+Started again it goes on where it was stopped; started several times side by
+side (say, one for each core or GPU) the processes share the runs. --dry_run
+lists the runs; --only takes some variations; --out also writes the page there
+(with a picture beside it). The variations are in
+mtlmoe_jax/experiments/ablation.py.
 """
 
 import pathlib

@@ -1,11 +1,18 @@
-"""Writing files so that nothing is ever half-written."""
+"""Writing files so that nothing is ever half-written, and taking turns."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any
+
+try:
+  import fcntl
+except ImportError:  # Windows
+  fcntl = None
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -35,6 +42,31 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   """Indented JSON, atomically; NaN and infinity become null."""
   text = json.dumps(plain(value), indent=2, allow_nan=False)
   write_text(path, text + "\n")
+
+
+@contextlib.contextmanager
+def claim(path: str | os.PathLike) -> Iterator[bool]:
+  """Claims a piece of work among the processes that see this file.
+
+  The claim ends with the block, or with the process, however it dies. On
+  Windows nothing is claimed: everyone gets it.
+
+  Args:
+    path: of the lock file; made where missing, and left there.
+
+  Yields:
+    Whether the claim is ours; False while another one has it.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with open(path, "ab") as file:
+    try:
+      if fcntl:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      yield False
+      return
+    yield True
 
 
 def plain(value: Any) -> Any:

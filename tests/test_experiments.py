@@ -1,5 +1,6 @@
 """Suites: cells that resume, paired statistics, the page."""
 
+import contextlib
 import csv
 import itertools
 import pathlib
@@ -280,6 +281,37 @@ def test_a_suite_stops_and_goes_on(small_suite):
   assert "| a single expert (`one`) | 0.667 ± 0.000<br>" in text
   picture = (root / "page.svg").read_bytes()
   assert xml.etree.ElementTree.fromstring(picture).tag.endswith("svg")
+
+
+def test_processes_take_what_nobody_has(small_suite, monkeypatch, capfd):
+  root, run, started = small_suite
+  other_process = contextlib.ExitStack()
+  lock = root / "base" / ".seed_0.lock"
+  assert other_process.enter_context(files.claim(lock))
+  waited = []
+
+  def wait(seconds):
+    waited.append(list(started))
+    other_process.close()  # as when it is killed
+
+  def evaluated(cell, config):
+    started.append("/".join(cell.folder.parts[-2:]))
+    write(cell, [1, 1, 0], [0.9, 0.4, 0.7])
+
+  monkeypatch.setattr(cells.time, "sleep", wait)
+  monkeypatch.setattr(cells, "_evaluate", evaluated)
+  flips = cells.Variation("flips", {"eval.views": "flip"}, "flips")
+  assert run([BASE, ONE, flips]) == loop.STOPPED
+  assert run([BASE, ONE, flips]) == 0
+  assert started == [
+    "one/seed_0", "base/seed_1", "one/seed_1",
+    # Stopped, and started again. Flips of seed 0 have no base yet.
+    "one/seed_1", "flips/seed_1",
+    "base/seed_0", "flips/seed_0",
+  ]  # fmt: skip
+  assert [len(w) for w in waited] == [5]
+  assert capfd.readouterr().err.count("waiting for the runs of other") == 1
+  assert "`flips`" in (root / "page.md").read_text("utf-8")
 
 
 def test_a_suite_of_the_base_alone_has_no_picture(small_suite):

@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -23,6 +25,28 @@ def test_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
     files.write_text(path, "new")
   assert path.read_text() == "old"
   assert os.listdir(path.parent) == ["x.txt"]
+
+
+def test_a_claim_is_one_process_and_ends_with_it(tmp_path):
+  path = tmp_path / "new" / "x.lock"
+  code = (
+    "import sys, time\nfrom mtlmoe_jax import files\n"
+    "with files.claim(sys.argv[1]) as ours:\n"
+    "  print(ours, flush=True)\n"
+    "  time.sleep(60)\n"
+  )
+  command = [sys.executable, "-c", code, str(path)]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+    assert other.stdout.readline() == "True\n"
+    with files.claim(path) as ours:
+      assert not ours
+    other.kill()
+  with files.claim(path) as ours:
+    assert ours
+    with files.claim(path) as again:
+      assert not again
+  with files.claim(path) as ours:
+    assert ours
 
 
 def test_json_takes_arrays_and_not_a_number(tmp_path):

@@ -18,12 +18,14 @@ import jax
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import errors, pretrained, progress
+from mtlmoe_jax import errors, files, pretrained, progress
 from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.training import checkpoint, loop, workdir
 
 # The variation that changes nothing.
 BASE = "base"
+# How often a process that has nothing to do looks again.
+POLL_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +152,10 @@ def is_done(cell: Cell) -> bool:
 def run(cells: Sequence[Cell], base: ml_collections.ConfigDict) -> int:
   """Runs what is missing, in order.
 
+  Other processes may run the same cells at the same time: each takes the next
+  one that nobody has. Who finds none waits for the others, and takes over what
+  a killed one leaves.
+
   Args:
     cells: in an order where each base comes before what evaluates it.
     base: the config that the variations change.
@@ -165,29 +171,58 @@ def run(cells: Sequence[Cell], base: ml_collections.ConfigDict) -> int:
   for cell, config in zip(cells, configs):
     if cell.variation.trains and is_done(cell):
       workdir.check_same(cell.folder / "config.json", config)
-  missing = [pair for pair in zip(cells, configs) if not is_done(pair[0])]
-  start = time.monotonic()
-  for number, (cell, config) in enumerate(missing):
+  start, ran, waits = time.monotonic(), 0, False
+  while missing := [p for p in zip(cells, configs) if not is_done(p[0])]:
     left = ""
-    if number:
-      each = (time.monotonic() - start) / number
-      left = f", {progress.duration(each * (len(missing) - number))} left"
-    loop.say(f"== run {number + 1} of {len(missing)}: {cell.name}{left}")
-    if cell.variation.trains:
-      if code := loop.train(config, str(cell.folder)):
-        return code
+    if ran:
+      each = (time.monotonic() - start) / ran
+      left = f", {progress.duration(each * len(missing))} left"
+    for cell, config in missing:
+      if not _is_ready(cell):
+        continue
+      lock = cell.folder.with_name(f".{cell.folder.name}.lock")
+      with files.claim(lock) as ours:
+        # It may have been done since we looked.
+        if not ours or is_done(cell):
+          continue
+        loop.say(f"== {len(missing)} to run: {cell.name}{left}")
+        if code := _run(cell, config):
+          return code
+      ran, waits = ran + 1, False
+      break
     else:
-      _evaluate(cell, config)
-    # A suite would otherwise keep each run's compiled programs.
-    jax.clear_caches()
-    gc.collect()
+      if not waits:
+        loop.say("waiting for the runs of other processes")
+      waits = True
+      time.sleep(POLL_SECONDS)
+  return 0
+
+
+def _is_ready(cell: Cell) -> bool:
+  """Whether what the cell builds on is there."""
+  return cell.variation.trains or (_trained(cell) / "result.json").is_file()
+
+
+def _trained(cell: Cell) -> pathlib.Path:
+  """The run whose checkpoint a cell evaluates."""
+  return cell.folder.parents[1] / BASE / cell.folder.name
+
+
+def _run(cell: Cell, config: ml_collections.ConfigDict) -> int:
+  if cell.variation.trains:
+    if code := loop.train(config, str(cell.folder)):
+      return code
+  else:
+    _evaluate(cell, config)
+  # A suite would otherwise keep each run's compiled programs.
+  jax.clear_caches()
+  gc.collect()
   return 0
 
 
 def _evaluate(cell: Cell, config: ml_collections.ConfigDict) -> None:
   """The base's checkpoint with other options of evaluation."""
-  trained = cell.folder.parents[1] / BASE / cell.folder.name
-  restored = checkpoint.restore_for_eval(trained, config.eval.step)
+  restored = checkpoint.restore_for_eval(_trained(cell), config.eval.step)
   restored = dataclasses.replace(restored, config=config)
   evaluate.evaluate_restored(
     restored, cell.folder / "eval", data_path=config.data.path
