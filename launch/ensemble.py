@@ -42,6 +42,7 @@ _VIEWS = flags.DEFINE_string(
 def main(argv: Sequence[str]) -> None:
   """Flags -> one evaluation."""
   out = launching.required("out")
+  ensemble.check_count(len(argv) - 1)
 
   def runs() -> Iterator[tuple[str, Any]]:
     for workdir in argv[1:]:

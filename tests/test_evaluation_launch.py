@@ -57,8 +57,9 @@ def test_a_mistake_is_one_line_and_code_2():
   assert not done.stdout
 
 
-def test_an_ensemble_of_nothing_is_one_line_and_code_2(tmp_path):
-  done = launch("ensemble", f"--out={tmp_path / 'out'}")
+@pytest.mark.parametrize("runs", [[], ["/nowhere/x"]])
+def test_an_ensemble_of_fewer_than_two_is_one_line(tmp_path, runs):
+  done = launch("ensemble", f"--out={tmp_path / 'out'}", *runs)
   assert done.returncode == 2
   assert "two or more" in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1

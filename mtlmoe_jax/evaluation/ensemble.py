@@ -1,8 +1,8 @@
 """Several trained models that answer together.
 
-The mean of what independently trained models say is better than what each of
-them says (Lakshminarayanan et al. 2017, "Deep Ensembles"), at the cost of all
-of them: the control that a mixture of experts has to stand beside.
+The mean of what separately trained models say is mostly better than what each
+of them says (Lakshminarayanan et al. 2017, "Deep Ensembles"), at the cost of
+all of them: the control that a mixture of experts has to stand beside.
 
 Letters: M models, n images of the split, L classes.
 """
@@ -161,11 +161,7 @@ def evaluate_together(
     members.append(Member(str(workdir), restored.step, names, config, found))
     # Before the next one is evaluated: a mistake should not cost its time.
     _check(members[0].evaluation.predictions, found.predictions)
-  if len(members) < 2:
-    raise errors.InputError(
-      f"an ensemble of {len(members)} runs: name two or more; "
-      "launch/evaluate.py evaluates one"
-    )
+  check_count(len(members))
   predictions = combine([m.evaluation.predictions for m in members])
   together = Evaluation(
     metrics=evaluate.compute_metrics(predictions),
@@ -189,6 +185,19 @@ def evaluate_together(
     source=source,
   )
   return members, together
+
+
+def check_count(count: int) -> None:
+  """Refuses an ensemble of fewer than two runs.
+
+  Raises:
+    InputError: it is one.
+  """
+  if count < 2:
+    raise errors.InputError(
+      f"an ensemble of {count} run{'s' * (count != 1)}: name two or more; "
+      "launch/evaluate.py evaluates one"
+    )
 
 
 def _check_run(workdir: str, restored: Any, members: Sequence[Member]) -> None:
