@@ -50,9 +50,13 @@ def main(argv: Sequence[str]) -> int:
     only=_ONLY.value,
     dry_run=_DRY_RUN.value,
     out=_OUT.value or pathlib.Path(workdir) / "ablation.md",
-    title="What each part is worth",
+    title=_title(_ONLY.value),
     command=command,
   )
+
+
+def _title(only: str) -> str:
+  return "The base" if only == "base" else "What each part is worth"
 
 
 if __name__ == "__main__":

@@ -18,25 +18,8 @@ from mtlmoe_jax.evaluation import ensemble, results
 from mtlmoe_jax.training import checkpoint
 
 flags.DEFINE_string("out", "", "Folder of what is written (required).")
-_SPLIT = flags.DEFINE_string("split", "test", "test, validation or train.")
-_STEP = flags.DEFINE_string(
-  "step", "best", "Checkpoints: best (on validation), latest, or a step."
-)
-_DATA_PATH = flags.DEFINE_string(
-  "data.path", "", "Where the data set is now; default: as in training."
-)
-_BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size",
-  0,
-  "Images at a time; default: config.eval.batch_size. Changes no result.",
-  lower_bound=0,
-)
-_VIEWS = flags.DEFINE_string(
-  "views",
-  "",
-  "What is seen of each image, as in launch/evaluate.py; default: "
-  "config.eval.views of each run.",
-)
+launching.define_asking()
+launching.define_split()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -47,15 +30,12 @@ def main(argv: Sequence[str]) -> None:
   def runs() -> Iterator[tuple[str, Any]]:
     for workdir in argv[1:]:
       print(workdir)
-      yield workdir, checkpoint.restore_for_eval(workdir, _STEP.value)
+      yield workdir, checkpoint.restore_for_eval(workdir, flags.FLAGS.step)
 
   members, together = ensemble.evaluate_together(
     runs(),
     out,
-    _SPLIT.value,
-    data_path=_DATA_PATH.value,
-    batch_size=_BATCH_SIZE.value,
-    views=_VIEWS.value,
+    **launching.values("split", "data.path", "batch_size", "views"),
   )
   print(results.table(together.metrics))
   print(ensemble.table(members, together))

@@ -20,25 +20,8 @@ from mtlmoe_jax.evaluation import evaluate, results
 from mtlmoe_jax.training import checkpoint, metric_log
 
 flags.DEFINE_string("workdir", "", "Folder of the run (required).")
-SPLIT = flags.DEFINE_string("split", "test", "test, validation or train.")
-STEP = flags.DEFINE_string(
-  "step", "best", "Checkpoint: best (on validation), latest, or a step."
-)
-DATA_PATH = flags.DEFINE_string(
-  "data.path", "", "Where the data set is now; default: as in training."
-)
-BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size",
-  0,
-  "Images at a time; default: config.eval.batch_size. Changes no result.",
-  lower_bound=0,
-)
-VIEWS = flags.DEFINE_string(
-  "views",
-  "",
-  "What is seen of each image: whole, flip, crops, crops+flip, each also with "
-  "+zoom, or zoom; default: config.eval.views.",
-)
+launching.define_asking()
+launching.define_split()
 CALIBRATE = flags.DEFINE_bool(
   "calibrate",
   False,
@@ -51,21 +34,19 @@ def main(argv: Sequence[str]) -> None:
   """Flags -> one evaluation."""
   launching.no_arguments(argv)
   workdir = pathlib.Path(launching.required("workdir"))
-  restored = checkpoint.restore_for_eval(workdir, STEP.value)
+  restored = checkpoint.restore_for_eval(workdir, flags.FLAGS.step)
   folder = workdir / "eval"
   evaluation = evaluate.evaluate_restored(
     restored,
     folder,
-    SPLIT.value,
-    data_path=DATA_PATH.value,
-    batch_size=BATCH_SIZE.value,
-    views=VIEWS.value,
+    **launching.values("split", "data.path", "batch_size", "views"),
     calibrate=CALIBRATE.value,
     metrics_jsonl=metric_log.read(workdir),
   )
-  print(f"{SPLIT.value} split, checkpoint at step {restored.step}")
+  split = flags.FLAGS.split
+  print(f"{split} split, checkpoint at step {restored.step}")
   print(results.table(evaluation.metrics))
-  print(f"report: {folder / SPLIT.value / 'report.html'}")
+  print(f"report: {folder / split / 'report.html'}")
 
 
 if __name__ == "__main__":

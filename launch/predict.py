@@ -22,32 +22,17 @@ from mtlmoe_jax.training import checkpoint
 
 flags.DEFINE_string("workdir", "", "Folder of the run (required).")
 flags.DEFINE_string("out", "", "Folder for the predictions (required).")
-STEP = flags.DEFINE_string(
-  "step", "best", "Checkpoint: best (on validation), latest, or a step."
-)
-BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size",
-  0,
-  "Images at a time; default: config.eval.batch_size.",
-  lower_bound=0,
-)
-VIEWS = flags.DEFINE_string(
-  "views",
-  "",
-  "What is seen of each image: whole, flip, crops, crops+flip, each also with "
-  "+zoom, or zoom; default: config.eval.views.",
-)
+launching.define_asking()
 
 
 def main(argv: Sequence[str]) -> None:
   """Flags -> one call."""
   workdir, out = launching.required("workdir"), launching.required("out")
   entries = predict.predict_images(
-    checkpoint.restore_for_eval(workdir, STEP.value),
+    checkpoint.restore_for_eval(workdir, flags.FLAGS.step),
     argv[1:],
     out,
-    batch_size=BATCH_SIZE.value,
-    views=VIEWS.value,
+    **launching.values("batch_size", "views"),
     workdir=workdir,
   )
   print(f"{len(entries)} images: predictions.json, .csv and pictures in {out}")

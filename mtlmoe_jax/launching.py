@@ -14,6 +14,9 @@ from absl import app, flags, logging
 
 from mtlmoe_jax import errors, huge_pages
 
+# What is defined here is listed by --help as the script's own.
+flags.disclaim_key_flags()
+
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Parses the flags, calls `main(argv)` and exits with its code."""
@@ -57,6 +60,38 @@ def required(name: str) -> str:
   if not value:
     raise errors.InputError(f"--{name} is missing: see --help")
   return value
+
+
+def define_asking() -> None:
+  """Defines --step, --batch_size and --views: how a trained model is asked."""
+  flags.DEFINE_string(
+    "step", "best", "Checkpoint: best (on validation), latest, or a step."
+  )
+  flags.DEFINE_integer(
+    "batch_size",
+    0,
+    "Images at a time; default: config.eval.batch_size. Changes no result.",
+    lower_bound=0,
+  )
+  flags.DEFINE_string(
+    "views",
+    "",
+    "What is seen of each image: whole, flip, crops, crops+flip, each also "
+    "with +zoom, or zoom; default: config.eval.views.",
+  )
+
+
+def define_split() -> None:
+  """Defines --split and --data.path: the images that a model is asked."""
+  flags.DEFINE_string("split", "test", "test, validation or train.")
+  flags.DEFINE_string(
+    "data.path", "", "Where the data set is now; default: as in training."
+  )
+
+
+def values(*names: str) -> dict[str, Any]:
+  """Flags as keyword arguments: a dot in a name becomes an underscore."""
+  return {n.replace(".", "_"): flags.FLAGS[n].value for n in names}
 
 
 def config(holder: Any) -> Any:

@@ -317,7 +317,9 @@ def test_processes_take_what_nobody_has(small_suite, monkeypatch, capfd):
 def test_a_suite_of_the_base_alone_has_no_picture(small_suite):
   root, run, _ = small_suite
   assert run([BASE]) == 0
-  assert "| base (`base`) |" in (root / "page.md").read_text("utf-8")
+  text = (root / "page.md").read_text("utf-8")
+  assert "| base (`base`) |" in text
+  assert "deviation over seeds.\n" in text
   assert not (root / "page.svg").exists()
 
 

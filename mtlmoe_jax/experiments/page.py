@@ -23,28 +23,35 @@ def page(
     facts: of the suite, a sentence each.
     picture: of the differences, as seen from the page.
   """
+  parts = [
+    f"# {title}",
+    f"Written by\n\n    {command}",
+    " ".join(facts),
+    "Each cell: mean ± standard deviation over seeds" + _differences(lines),
+  ]
+  if picture:
+    parts.append(f"![differences to the base]({picture})")
+  parts.append(_table(lines))
+  return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _differences(lines: Sequence[Line]) -> str:
+  """How the second figure of a cell is to be read; a full stop without any."""
   compared = [
     figure
     for line in lines[1:]
     for figure in line.figures.values()
     if not math.isnan(figure.difference)
   ]
-  clear = sum(figure.clear for figure in compared)
-  share = f"{clear} of {len(compared)}"
-  parts = [
-    f"# {title}",
-    f"Written by\n\n    {command}",
-    " ".join(facts),
-    "Each cell: mean ± standard deviation over seeds, then the difference to "
-    "the base with its 95 % interval, paired by seed and image and resampled "
-    "over both (`experiments/statistics.py`). **Bold**: the interval leaves "
-    f"zero out, which {share} do; where nothing made a difference, about "
-    f"{len(compared) * 0.05:.0f} would.",
-  ]
-  if picture:
-    parts.append(f"![differences to the base]({picture})")
-  parts.append(_table(lines))
-  return "\n\n".join(part for part in parts if part) + "\n"
+  if not compared:
+    return "."
+  share = f"{sum(figure.clear for figure in compared)} of {len(compared)}"
+  return (
+    ", then the difference to the base with its 95 % interval, paired by seed "
+    "and image and resampled over both (`experiments/statistics.py`). "
+    f"**Bold**: the interval leaves zero out, which {share} do; where nothing "
+    f"made a difference, about {len(compared) * 0.05:.0f} would."
+  )
 
 
 def _table(lines: Sequence[Line]) -> str:
