@@ -16,36 +16,30 @@ one core 11 minutes for the features of all runs, then 32 minutes a run.
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` changes options, as in FILE:experts=6."""
-  config = config_lib.default_config()
+  config = presets.cub10()
   config.data.name = "folder"
-  config.model.tasks = "class"
+  config.data.classes = "all"
   config.data.image_size = 256
-  config.data.validation_fraction = 0.0
   # Crops are tight, and squashed: little is left to crop.
   config.data.augment.crop_area_min = 0.5
-  config.model.backbone = "tf_efficientnet_lite0"
-  config.model.pretrained = "lite"
-  config.model.experts = 3
-  config.model.k = "2"
+  config.model.tasks = "class"
   config.model.compute = "sparse"
   config.model.condense = "pool"
   config.model.shared_stages = 5
   # Every training image is right long before the end.
   config.model.dropout = 0.5
   config.model.drop_path = 0.2
-  config.optimizer.frozen = ("stem/",)
   config.features.views = 8
   config.batch_size = 32
   config.epochs = 10
-  config.optimizer.lr = 2e-3
   config.optimizer.pretrained_lr = 3e-4
   config.optimizer.warmup_epochs = 1.0
   config.optimizer.ema = 0.99
-  config.eval.step = "latest"
   config.eval.views = "flip"
   config.checkpoint.every_steps = 180
   return config_lib.apply_overrides(config, arg)

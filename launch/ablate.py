@@ -40,8 +40,9 @@ def main(argv: Sequence[str]) -> int:
   if _ONLY.value:
     command += f" --only={_ONLY.value}"
   # Here, not above: --help should not wait for JAX.
-  from mtlmoe_jax.experiments import ablation, suite
+  from mtlmoe_jax.experiments import ablation, cells, suite
 
+  alone = _ONLY.value == cells.BASE
   return suite.run(
     ablation.VARIATIONS,
     launching.config(_CONFIG),
@@ -50,13 +51,9 @@ def main(argv: Sequence[str]) -> int:
     only=_ONLY.value,
     dry_run=_DRY_RUN.value,
     out=_OUT.value or pathlib.Path(workdir) / "ablation.md",
-    title=_title(_ONLY.value),
+    title="The base" if alone else "What each part is worth",
     command=command,
   )
-
-
-def _title(only: str) -> str:
-  return "The base" if only == "base" else "What each part is worth"
 
 
 if __name__ == "__main__":

@@ -22,9 +22,7 @@ from mtlmoe_jax.training import checkpoint
 
 flags.DEFINE_string("workdir", "", "Folder of the run (required).")
 flags.DEFINE_string("out", "", "The .safetensors file to write (required).")
-STEP = flags.DEFINE_string(
-  "step", "best", "Checkpoint: best (on validation), latest, or a step."
-)
+launching.define_step()
 EXPERT = flags.DEFINE_integer(
   "expert", None, "Write only the backbone of this expert, counted from 0."
 )
@@ -54,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     raise errors.InputError(
       "--names=timm: timm has no mixtures of experts; add --expert=0"
     )
-  restored = checkpoint.restore_for_eval(workdir, STEP.value)
+  restored = checkpoint.restore_for_eval(workdir, flags.FLAGS.step)
   backbone = restored.config.model.backbone
   facts = {name: restored.meta[name] for name in FACTS}
   facts["backbone"] = backbone

@@ -62,11 +62,16 @@ def required(name: str) -> str:
   return value
 
 
-def define_asking() -> None:
-  """Defines --step, --batch_size and --views: how a trained model is asked."""
+def define_step() -> None:
+  """Defines --step: which checkpoint of a run."""
   flags.DEFINE_string(
     "step", "best", "Checkpoint: best (on validation), latest, or a step."
   )
+
+
+def define_asking() -> None:
+  """Defines --step, --batch_size and --views: how a trained model is asked."""
+  define_step()
   flags.DEFINE_integer(
     "batch_size",
     0,
