@@ -29,7 +29,7 @@ MOE_GROUPS = ("image", "batch")
 NOISE_SCHEDULES = ("constant", "linear", "cosine")
 SELECTS = ("separate", "joint")
 COMPUTES = ("dense", "sparse")
-DISPATCHES = ("auto", "gather", "einsum", "pairs")
+DISPATCHES = ("auto", "gather", "einsum", "pairs", "all_to_all")
 NORMS = ("frozen", "batch", "group")
 CLASSIFIERS = ("linear", "cosine")
 CONDENSES = ("pool", "spatial", "pyramid")
@@ -155,10 +155,11 @@ def default_config() -> ml_collections.ConfigDict:
   model.compute = "dense"  # dense | sparse
   # How sparse brings images to experts: "pairs" (a loop over the pairs of an
   # image and an expert, drops nothing), "gather" (one buffer per expert),
-  # "einsum" (the same by one-hot products), or "auto": by backend and shapes,
+  # "einsum" (the same by one-hot products), "all_to_all" (to the devices of the
+  # experts, and there by buffers or pairs), or "auto": by backend and shapes,
   # see `engine.choose_strategy`.
   model.dispatch = "auto"
-  # The buffers of gather and einsum in training: slots per expert =
+  # The buffers of gather, einsum and all_to_all in training: slots per expert =
   # ceil(factor * B * sum of k / N), at most B (with select="joint" k, not the
   # sum); what finds no slot is dropped and counted (the metric `dropped`). 0 is
   # dropless: B slots each, the cost of dense. Above 0, auto is gather. Pairs

@@ -12,6 +12,7 @@ sum. What the rows of x are (images, maps, tokens) is the expert's business.
   expert is mapped over the N buffers. With S < B choices may be dropped.
 - "einsum": the same by one-hot products (`onehot`).
 - "pairs": a loop over tiles of (image, expert) pairs (`pairs`). Drops nothing.
+- "all_to_all": images go to the devices of their experts (`exchange`).
 
 All agree, values and gradients, to float rounding whenever nothing is dropped.
 So does an image's output alone with its output in any batch: without a
@@ -30,11 +31,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax import dispatch, errors, meshes, onehot, pair_plan, pairs
+from mtlmoe_jax import (
+  dispatch,
+  errors,
+  exchange,
+  meshes,
+  onehot,
+  pair_plan,
+  pairs,
+)
 
 Array = jax.Array
 
-STRATEGIES = ("auto", "dense", "gather", "einsum", "pairs")
+STRATEGIES = ("auto", "dense", "gather", "einsum", "pairs", "all_to_all")
 
 
 @jax.tree_util.register_dataclass
@@ -59,13 +68,14 @@ class Results:
   """What the experts made of their images, and the way back.
 
   Attributes:
-    outputs: [N, B, ...], [N, S, ...] or [P, ...], by strategy.
+    outputs: [N, B, ...], [N, S, ...] or [P, ...], by strategy; of "all_to_all"
+      [N, S, ...] on each device.
     plan: where each choice is in `outputs`.
     strategy: one of `STRATEGIES` but "auto".
   """
 
   outputs: Array
-  plan: Everyone | dispatch.Plan | pair_plan.PairPlan
+  plan: Everyone | dispatch.Plan | pair_plan.PairPlan | exchange.Exchanged
   strategy: str = dataclasses.field(metadata={"static": True})
 
   def combine(self, task: int, weights: Array) -> Array:
@@ -109,11 +119,14 @@ def choose_strategy(
 ) -> str:
   """The strategy that "auto" stands for. The first rule that applies wins.
 
-  1. A task chooses all experts (so with N = 1): "dense". Nothing can be saved,
-     and it alone copies no image. But without gradients on one CPU: "pairs",
-     whose tiles stay in the cache (benchmark row `lite0_forward_tiles`).
-  2. The compiler splits arrays over several devices: "gather". Buffers [N, S,
-     ...] split along experts and slots; a loop would run whole on each device.
+  1. A task chooses all experts (so with N = 1), and each device has all of
+     them: "dense". Nothing can be saved, and it alone copies no image. But
+     without gradients on one CPU: "pairs", whose tiles stay in the cache
+     (benchmark row `lite0_forward_tiles`).
+  2. The compiler splits arrays over several devices: "all_to_all", which moves
+     no more than it must and leaves each device with work like that of one;
+     where images or experts do not divide over the devices "gather", whose
+     buffers [N, S, ...] the compiler splits along experts and slots.
   3. Rows of one expert interact (batch statistics): "gather", which shows an
      expert all its images at once.
   4. A capacity below B: "gather". Its buffers are then small, and the experts
@@ -141,13 +154,15 @@ def choose_strategy(
       the mesh that is set.
 
   Returns:
-    "dense", "gather" or "pairs".
+    "dense", "gather", "pairs" or "all_to_all".
   """
   backend = jax.default_backend() if backend is None else backend
   sharded = meshes.compiler_partitions() if sharded is None else sharded
-  if max(ks) >= num_experts:
+  if max(ks) >= num_experts and not (sharded and exchange.parts() > 1):
     one_by_one = backend == "cpu" and not (train or sharded or rows_interact)
     return "pairs" if one_by_one else "dense"
+  if sharded and exchange.fits(batch_size, num_experts):
+    return "all_to_all"
   limited = capacity is not None and capacity < batch_size
   if sharded or rows_interact or limited:
     return "gather"
@@ -184,6 +199,8 @@ def apply_experts(
     capacity: S of "gather" and "einsum" (see `dispatch.capacity`), beyond
       which choices are dropped, the lowest ranks first; None, and any S from B
       on, drops nothing. "dense" and "pairs" have no buffers and never drop.
+      Of "all_to_all" it is shared out evenly: each device may send so many of
+      its images to an expert.
     valid: bool [B], False for padding, which reaches no expert (but in
       "dense") and whose sums are 0; None: all valid.
     tile: images in a tile of "pairs"; None is `pair_plan.default_tile`.
@@ -199,8 +216,9 @@ def apply_experts(
 
   Raises:
     InputError: an unknown strategy, parameters whose first axes differ, no
-      task, a capacity or tile below 1, or "pairs" where rows interact or where
-      the compiler would have to split the loop over devices.
+      task, a capacity or tile below 1, "pairs" where rows interact or where
+      the compiler would have to split the loop over devices, or "all_to_all"
+      where images or experts do not divide over the devices.
   """
   num_experts = _count_experts(params)
   if not experts_per_task:
@@ -231,6 +249,21 @@ def apply_experts(
       tile = pair_plan.default_tile(shape, plan.images.shape[0], num_experts)
     outputs = pairs.run_pairs(fn, params, x, plan, tile=tile, remat=remat)
     return Results(outputs, plan, strategy)
+  if strategy == "all_to_all":
+    limited = capacity is not None and capacity < experts_per_task[0].shape[0]
+    looped = jax.default_backend() == "cpu" and not (rows_interact or limited)
+    share = min(1.0, sum(e.shape[1] for e in experts_per_task) / num_experts)
+    local = _looped if looped else _mapped
+    outputs, plan, _ = exchange.run_exchanged(
+      local(fn, remat, share),
+      params,
+      x,
+      experts_per_task,
+      num_experts=num_experts,
+      capacity=capacity,
+      valid=valid,
+    )
+    return Results(outputs, plan, strategy)
   fn = jax.checkpoint(fn) if remat else fn
   shared = None if strategy == "dense" else 0
   return apply_stacked(
@@ -242,6 +275,37 @@ def apply_experts(
     capacity=capacity,
     valid=valid,
   )
+
+
+def _mapped(fn: pairs.Expert, remat: bool, share: float) -> exchange.Local:
+  """The experts of a device side by side."""
+  del share
+  fn = jax.checkpoint(fn) if remat else fn
+  return lambda params, rows, mask: (jax.vmap(fn)(params, rows, mask), ())
+
+
+def _looped(fn: pairs.Expert, remat: bool, share: float) -> exchange.Local:
+  """The experts of a device by a loop, which passes empty rows over.
+
+  Args:
+    fn: one expert.
+    remat: as in `run_pairs`.
+    share: of the rows, about how many are not empty.
+  """
+
+  def local(params: Any, rows: Any, mask: Array) -> tuple[Array, Any]:
+    count, size = mask.shape
+    rows = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), rows)
+    owner = jnp.repeat(jnp.arange(count, dtype=jnp.int32), size)[:, None]
+    plan = pair_plan.make_pair_plan([owner], count, mask.reshape(-1))
+    shape = jax.tree.leaves(rows)[0].shape
+    expected = max(1, round(share * count * size))
+    tile = pair_plan.default_tile(shape, expected, count)
+    out = pairs.run_pairs(fn, params, rows, plan, tile=tile, remat=remat)
+    out = pair_plan.combine_pairs(out, plan, 0, jnp.ones(owner.shape))
+    return out.reshape(count, size, *out.shape[1:]), ()
+
+  return local
 
 
 def apply_stacked(
@@ -280,8 +344,8 @@ def apply_stacked(
     return Results(stacked(x, mask), plan, strategy)
   if strategy not in _DISPATCH:
     raise errors.InputError(
-      f"strategy={strategy!r}: use one of {', '.join(STRATEGIES)} ('auto' and "
-      "'pairs' only with apply_experts)"
+      f"strategy={strategy!r}: use one of {', '.join(STRATEGIES)} ('auto', "
+      "'pairs' and 'all_to_all' only with apply_experts)"
     )
   plan = dispatch.make_plan(experts_per_task, num_experts, capacity, valid)
   slots = jax.tree.map(lambda v: _DISPATCH[strategy](v, plan), x)
@@ -314,6 +378,7 @@ _COMBINE = {
   "gather": dispatch.combine,
   "einsum": onehot.combine_onehot,
   "pairs": pair_plan.combine_pairs,
+  "all_to_all": exchange.combine_exchanged,
 }
 
 

@@ -1,5 +1,8 @@
 """What functions of arrays must know of the mesh they are traced under."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 from jax import lax
 
@@ -14,6 +17,15 @@ def compiler_partitions() -> bool:
     for name in mesh.axis_names
     if name not in mesh.manual_axes
   )
+
+
+def on_each_device(
+  fn: Callable[..., Any], in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+  """`jax.shard_map` over the mesh that is set; `fn` itself without one."""
+  if not jax.sharding.get_abstract_mesh().axis_names:
+    return fn
+  return jax.shard_map(fn, in_specs=in_specs, out_specs=out_specs)
 
 
 def manual_axes(*arrays: Array) -> frozenset[str]:

@@ -56,7 +56,8 @@ def run_pairs(
   Args:
     fn: one expert, (params of it, x [t, ...], mask bool [t]) -> [t, ...]. Rows
       that the mask excludes repeat another row and their output is not used.
-      It may close over anything, random keys too.
+      It may close over anything, random keys too (but inside `jax.shard_map`
+      not over what needs a gradient: each tile would wait for all devices).
     params: leaves [N, ...] of any type.
     x: leaves [B, ...] of any type, one array or a tree.
     plan: from `pair_plan.make_pair_plan`.
@@ -70,11 +71,12 @@ def run_pairs(
     nothing.
 
   Raises:
-    InputError: a tile below 1.
+    InputError: a tile below 1, or a closed-over value of the kind above.
   """
   if tile < 1:
     raise errors.InputError(f"tile={tile}: must be at least 1 row")
-  params, x = jax.tree.map(jnp.asarray, (params, x))
+  # Inside `shard_map` each device has a loop of its own.
+  params, x, plan = _alike(jax.tree.map(jnp.asarray, (params, x, plan)))
   flat_params, params_tree = jax.tree.flatten(params)
   flat_x, x_tree = jax.tree.flatten(x)
 
@@ -83,11 +85,7 @@ def run_pairs(
 
   # All that `fn` closes over becomes an argument: the backward pass may run
   # where those values (tracers, perhaps) no longer exist.
-  closed = jax.make_jaxpr(flat_fn)(
-    [jax.ShapeDtypeStruct(p.shape[1:], p.dtype) for p in flat_params],
-    [jax.ShapeDtypeStruct((tile, *v.shape[1:]), v.dtype) for v in flat_x],
-    jax.ShapeDtypeStruct((tile,), bool),
-  )
+  closed = jax.make_jaxpr(flat_fn)(*_of_a_tile(flat_params, flat_x, tile))
 
   jaxpr = closed.jaxpr
 
@@ -98,9 +96,19 @@ def run_pairs(
     return out
 
   loop = _Loop(one, closed.out_avals[0], tile, remat)
-  # Inside `shard_map` each device has a loop of its own.
-  values, plan = _alike(((flat_params, flat_x, closed.consts), plan))
-  return _run(loop, values, plan)
+  return _run(loop, (flat_params, flat_x, closed.consts), plan)
+
+
+def _of_a_tile(
+  params: list[Array], x: list[Array], tile: int
+) -> tuple[list[Array], list[Array], Array]:
+  """Stand-ins for what an expert gets: only their types are looked at.
+
+  Made from the arrays themselves, so that they vary over the same mesh axes.
+  """
+  rows = [jnp.broadcast_to(v[:1], (tile, *v.shape[1:])) for v in x]
+  mask = meshes.varying(jnp.ones(tile, bool), meshes.manual_axes(*x))
+  return [p[0] for p in params], rows, mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +189,15 @@ def _run_forward(loop: _Loop, values: Any, plan: PairPlan) -> Any:
   values, plan = jax.tree.map(
     lambda leaf: leaf.value, (values, plan), is_leaf=is_leaf
   )
+  shared = [
+    flag and meshes.manual_axes(value) != meshes.manual_axes(plan.counts)
+    for value, flag in zip(values[2], wanted.flags[2])
+  ]
+  if any(shared):
+    raise errors.InputError(
+      "an expert inside jax.shard_map closes over a value that needs a "
+      "gradient: make it one of its parameters"
+    )
   outputs, stored = _forward(loop, values, plan, wanted)
   return outputs, (wanted, values, plan, stored)
 
@@ -264,9 +281,7 @@ def _kept(loop, wanted, values):
     return jax.tree.leaves(_vjp(loop, wanted, [params, x, consts], mask)[1])
 
   params, x, consts = values
-  rows = [jax.ShapeDtypeStruct((loop.tile, *v.shape[1:]), v.dtype) for v in x]
-  params = [jax.ShapeDtypeStruct(p.shape[1:], p.dtype) for p in params]
-  mask = jax.ShapeDtypeStruct((loop.tile,), bool)
+  params, rows, mask = _of_a_tile(params, x, loop.tile)
   jaxpr = jax.make_jaxpr(residuals)(rows, params, consts, mask).jaxpr
   sources = set(jaxpr.invars[: len(rows)])
   computed: set[Any] = set()

@@ -493,7 +493,7 @@ def test_ragged_mlp_is_an_mlp_of_the_engine():
     (dict(capacity=8), "gather"),
     (dict(capacity=16), "pairs"),  # room for all
     (dict(rows_interact=True), "gather"),
-    (dict(sharded=True), "gather"),
+    (dict(sharded=True), "all_to_all"),
     (dict(backend="gpu"), "gather"),
     (dict(backend="gpu", ks=[2, 1]), "pairs"),
     (dict(backend="tpu", ks=[2], capacity=4), "gather"),
@@ -588,7 +588,7 @@ def loss_and_sums(args, experts, targets):
 def test_four_devices_are_one():
   out = tiny.run_on_devices(4, _MESH)
   chosen, refused, found = json.loads(out.splitlines()[-1])
-  assert chosen == "gather"
+  assert chosen == "all_to_all"
   assert "several devices" in refused
   args, experts, targets = make(0, 8, 4, (2, 1))
   sums, _, _, grads = engine_pass(args, experts, targets, strategy="dense")

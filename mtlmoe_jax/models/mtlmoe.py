@@ -17,7 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import dispatch, engine
+from mtlmoe_jax import dispatch, engine, exchange
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone, backbone
 from mtlmoe_jax.models.backbones.units import Units
@@ -29,6 +29,9 @@ from mtlmoe_jax.models.moe_layer import TokenRouting
 from mtlmoe_jax.models.token_moe import token_moe
 from mtlmoe_jax.models.towers import BoxTower, ClassTower
 from mtlmoe_jax.routing import Routing
+
+# Strategies that take the experts as functions of their variables.
+_UNBOUND = ("pairs", "all_to_all")
 
 
 @jax.tree_util.register_dataclass
@@ -208,11 +211,13 @@ class MTLMoE(nn.Module):
         x.shape[0], ks, self.num_experts, self.capacity_factor
       )
     strategy = self._strategy(x.shape[0], ks, capacity, train)
-    if strategy == "pairs" and self.is_initializing():
+    if strategy in _UNBOUND and self.is_initializing():
       # Variables are made by the mapped experts; one image each is enough.
       strategy, capacity = "gather", 1
-    if strategy == "pairs":
-      results = self._pairs(x, chosen, train, valid)
+    if strategy == "all_to_all" and self._rows_interact(train):
+      results = self._exchanged(x, chosen, train, valid, capacity)
+    elif strategy in _UNBOUND:
+      results = self._one_by_one(x, chosen, train, valid, strategy, capacity)
     else:
       stack = stack_experts(
         self.num_experts,
@@ -263,28 +268,68 @@ class MTLMoE(nn.Module):
       dtype=self.dtype,
     )
 
-  def _pairs(self, x, chosen, train, valid):
-    """The variables of the mapped experts, used by one expert at a time."""
-    variables = {
+  def _expert_variables(self) -> dict[str, Any]:
+    """Those of the mapped experts, leaves [N, ...]."""
+    return {
       collection: tree["experts"]
       for collection, tree in self.variables.items()
       if "experts" in tree
     }
+
+  def _one_by_one(self, x, chosen, train, valid, strategy, capacity):
+    """The variables of the mapped experts, used by one expert at a time."""
     expert = Expert(**self._expert_options(train), parent=None)
     key = None
     if train and self.drop_path > 0:
       key = self.make_rng("dropout")
+    variables = self._expert_variables()
     fn, params, x = one_expert(expert, variables, x, self.num_experts, key)
     return engine.apply_experts(
       fn,
       params,
       x,
       chosen,
-      strategy="pairs",
+      strategy=strategy,
+      capacity=capacity,
       valid=valid,
       remat=self.remat,
       rows_interact=self._rows_interact(train),
     )
+
+  def _exchanged(self, x, chosen, train, valid, capacity):
+    """Experts with batch statistics, each on its own device."""
+    variables = self._expert_variables()
+    key = None
+    if train and self.drop_path > 0:
+      key = self.make_rng("dropout")
+    keep = self.is_mutable_collection("batch_stats")
+
+    def local(variables, rows, mask):
+      stack = stack_experts(
+        mask.shape[0], shared_input=False, remat=self.remat and train
+      )
+      experts = stack(**self._expert_options(train), parent=None)
+      out, changed = experts.apply(
+        variables,
+        rows,
+        mask,
+        rngs=None if key is None else {"dropout": exchange.own_key(key)},
+        mutable=["batch_stats"] if keep else [],
+      )
+      return out.astype(jnp.float32), changed
+
+    outputs, plan, changed = exchange.run_exchanged(
+      local,
+      variables,
+      x,
+      chosen,
+      num_experts=self.num_experts,
+      capacity=capacity,
+      valid=valid,
+    )
+    for collection, value in changed.items():
+      self.put_variable(collection, "experts", value)
+    return engine.Results(outputs, plan, "all_to_all")
 
   def _rows_interact(self, train: bool) -> bool:
     """Whether an expert's output depends on its other images."""

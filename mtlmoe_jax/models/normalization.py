@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mtlmoe_jax import meshes
+
 # As in the published EfficientNets.
 EPSILON = 1e-3
 
@@ -28,7 +30,8 @@ class Norm(nn.Module):
     that `mask` marks; the stored ones follow them by
     `momentum * old + (1 - momentum) * new` where `batch_stats` is mutable. An
     expert without a row uses its stored statistics and keeps them. With the
-    batch sharded under `jax.jit` the statistics are those of the whole batch.
+    batch split over devices, by the compiler or inside `jax.shard_map`, the
+    statistics are those of the whole batch.
   - `folded`: only the offset `bias` is left; `fold` has put the rest into the
     kernels in front.
   - `group` (Wu and He 2018): statistics of each row alone, over groups of
@@ -94,7 +97,9 @@ class Norm(nn.Module):
 
   def _batch_moments(self, x, mask):
     """Those of the marked rows, which the stored ones then follow."""
-    mean, var, count = masked_moments(x, mask)
+    # Inside `shard_map`: the devices that have other rows of the same norm.
+    axes = meshes.manual_axes(x) - meshes.manual_axes(self.scale)
+    mean, var, count = masked_moments(x, mask, tuple(sorted(axes)))
     mean = jnp.where(count > 0, mean, self.mean.value)
     var = jnp.where(count > 0, var, self.var.value)
     updates = self.is_mutable_collection("batch_stats")
@@ -215,13 +220,14 @@ def normalised(
 
 
 def masked_moments(
-  x: jax.Array, mask: jax.Array | None
+  x: jax.Array, mask: jax.Array | None, axes: tuple[str, ...] = ()
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Mean and population variance per channel over the marked rows.
 
   Args:
     x: [B, H, W, C].
     mask: [B] bool, or None for all rows.
+    axes: of `jax.shard_map`, over which the rows are split.
 
   Returns:
     mean [C], variance [C] and the number of marked rows (a scalar), float32.
@@ -231,12 +237,14 @@ def masked_moments(
   if mask is None:
     mask = jnp.ones(x.shape[0], bool)
   weight = mask.astype(jnp.float32)[:, None, None, None]
-  rows = jnp.sum(weight)
+  rows = lax.psum(jnp.sum(weight), axes)
   pixels = jnp.maximum(rows, 1.0) * x.shape[1] * x.shape[2]
   # `where`, not a product: a slot nobody fills may hold anything.
-  mean = jnp.sum(jnp.where(weight > 0, x, 0.0), (0, 1, 2)) / pixels
+  total = jnp.sum(jnp.where(weight > 0, x, 0.0), (0, 1, 2))
+  mean = lax.psum(total, axes) / pixels
   centred = jnp.where(weight > 0, x - mean, 0.0)
-  return mean, jnp.sum(jnp.square(centred), (0, 1, 2)) / pixels, rows
+  squares = jnp.sum(jnp.square(centred), (0, 1, 2))
+  return mean, lax.psum(squares, axes) / pixels, rows
 
 
 def group_norm(
