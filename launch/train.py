@@ -5,6 +5,13 @@
       --config.data.path=/data/CUB_200_2011 --config.model.experts=6
 
 Started again on the same workdir, it goes on from the latest checkpoint.
+With several processes (hosts of a TPU slice, tasks of Slurm) the same command
+is started on each; elsewhere, here two processes of one machine:
+
+  for i in 0 1; do python launch/train.py --config=configs/demo.py \\
+      --workdir=runs/demo --coordinator=localhost:9876 --processes=2 \\
+      --process=$i & done; wait
+
 Options after a colon go to the config file, those with --config. change single
 values; mtlmoe_jax/config.py names and explains all of them.
 """
@@ -22,6 +29,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 flags.DEFINE_string(
   "workdir", None, "Folder for checkpoints, metrics and the result."
 )
+launching.define_processes()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
   workdir = launching.required("workdir")
   launching.required("config")
   launching.no_arguments(argv)
+  launching.join_processes()
   # Here, not above: --help should not wait for JAX.
   from mtlmoe_jax.training import loop
 

@@ -245,8 +245,13 @@ def default_config() -> ml_collections.ConfigDict:
   opt.max_bad_steps = 5
 
   config.mesh = ml_collections.ConfigDict()
-  config.mesh.data = -1  # devices along the batch; -1: all that remain
+  # Devices along the batch, each with all parameters or its part of them by the
+  # other two; -1: all that remain. Images are split over all three axes.
+  config.mesh.data = -1
   config.mesh.expert = 1  # devices along the experts
+  # Devices over which each large parameter, its average and its optimiser state
+  # are split: for models that do not fit one device otherwise.
+  config.mesh.fsdp = 1
 
   transfer = config.transfer = ml_collections.ConfigDict()
   transfer["from"] = ""  # workdir of a finished run to start from
@@ -585,6 +590,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   number("eval.crop_share", lambda v: 0.5 <= v < 1, "in [0.5, 1)")
   number("eval.zoom_margin", lambda v: 1 <= v <= 2, "in [1, 2]")
   number("mesh.expert", lambda v: v >= 1, "at least 1")
+  number("mesh.fsdp", lambda v: v >= 1, "at least 1")
   number("mesh.data", lambda v: v == -1 or v >= 1, "-1 (the rest) or more")
   if data.name != "synthetic" and not data.path:
     raise errors.InputError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from mtlmoe_jax import errors, huge_pages
+from mtlmoe_jax import errors, huge_pages, processes
 
 # What is defined here is listed by --help as the script's own.
 flags.disclaim_key_flags()
@@ -28,6 +28,14 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
       sys.exit(main(argv) or 0)
     except errors.InputError as error:
       _fail(error)
+    except RuntimeError as error:
+      if not _of_another_process(error):
+        raise
+      _fail(
+        "another process of this run has stopped, so that all stop: start the "
+        f"same command on all of them to go on ({_first_line(error)})",
+        1,
+      )
     except KeyboardInterrupt:
       _fail("interrupted: start the same command again to go on", 130)
 
@@ -94,6 +102,32 @@ def define_split() -> None:
   )
 
 
+def define_processes() -> None:
+  """Defines --distributed, --coordinator, --processes and --process."""
+  flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    processes.MODES,
+    "Whether this is one of several processes: auto (Slurm, Open MPI and TPU "
+    "slices say so themselves), on or off.",
+  )
+  flags.DEFINE_string(
+    "coordinator", "", "HOST:PORT of the first process, elsewhere."
+  )
+  flags.DEFINE_integer("processes", 0, "Their number, elsewhere.")
+  flags.DEFINE_integer("process", -1, "Which one this is, from 0, elsewhere.")
+
+
+def join_processes() -> None:
+  """Makes this one of several processes, as the flags say.
+
+  Raises:
+    InputError: see `processes.join`.
+  """
+  given = values("distributed", "coordinator", "processes", "process")
+  processes.join(given.pop("distributed"), **given)
+
+
 def values(*names: str) -> dict[str, Any]:
   """Flags as keyword arguments: a dot in a name becomes an underscore."""
   return {n.replace(".", "_"): flags.FLAGS[n].value for n in names}
@@ -147,6 +181,22 @@ def _parse(argv: Sequence[str]) -> list[str]:
     _fail(" ".join(str(error).split()))
 
 
+def _of_another_process(error: RuntimeError) -> bool:
+  """Whether an error may be that of a step that others no longer take."""
+  import jax
+
+  return isinstance(error, jax.errors.JaxRuntimeError) and (
+    jax.process_count() > 1
+  )
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().splitlines()[0][:200]
+
+
 def _fail(message: object, code: int = 2) -> None:
-  print(f"error: {message}", file=sys.stderr)
+  print(f"error: {message}", file=sys.stderr, flush=True)
+  if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+    # A usual exit would wait for the other processes.
+    os._exit(code)
   sys.exit(code)

@@ -5,6 +5,7 @@ from mtlmoe_jax.data.images import load_image
 from mtlmoe_jax.data.opening import Data, open_data
 from mtlmoe_jax.data.pipeline import (
   Batch,
+  Share,
   epoch_images,
   eval_batches,
   num_batches,
@@ -18,6 +19,7 @@ __all__ = [
   "Batch",
   "Data",
   "Record",
+  "Share",
   "Source",
   "Subset",
   "epoch_images",

@@ -12,7 +12,7 @@ import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import ml_collections
@@ -45,6 +45,21 @@ _OTHERS = 2**31
 _PIECE = 8
 
 
+class Share(NamedTuple):
+  """The rows of each batch that one process makes.
+
+  Attributes:
+    index: which of the equal parts, from 0.
+    count: how many parts.
+  """
+
+  index: int = 0
+  count: int = 1
+
+
+_ALL = Share()
+
+
 def epoch_images(
   source: Source,
   config: ml_collections.ConfigDict,
@@ -70,13 +85,13 @@ def train_iterator(
   config: ml_collections.ConfigDict,
   batch_size: int,
   extra: Source | None = None,
-) -> grain.DatasetIterator:
+  share: Share = _ALL,
+) -> "TrainBatches":
   """Endless augmented batches.
 
   Every epoch has each record once, in an order of its own; a batch may end one
   epoch and begin the next, so nothing is dropped. Order and augmentation
-  depend on `config.seed` alone, not on the number of threads. `get_state()`
-  is a few bytes, and `set_state()` goes on with the same bits.
+  depend on `config.seed` alone, not on the number of threads or processes.
 
   Records of `extra` are scattered among them (see `epoch_images`); each comes
   once before one comes again, however many epochs that takes.
@@ -87,9 +102,10 @@ def train_iterator(
     batch_size: B.
     extra: further records with the same class names; their `index` goes on
       behind that of `source`.
+    share: of each batch, the rows to make.
 
   Returns:
-    An iterator of batches.
+    An iterator of batches, or of this share of them.
 
   Raises:
     InputError: an empty source; while iterating: a file that cannot be read.
@@ -105,7 +121,7 @@ def train_iterator(
   def row(position: int) -> Row:
     return _augmented(source, order[position], position, config)
 
-  return iter(_batches(row, sys.maxsize, config, batch_size))
+  return TrainBatches(row, config, batch_size, share)
 
 
 def view_batches(
@@ -135,7 +151,7 @@ def view_batches(
 
 def views_iterator(
   views: Views, config: ml_collections.ConfigDict, batch_size: int
-) -> grain.DatasetIterator:
+) -> "TrainBatches":
   """As `train_iterator`, of views that were made before.
 
   Each epoch has one view of each record; after as many epochs as there are
@@ -155,7 +171,7 @@ def views_iterator(
     epoch = position // views.records
     return views.row(epoch % views.views, order[position])
 
-  return iter(_batches(row, sys.maxsize, config, batch_size))
+  return TrainBatches(row, config, batch_size)
 
 
 def eval_batches(
@@ -185,6 +201,57 @@ def eval_batches(
     return
   for batch in _batches(row, len(source), config, batch_size):
     yield pad(batch, batch_size)
+
+
+class TrainBatches:
+  """An endless iterator of batches whose state is how many it has given.
+
+  So its state means the same to any number of processes.
+  """
+
+  def __init__(
+    self,
+    row: Callable[[int], Row],
+    config: ml_collections.ConfigDict,
+    batch_size: int,
+    share: Share = _ALL,
+  ):
+    if batch_size % share.count:
+      raise errors.InputError(
+        f"config.batch_size={batch_size} does not divide over {share.count} "
+        "processes"
+      )
+    self._size = batch_size // share.count
+    first = share.index * self._size
+
+    def own(position: int) -> Row:
+      batch, place = divmod(position, self._size)
+      return row(batch * batch_size + first + place)
+
+    self._dataset = _batches(own, sys.maxsize, config, self._size)
+    self._iterator, self._given = iter(self._dataset), 0
+
+  def __iter__(self) -> "TrainBatches":
+    return self
+
+  def __next__(self) -> Batch:
+    batch = next(self._iterator)
+    self._given += 1
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    """A few bytes for `set_state`."""
+    return {"batches": self._given}
+
+  def set_state(self, state: dict[str, int]) -> None:
+    """Goes on where an iterator with this state would, with the same bits."""
+    pieces = self._size // _piece(self._size)
+    if "batches" in state:
+      self._given = state["batches"]
+    else:  # Of an earlier version, by one process: Grain's own.
+      self._given = state["next_index"] // pieces
+    self._iterator = iter(self._dataset)
+    self._iterator.set_state({"next_index": self._given * pieces})
 
 
 def num_batches(source: Source, batch_size: int) -> int:
@@ -300,7 +367,7 @@ def _batches(
   config: ml_collections.ConfigDict,
   batch_size: int,
 ) -> grain.IterDataset:
-  size = max(n for n in range(1, _PIECE + 1) if batch_size % n == 0)
+  size = _piece(batch_size)
   pieces = batch_size // size
   # Threads, never processes: decoding and resizing release Python's lock, and
   # the cache is shared. Two batches ahead keep the device busy.
@@ -312,6 +379,11 @@ def _batches(
   return dataset.to_iter_dataset(options).batch(
     pieces, drop_remainder=False, batch_fn=_concatenate
   )
+
+
+def _piece(batch_size: int) -> int:
+  """Images that a thread makes at a time: a divisor of the batch."""
+  return max(n for n in range(1, _PIECE + 1) if batch_size % n == 0)
 
 
 def _concatenate(pieces: Sequence[Batch]) -> Batch:

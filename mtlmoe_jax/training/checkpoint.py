@@ -154,7 +154,7 @@ def _optimizer_item(state: state_lib.TrainState) -> dict[str, Any]:
 def restore_for_eval(
   workdir: str | pathlib.Path,
   step: str | int = "best",
-  shardings: jax.sharding.Sharding | None = None,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Restored:
   """Reads a run's parameters and statistics, and what they mean.
 
@@ -162,7 +162,8 @@ def restore_for_eval(
     workdir: the folder of a run (or its `checkpoints` folder).
     step: "best" (on validation; the latest where none was scored), "latest",
       or a step number.
-    shardings: where to put the arrays; default the first device.
+    mesh: over which the arrays are split as in training; None puts them on
+      the first device.
 
   Raises:
     InputError: no such workdir, no checkpoint, or no such step.
@@ -181,10 +182,11 @@ def restore_for_eval(
       )
     metas = {s: _read_meta(manager, s) for s in steps}
     chosen = choose_step(step, {s: m.get("score") for s, m in metas.items()})
-    sharding = shardings or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    saved = dict(manager.item_metadata(chosen)["model"])
     abstract = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-      dict(manager.item_metadata(chosen)["model"]),
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      saved,
+      _places(saved, mesh),
     )
     model = manager.restore(
       chosen,
@@ -202,6 +204,14 @@ def restore_for_eval(
     step=chosen,
     meta=meta,
   )
+
+
+def _places(tree: Any, mesh: jax.sharding.Mesh | None) -> Any:
+  """A sharding for each leaf."""
+  if mesh is not None:
+    return sharding_lib.tree_shardings(tree, mesh)
+  first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.tree.map(lambda _: first, tree)
 
 
 def choose_step(step: str | int, scores: dict[int, float | None]) -> int:

@@ -16,7 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax import compilation, errors, models, progress
+from mtlmoe_jax import compilation, errors, models, processes, progress
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax.data import pipeline, source, views
 from mtlmoe_jax.training import optimizer as optim
@@ -45,6 +45,11 @@ def check(
       f"config.features.views={config.features.views}: the stem must stay as "
       "it is; set --config.optimizer.frozen=stem/ and config.model.norm to "
       "frozen or group"
+    )
+  if processes.count() > 1:
+    raise errors.InputError(
+      f"config.features.views={config.features.views}: features are computed "
+      "and kept by one process; start one, or set features.views=0"
     )
 
 

@@ -1,6 +1,7 @@
 """Training from a config to a finished workdir; resumes what it finds there."""
 
 import dataclasses
+import functools
 import pathlib
 import signal
 import sys
@@ -12,9 +13,17 @@ import jax
 import ml_collections
 import numpy as np
 
+from mtlmoe_jax import (
+  compilation,
+  errors,
+  files,
+  models,
+  pretrained,
+  processes,
+  progress,
+)
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import errors, files, models, pretrained, progress
 from mtlmoe_jax.evaluation import calibrate, evaluate, results
 from mtlmoe_jax.training import (
   checkpoint,
@@ -61,8 +70,9 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
 
 
 def say(text: str) -> None:
-  """One message on stderr, beside the progress bar."""
-  print(text, file=sys.stderr, flush=True)
+  """One message on stderr, beside the progress bar; of the first process."""
+  if processes.is_first():
+    print(text, file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass
@@ -83,7 +93,7 @@ class Run:
   steps: int
   steps_per_epoch: int
   checkpointer: checkpoint.Checkpointer
-  log: metric_log.MetricLog
+  log: metric_log.MetricLog | metric_log.NoLog
   start_note: str
   seconds: float = 0.0  # spent on earlier parts of this run
   train_seconds: float = 0.0  # in training steps only, compilation left out
@@ -107,7 +117,7 @@ class Run:
 
 def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   """Opens the data, builds model and state, restores a checkpoint if any."""
-  mesh = sharding.make_mesh(config.mesh.data, config.mesh.expert)
+  mesh = sharding.make_mesh(**config.mesh)
   sharding.check_batch(config.batch_size, mesh, "batch_size")
   sharding.check_batch(config.eval.batch_size, mesh, "eval.batch_size")
   data = data_lib.open_data(config)
@@ -121,7 +131,8 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
       "training images: use a smaller batch"
     )
   steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
-  workdir = workdir_lib.prepare(path, config)
+  workdir = workdir_lib.prepare(path, config, write=processes.is_first())
+  processes.wait_for_all("workdir")
   checkpointer = checkpoint.Checkpointer(workdir, config.checkpoint.keep)
   latest = checkpointer.latest_step()
 
@@ -157,7 +168,7 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     steps=steps,
     steps_per_epoch=steps_per_epoch,
     checkpointer=checkpointer,
-    log=metric_log.MetricLog(workdir, config, latest or 0),
+    log=_log(workdir, config, latest or 0),
     start_note=note,
   )
   position = _resume(run, latest) if latest is not None else None
@@ -167,12 +178,27 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   return run
 
 
+def _log(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict, step: int
+) -> metric_log.MetricLog | metric_log.NoLog:
+  if processes.is_first():
+    return metric_log.MetricLog(workdir, config, step)
+  return metric_log.NoLog()
+
+
 def _iterator(run: Run) -> Any:
-  """Batches of images, or of features if they are computed once."""
+  """Batches of images, or of features if they are computed once.
+
+  Of each batch this process makes its own rows.
+  """
   config = run.config
   if not config.features.views:
     return data_lib.train_iterator(
-      run.data.train, config, config.batch_size, run.data.extra
+      run.data.train,
+      config,
+      config.batch_size,
+      run.data.extra,
+      data_lib.Share(processes.index(), processes.count()),
     )
   variables = {
     "params": optim.unflatten(run.state.params),
@@ -278,17 +304,23 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
   note: dict[str, float] = {}
   score: float | None = None
   bar = progress.Progress(
-    run.steps, initial=step, items_per_step=batch_size, label="train"
+    run.steps,
+    initial=step,
+    items_per_step=batch_size,
+    label="train",
+    enabled=processes.is_first(),
   )
   with jax.set_mesh(run.mesh), bar:
     while step < run.steps:
       batch = sharding.put_batch(next(run.iterator), run.mesh)
-      run.state, metrics = train_step(run.state, batch)
+      # Nothing but the batch goes to the devices, nothing comes back.
+      with jax.transfer_guard("disallow"):
+        run.state, metrics = train_step(run.state, batch)
       step += 1
       window.append(metrics)
       last = step == run.steps
       # Once: a signal between the checks below must not stop without a save.
-      stopping = bool(stop) and not last
+      stopping = processes.told_to_stop(step, bool(stop)) and not last
       due_eval = run.data.validation is not None and (
         step % eval_every == 0 or last
       )
@@ -333,10 +365,18 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
 
 
 def _predict_step(run: Run) -> evaluate.PredictStep:
-  """The forward pass, its images split over the devices."""
-  step = evaluate.make_predict_step(run.model)
+  """The forward pass, its images split over the devices.
+
+  Every process has all images of a batch and gets all that is found: to read
+  them is little work beside the network's.
+  """
+  everywhere = sharding.replicated(run.mesh)
+  step = evaluate.make_predict_step(
+    run.model,
+    functools.partial(compilation.jit_forward, out_shardings=everywhere),
+  )
   return lambda variables, batch: step(
-    variables, sharding.put_batch(batch, run.mesh)
+    variables, sharding.put_whole(batch, run.mesh)
   )
 
 
@@ -377,13 +417,17 @@ def _validate(
 def write_result(run: Run) -> dict[str, Any]:
   """Evaluates the chosen checkpoint on the test split; writes result.json."""
   restored = checkpoint.restore_for_eval(
-    run.workdir, run.config.eval.step, sharding.replicated(run.mesh)
+    run.workdir, run.config.eval.step, run.mesh
   )
   predict, temperature = _predict_step(run), None
   with jax.set_mesh(run.mesh):
     if run.config.eval.calibrate:
       held_out = evaluate.evaluate_source(
-        predict, restored.variables, run.data.validation, run.config
+        predict,
+        restored.variables,
+        run.data.validation,
+        run.config,
+        progress=processes.is_first(),
       )
       temperature = calibrate.fit(
         run.workdir,
@@ -398,6 +442,7 @@ def write_result(run: Run) -> dict[str, Any]:
       run.data.test,
       run.config,
       temperature=temperature,
+      progress=processes.is_first(),
     )
   total, active = models.count_parameters(run.config, len(run.data.class_names))
   result = {
@@ -414,6 +459,8 @@ def write_result(run: Run) -> dict[str, Any]:
     **workdir_lib.environment(),
     "dataset_fingerprint": run.data.fingerprint,
   }
+  if not processes.is_first():
+    return result
   results.write_evaluation(
     run.workdir / "eval" / "test",
     found,
@@ -462,9 +509,14 @@ def _banner(run: Run) -> str:
       models.parameter_table(params, config),
       f"start: {run.start_note}",
       f"run: {run.steps} steps of {config.batch_size} images on "
-      f"{run.mesh.size} device(s), into {run.workdir}",
+      f"{run.mesh.size} device(s){_of_processes()}, into {run.workdir}",
     ]
   )
+
+
+def _of_processes() -> str:
+  count = processes.count()
+  return f" of {count} processes" if count > 1 else ""
 
 
 def _extra_line(run: Run) -> list[str]:
@@ -490,7 +542,9 @@ class _SigtermFlag:
     return self._arrived
 
   def __enter__(self) -> "_SigtermFlag":
-    if threading.current_thread() is threading.main_thread():
+    # Several processes have JAX take the signal (`processes.told_to_stop`).
+    alone = processes.count() == 1
+    if alone and threading.current_thread() is threading.main_thread():
       self._before = signal.signal(signal.SIGTERM, self._note)
     return self
 

@@ -60,6 +60,16 @@ class MetricLog:
       self._wandb.finish()
 
 
+class NoLog:
+  """Takes the place of `MetricLog` in processes that write nothing."""
+
+  def write(self, **values: Any) -> None:
+    """Nothing."""
+
+  def close(self) -> None:
+    """Nothing."""
+
+
 def read(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
   """All rows of a workdir's metrics.jsonl; [] when there is none."""
   path = pathlib.Path(workdir) / FILE

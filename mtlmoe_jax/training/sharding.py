@@ -1,10 +1,14 @@
 """Where arrays live: the device mesh and the rules that place parameters.
 
-The mesh has two axes. Images are split over both, experts (every leaf below an
-`experts`, whose first axis is their number) over `expert`; all else is
-replicated. On one device the mesh is 1 x 1 and the same code runs.
+The mesh has the axes `data`, `expert` and `fsdp`. Images are split over all of
+them; experts (every leaf below an `experts`, whose first axis is their number)
+over `expert`; every large leaf over `fsdp` (Zhao et al. 2023, "PyTorch FSDP":
+each device keeps a part of parameters, averages and optimiser state, and the
+compiler gathers a layer where it is used); all else is replicated. On one
+device the mesh is 1 x 1 x 1 and the same code runs.
 """
 
+import math
 import re
 from typing import Any
 
@@ -14,34 +18,42 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mtlmoe_jax import errors
 
+AXES = ("data", "expert", "fsdp")
+
 # First match wins. The path is the leaf's key path joined by "/".
 RULES = (
   (r"(^|/)experts/", PartitionSpec("expert")),
   (r"", PartitionSpec()),
 )
 
+# Leaves of fewer elements stay whole: a message costs more than they do.
+SPLIT_FROM = 2**14
 
-def make_mesh(data: int = -1, expert: int = 1) -> Mesh:
-  """The (data, expert) mesh over all local devices.
+
+def make_mesh(data: int = -1, expert: int = 1, fsdp: int = 1) -> Mesh:
+  """The mesh over all devices of all processes.
 
   Args:
-    data: devices along the batch; -1 takes all that remain.
+    data: replicas of the parameters; -1 takes all devices that remain.
     expert: devices along the experts.
+    fsdp: devices along each large leaf.
 
   Raises:
     InputError: the product does not match the number of devices.
   """
   count = jax.device_count()
-  if data == -1 and count % expert == 0:
-    data = count // expert
-  if data * expert != count:
+  rest = expert * fsdp
+  if data == -1 and count % rest == 0:
+    data = count // rest
+  if data * rest != count:
     raise errors.InputError(
-      f"config.mesh.data={data} x config.mesh.expert={expert} is not the "
-      f"{count} device(s) here: use -1 and a divisor of {count}"
+      f"config.mesh.data={data} x config.mesh.expert={expert} x "
+      f"config.mesh.fsdp={fsdp} is not the {count} device(s) here: use -1 and "
+      f"divisors of {count}"
     )
   # Auto axes: Linen's Dropout cannot run under the Explicit default.
   return jax.make_mesh(
-    (data, expert), ("data", "expert"), axis_types=(AxisType.Auto,) * 2
+    (data, expert, fsdp), AXES, axis_types=(AxisType.Auto,) * 3
   )
 
 
@@ -52,24 +64,43 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Images split over all devices."""
-  return NamedSharding(mesh, PartitionSpec(("data", "expert")))
+  return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def tree_shardings(tree: Any, mesh: Mesh) -> Any:
-  """A NamedSharding for each leaf of a (possibly abstract) tree, by RULES.
+  """A NamedSharding for each leaf of a (possibly abstract) tree, by RULES."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: NamedSharding(
+      mesh, leaf_spec(path_name(path), np.shape(leaf), mesh)
+    ),
+    tree,
+  )
 
-  A leaf whose first axis does not divide by the expert axis is replicated.
+
+def leaf_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+  """How one leaf is split.
+
+  Args:
+    name: its path.
+    shape: of the whole leaf.
+    mesh: with any of `AXES`.
+
+  Returns:
+    The rule's axes, as far as the shape divides by them, and `fsdp` on the
+    longest other axis that divides by it.
   """
-
-  def place(path: tuple, leaf: Any) -> NamedSharding:
-    name = path_name(path)
-    spec = next(spec for rule, spec in RULES if re.search(rule, name))
-    size = mesh.shape["expert"]
-    if spec and (not np.shape(leaf) or np.shape(leaf)[0] % size):
-      spec = PartitionSpec()
-    return NamedSharding(mesh, spec)
-
-  return jax.tree_util.tree_map_with_path(place, tree)
+  spec = next(spec for rule, spec in RULES if re.search(rule, name))
+  axes: list[str | None] = [None] * len(shape)
+  for i, axis in enumerate(spec[: len(shape)]):
+    if shape[i] % mesh.shape[axis] == 0:
+      axes[i] = axis
+  parts = mesh.shape.get("fsdp", 1)
+  free = [i for i, a in enumerate(axes) if a is None and shape[i] % parts == 0]
+  if parts > 1 and free and math.prod(shape) >= SPLIT_FROM:
+    axes[max(free, key=lambda i: shape[i])] = "fsdp"
+  while axes and axes[-1] is None:
+    axes.pop()
+  return PartitionSpec(*axes)
 
 
 def path_name(path: tuple) -> str:
@@ -93,8 +124,24 @@ def check_batch(batch_size: int, mesh: Mesh, key: str) -> None:
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Moves one host batch to the devices, split along its first axis."""
+  """Moves one host batch to the devices, split along its first axis.
+
+  Args:
+    batch: of this process its own rows, see `data.Share`.
+    mesh: over the devices of all processes.
+  """
   sharding = batch_sharding(mesh)
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(sharding, x), batch
+  )
+
+
+def put_whole(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """As `put_batch`, of a batch that every process has all of."""
+  sharding = batch_sharding(mesh)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_callback(
+      x.shape, sharding, lambda part: x[part]
+    ),
+    batch,
   )

@@ -48,14 +48,14 @@ def make_train_step(
   Raises:
     ValueError: a noise schedule without `steps`.
   """
-  key = jax.random.key(config.seed)
   noise = noise_schedule(config, steps)
   augment = config.data.augment
 
   def step(
     state: state_lib.TrainState, batch: dict[str, jax.Array]
   ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
-    keys = jax.random.split(jax.random.fold_in(key, state.step), 3)
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    keys = jax.random.split(key, 3)
     gating, dropout, mixup = keys
     if augment.mixup:
       batch = mixing.mixup(mixup, batch, augment.mixup, augment.mixup_alpha)

@@ -31,8 +31,15 @@ FREE = (
 )
 
 
-def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
+def prepare(
+  path: str, config: ml_collections.ConfigDict, write: bool = True
+) -> pathlib.Path:
   """Makes the workdir, or checks that it belongs to the same run.
+
+  Args:
+    path: of the folder.
+    config: of the run.
+    write: whether this process writes the config; one of several does.
 
   Raises:
     InputError: the folder cannot be made or written, or it holds a run with
@@ -47,7 +54,7 @@ def prepare(path: str, config: ml_collections.ConfigDict) -> pathlib.Path:
     # A start that failed before its first checkpoint is no run yet.
     if saved.exists() and has_checkpoint(folder):
       check_same(saved, config)
-    else:
+    elif write:
       files.write_json(saved, config_lib.to_saved(config))
   except OSError as error:
     raise errors.InputError(
