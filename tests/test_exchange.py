@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mtlmoe_jax import engine, exchange
+from mtlmoe_jax import engine
 from mtlmoe_jax.errors import InputError
 from tests import test_engine as t
 from tests import tiny
