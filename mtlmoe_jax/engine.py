@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax import (
+  compilation,
   dispatch,
   errors,
   exchange,
@@ -149,14 +150,14 @@ def choose_strategy(
     capacity: S; None is dropless.
     rows_interact: an expert's output for a row depends on its other rows.
     train: whether gradients are going to be taken.
-    backend: as `jax.default_backend()`, which None asks.
+    backend: as `compilation.backend()`, which None asks.
     sharded: whether the compiler may split arrays over devices; None looks at
       the mesh that is set.
 
   Returns:
     "dense", "gather", "pairs" or "all_to_all".
   """
-  backend = jax.default_backend() if backend is None else backend
+  backend = compilation.backend() if backend is None else backend
   sharded = meshes.compiler_partitions() if sharded is None else sharded
   if max(ks) >= num_experts and not (sharded and exchange.parts() > 1):
     one_by_one = backend == "cpu" and not (train or sharded or rows_interact)
@@ -251,7 +252,7 @@ def apply_experts(
     return Results(outputs, plan, strategy)
   if strategy == "all_to_all":
     limited = capacity is not None and capacity < experts_per_task[0].shape[0]
-    looped = jax.default_backend() == "cpu" and not (rows_interact or limited)
+    looped = compilation.backend() == "cpu" and not (rows_interact or limited)
     share = min(1.0, sum(e.shape[1] for e in experts_per_task) / num_experts)
     local = _looped if looped else _mapped
     outputs, plan, _ = exchange.run_exchanged(

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtlmoe_jax import meshes
+from mtlmoe_jax import compilation, meshes
 from mtlmoe_jax.errors import InputError
 
 IMPLEMENTATIONS = ("auto", "native", "dot", "shift")
@@ -141,7 +141,7 @@ def _check(x, kernel, groups, impl):
 
 def _choose(kernel: tuple[int, ...], pads: Pads, depthwise: bool) -> str:
   pointwise = kernel[:2] == (1, 1) and pads == ((0, 0), (0, 0))
-  if jax.default_backend() != "cpu":
+  if compilation.backend() != "cpu":
     return "dot" if pointwise and not depthwise else "native"
   return "shift" if depthwise else "dot"
 

@@ -10,6 +10,7 @@ device the mesh is 1 x 1 x 1 and the same code runs.
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,18 +31,25 @@ RULES = (
 SPLIT_FROM = 2**14
 
 
-def make_mesh(data: int = -1, expert: int = 1, fsdp: int = 1) -> Mesh:
-  """The mesh over all devices of all processes.
+def make_mesh(
+  data: int = -1,
+  expert: int = 1,
+  fsdp: int = 1,
+  devices: Sequence[Any] | None = None,
+) -> Mesh:
+  """The mesh over devices.
 
   Args:
     data: replicas of the parameters; -1 takes all devices that remain.
     expert: devices along the experts.
     fsdp: devices along each large leaf.
+    devices: None: all of all processes.
 
   Raises:
     InputError: the product does not match the number of devices.
   """
-  count = jax.device_count()
+  devices = jax.devices() if devices is None else list(devices)
+  count = len(devices)
   rest = expert * fsdp
   if data == -1 and count % rest == 0:
     data = count // rest
@@ -53,7 +61,10 @@ def make_mesh(data: int = -1, expert: int = 1, fsdp: int = 1) -> Mesh:
     )
   # Auto axes: Linen's Dropout cannot run under the Explicit default.
   return jax.make_mesh(
-    (data, expert, fsdp), AXES, axis_types=(AxisType.Auto,) * 3
+    (data, expert, fsdp),
+    AXES,
+    axis_types=(AxisType.Auto,) * 3,
+    devices=devices,
   )
 
 

@@ -1,0 +1,238 @@
+"""A training step compiled for devices that need not be there."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from mtlmoe_jax import compilation, models
+from mtlmoe_jax.planning import chips, collectives
+from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.training import sharding
+from mtlmoe_jax.training import state as state_lib
+from mtlmoe_jax.training import step as step_lib
+
+# Of training: only the shape of schedules depends on it.
+_STEPS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What one step needs on each device.
+
+  Attributes:
+    mesh: axis -> devices.
+    parameters: of the whole model.
+    batch_size: images of a step, over all devices.
+    state_bytes: of parameters, averages and optimiser on one device.
+    peak_bytes: the most that is alive at once, the compiler's estimate.
+    flops: floating-point operations of one device.
+    memory_traffic: bytes read and written, the compiler's estimate.
+    messages: between devices.
+  """
+
+  mesh: dict[str, int]
+  parameters: int
+  batch_size: int
+  state_bytes: int
+  peak_bytes: int
+  flops: float
+  memory_traffic: float
+  messages: Sequence[collectives.Total]
+
+  @property
+  def devices(self) -> int:
+    """Of the whole mesh."""
+    return int(np.prod(list(self.mesh.values())))
+
+  @property
+  def sent(self) -> float:
+    """Bytes that a device sends in a step."""
+    return sum(total.sent for total in self.messages)
+
+  def seconds(self, chip: chips.Chip) -> dict[str, float]:
+    """The least time of a step, by what it waits for."""
+    return {
+      "compute": self.flops / chip.flops,
+      "memory": self.memory_traffic / chip.memory_rate,
+      "network": self.sent / chip.network_rate,
+    }
+
+
+def make_plan(
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+  num_classes: int,
+  backend: str = "tpu",
+) -> Plan:
+  """Compiles a training step without data, weights or memory for them.
+
+  Args:
+    config: the whole config, checked.
+    mesh: of any devices, virtual ones too; nothing runs on them.
+    num_classes: L.
+    backend: of the devices that are meant: which of several forms of the same
+      computation are taken ("cpu", "gpu" or "tpu").
+
+  Returns:
+    The plan. Compiled for virtual devices, memory and its traffic are those of
+    XLA:CPU, which fuses less than other compilers do: upper bounds.
+
+  Raises:
+    InputError: a batch that does not divide over the devices.
+  """
+  sharding.check_batch(config.batch_size, mesh, "batch_size")
+  with jax.set_mesh(mesh), compilation.planned_for(backend):
+    step, state, batch = _step(config, mesh, num_classes)
+    compiled = step.lower(state, batch).compile()
+  memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+  cost = cost[0] if isinstance(cost, list) else cost
+  return Plan(
+    mesh=dict(mesh.shape),
+    parameters=sum(v.size for v in state.params.values()),
+    batch_size=config.batch_size,
+    state_bytes=_bytes_of_one(state),
+    peak_bytes=(
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      - memory.alias_size_in_bytes
+      + memory.temp_size_in_bytes
+    ),
+    flops=cost.get("flops", 0.0),
+    memory_traffic=cost.get("bytes accessed", 0.0),
+    messages=collectives.totals(
+      collectives.find(compiled.as_text(), mesh.size)
+    ),
+  )
+
+
+def _step(
+  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, num_classes: int
+) -> tuple[Any, Any, dict[str, jax.ShapeDtypeStruct]]:
+  """The jitted step, and what it takes as shapes with their places."""
+  model = models.build_model(config, num_classes)
+  size = config.data.image_size
+  image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+
+  def init(key: jax.Array, image: jax.Array) -> dict[str, Any]:
+    return dict(model.init({"params": key}, image, train=False))
+
+  variables = jax.eval_shape(init, jax.random.key(0), image)
+  names = optim.flatten(variables["params"])
+  frozen = optim.frozen_names(names, config)
+  trainable, _ = optim.split(names, frozen)
+  optimizer, schedule = optim.make_optimizer(config, trainable, _STEPS, _STEPS)
+  state = jax.eval_shape(
+    lambda v: state_lib.create_state(
+      v, optimizer, frozen, config.optimizer.ema > 0
+    ),
+    variables,
+  )
+  places = sharding.tree_shardings(state, mesh)
+  by_image = sharding.batch_sharding(mesh)
+  step = jax.jit(
+    step_lib.make_train_step(
+      model, optimizer, schedule, frozen, config, _STEPS
+    ),
+    in_shardings=(places, by_image),
+    out_shardings=(places, sharding.replicated(mesh)),
+    donate_argnums=0,
+  )
+  state = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    state,
+    places,
+  )
+  return step, state, _batch(config, by_image)
+
+
+def _batch(
+  config: ml_collections.ConfigDict, place: jax.sharding.Sharding
+) -> dict[str, jax.ShapeDtypeStruct]:
+  rows, size = config.batch_size, config.data.image_size
+  shapes = {
+    "image": ((rows, size, size, 3), np.uint8),
+    "label": ((rows,), np.int32),
+    "box": ((rows, 4), np.float32),
+    "has_label": ((rows,), np.bool_),
+    "has_box": ((rows,), np.bool_),
+    "valid": ((rows,), np.bool_),
+    "index": ((rows,), np.int32),
+  }
+  return {
+    name: jax.ShapeDtypeStruct(*of, sharding=place)
+    for name, of in shapes.items()
+  }
+
+
+def _bytes_of_one(tree: Any) -> int:
+  """What one device holds of a tree of placed shapes."""
+  return sum(
+    int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
+
+
+def figures(plan: Plan) -> dict[str, Any]:
+  """The plan for a program: what it holds, as JSON knows it."""
+  return {
+    **dataclasses.asdict(plan),
+    "messages": [total._asdict() for total in plan.messages],
+    "devices": plan.devices,
+    "sent": plan.sent,
+  }
+
+
+def table(plan: Plan, chip: str) -> str:
+  """The plan for the eye.
+
+  Args:
+    plan: of `make_plan`.
+    chip: one of `chips.CHIPS`.
+  """
+  one = chips.CHIPS[chip]
+  seconds = plan.seconds(one)
+  slowest = max(seconds, key=lambda name: seconds[name])
+  share = plan.peak_bytes / one.memory
+  lines = [
+    f"{plan.devices} x {chip}: "
+    + " x ".join(f"{axis} {n}" for axis, n in plan.mesh.items()),
+    f"parameters                 {plan.parameters:>16,}",
+    f"images a step              {plan.batch_size:>16,}",
+    "on each device:",
+    f"  state                    {_size(plan.state_bytes):>16}",
+    f"  most memory at once      {_size(plan.peak_bytes):>16}"
+    f"  {share:.0%} of {chip}'s",
+    f"  operations a step        {plan.flops / 1e9:>12,.1f} G",
+    f"  memory traffic           {_size(plan.memory_traffic):>16}",
+    f"  sent a step              {_size(plan.sent):>16}",
+  ]
+  for total in plan.messages:
+    lines.append(
+      f"    {total.count:>3} {total.kind:<20} of {total.group:>4} devices  "
+      f"{_size(total.size):>12} each way"
+    )
+  lines.append("least time of a step, by what it waits for:")
+  for name, value in seconds.items():
+    mark = "  <- bottleneck" if name == slowest else ""
+    lines.append(f"  {name:<10} {value * 1e3:>10.3f} ms{mark}")
+  rate = plan.batch_size / max(seconds.values())
+  lines.append(f"at most {rate:,.0f} images a second")
+  if share > 1:
+    lines.append(
+      "does not fit: raise mesh.fsdp or mesh.expert, lower batch_size, or set "
+      "model.remat"
+    )
+  return "\n".join(lines)
+
+
+def _size(count: float) -> str:
+  for unit in ("B", "kB", "MB", "GB"):
+    if count < 1000:
+      return f"{count:.0f} B" if unit == "B" else f"{count:,.1f} {unit}"
+    count /= 1000
+  return f"{count:,.1f} TB"
