@@ -45,6 +45,11 @@ def prepare(
     InputError: the folder cannot be made or written, or it holds a run with
       another config.
   """
+  if "://" in str(path):
+    raise errors.InputError(
+      f"--workdir={path}: is no folder; mount the bucket (gcsfuse, s3fs) and "
+      "name a folder in it"
+    )
   folder = pathlib.Path(path)
   try:
     folder.mkdir(parents=True, exist_ok=True)
