@@ -49,6 +49,10 @@ def default_config() -> ml_collections.ConfigDict:
   # One seed for parameters, data order, augmentation and gate noise.
   config.seed = 0
   config.batch_size = 16
+  # Parts of a batch that go through the model one after another and whose
+  # gradients are added up: a larger batch than memory holds. Losses, balance
+  # and batch statistics are those of each part.
+  config.micro_batches = 1
   # Length of training: `steps` wins when it is > 0.
   config.epochs = 10
   config.steps = 0
@@ -303,6 +307,13 @@ def k_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
   parts = [int(v) for v in str(config.model.k).split(",")]
   tasks = tasks_of(config)
   return tuple(parts) * len(tasks) if len(parts) == 1 else tuple(parts)
+
+
+def expert_counts(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+  """Experts of whole images, and of V-MoE layers where there are any."""
+  token = config.model.token_moe
+  extra = (token.experts,) if token.blocks else ()
+  return (config.model.experts, *extra)
 
 
 def apply_overrides(
@@ -589,6 +600,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   number("eval.every_epochs", lambda v: v >= 1, "at least 1")
   number("eval.crop_share", lambda v: 0.5 <= v < 1, "in [0.5, 1)")
   number("eval.zoom_margin", lambda v: 1 <= v <= 2, "in [1, 2]")
+  number("micro_batches", lambda v: v >= 1, "at least 1")
   number("mesh.expert", lambda v: v >= 1, "at least 1")
   number("mesh.fsdp", lambda v: v >= 1, "at least 1")
   number("mesh.data", lambda v: v == -1 or v >= 1, "-1 (the rest) or more")

@@ -121,8 +121,7 @@ def run_exchanged(
     dropped = tuple(_dropped(kept, valid, names) for kept in plan.kept)
     return found, plan.slots, plan.kept, dropped, rest
 
-  by_image = P(names)
-  by_expert = P(AXIS) if AXIS in names else P()
+  by_image, by_expert = _specs()
   results, slots, kept, dropped, rest = meshes.on_each_device(
     device,
     in_specs=(by_expert, by_image, by_image, by_image),
@@ -130,6 +129,35 @@ def run_exchanged(
   )(params, x, tuple(experts_per_task), valid)
   plan = Exchanged(tuple(experts_per_task), slots, kept, dropped)
   return results, plan, rest
+
+
+def run_on_slots(local: Local, params: Any, slots: Array) -> Array:
+  """Runs each expert, on its own device, on the slots of all groups.
+
+  Args:
+    local: the experts of one device; the mask that it gets is True everywhere,
+      and what it gives beside results is left.
+    params: of all experts, leaves [N, ...].
+    slots: [G, N, S, ...], S slots of each of G groups for each expert; G and N
+      divide over the devices (`fits`).
+
+  Returns:
+    [G, N, S, ...].
+  """
+  by_image, by_expert = _specs()
+
+  def device(params, slots):
+    groups, count, size, *shape = slots.shape
+    rows = slots.swapaxes(0, 1).reshape(count, groups * size, *shape)
+    rows = _there(rows, parts())
+    results, _ = local(params, rows, jnp.ones(rows.shape[:2], bool))
+    found = _return(results, parts())
+    found = found.reshape(count, groups, size, *found.shape[2:])
+    return found.swapaxes(0, 1)
+
+  return meshes.on_each_device(
+    device, in_specs=(by_expert, by_image), out_specs=by_image
+  )(params, slots)
 
 
 def combine_exchanged(
@@ -159,10 +187,16 @@ def combine_exchanged(
     )
     return dispatch.combine(results, here, 0, weights)
 
-  by_image = P(jax.sharding.get_abstract_mesh().axis_names)
+  by_image, _ = _specs()
   return meshes.on_each_device(device, in_specs=by_image, out_specs=by_image)(
     results, plan.experts[task], plan.slots[task], plan.kept[task], weights
   )
+
+
+def _specs() -> tuple[P, P]:
+  """How images and experts are split on the mesh that is set."""
+  names = jax.sharding.get_abstract_mesh().axis_names
+  return P(names), P(AXIS) if AXIS in names else P()
 
 
 def own_key(key: Array) -> Array:
@@ -187,11 +221,17 @@ def _send(slots: Any, mask: Array, devices: int) -> tuple[Any, Array]:
     return slots, mask
   # One message for all leaves: the time of an all-to-all is mostly waiting.
   packed, unpack = _pack((slots, mask))
-  count, size, width = packed.shape
-  packed = packed.reshape(devices, count // devices, size, width)
-  packed = lax.all_to_all(packed, AXIS, 0, 0, tiled=True)
-  rows = packed.swapaxes(0, 1).reshape(count // devices, devices * size, width)
-  return unpack(rows)
+  return unpack(_there(packed, devices))
+
+
+def _there(slots: Array, devices: int) -> Array:
+  """[N, S, ...] of this device -> [n, R, ...] of its experts."""
+  if devices == 1:
+    return slots
+  count, size, *shape = slots.shape
+  slots = slots.reshape(devices, count // devices, size, *shape)
+  slots = lax.all_to_all(slots, AXIS, 0, 0, tiled=True)
+  return slots.swapaxes(0, 1).reshape(-1, devices * size, *shape)
 
 
 def _return(results: Array, devices: int) -> Array:

@@ -1,5 +1,6 @@
 """What functions of arrays must know of the mesh they are traced under."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +12,14 @@ Array = jax.Array
 
 def compiler_partitions() -> bool:
   """Whether the compiler may split arrays over the devices of a mesh."""
+  return devices() > 1
+
+
+def devices() -> int:
+  """Over how many devices the compiler may split arrays."""
   mesh = jax.sharding.get_abstract_mesh()
-  return any(
-    mesh.shape[name] > 1
-    for name in mesh.axis_names
-    if name not in mesh.manual_axes
-  )
+  names = [n for n in mesh.axis_names if n not in mesh.manual_axes]
+  return math.prod(mesh.shape[name] for name in names)
 
 
 def on_each_device(

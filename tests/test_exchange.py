@@ -1,5 +1,6 @@
 """Expert parallelism on virtual devices, against one device and a loop."""
 
+import functools
 import json
 import re
 
@@ -12,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 from mtlmoe_jax import engine
 from mtlmoe_jax.errors import InputError
+from mtlmoe_jax.models import moe_layer
+from mtlmoe_jax.training import sharding
 from tests import test_engine as t
 from tests import tiny
 
@@ -82,6 +85,30 @@ def compiled(mesh, gradient):
   return collectives(text)
 
 
+def tokens_pass(place=lambda tree: tree, **options):
+  """A layer over tokens: its output, dropped share and gradients."""
+  layer = moe_layer.MoEMlp(EXPERTS, 8, gate="top_k", noise=0.0, **options)
+  x = t.draw(0, (BATCH, 6, 4))
+  params = layer.init(jax.random.key(0), x)["params"]
+
+  def loss(params, x):
+    y, routed = layer.apply({"params": params}, x, train=True)
+    return jnp.vdot(y, jnp.cos(y)), (y, routed.metrics["dropped"])
+
+  fn = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+  arguments = place((params, x))
+  text = fn.lower(*arguments).compile().as_text()
+  return fn(*arguments), collectives(text)
+
+
+def placed_tokens(mesh, arguments):
+  params, x = arguments
+  return (
+    jax.device_put(params, sharding.tree_shardings(params, mesh)),
+    jax.device_put(x, sharding.batch_sharding(mesh)),
+  )
+
+
 def on_devices():
   """What the test compares: printed by a process of eight devices."""
   args, experts, targets = t.make(0, BATCH, EXPERTS, KS)
@@ -113,6 +140,14 @@ def on_devices():
         "forward": compiled(mesh, False),
         "gradient": compiled(mesh, True),
       }
+      for group in ("image", "batch"):
+        value, found = tokens_pass(
+          functools.partial(placed_tokens, mesh), group=group
+        )
+        out[str(shape)][f"tokens of {group}"] = [
+          np.asarray(v).tolist() for v in jax.tree.leaves(value)
+        ]
+        out[str(shape)][f"messages of {group}"] = found
       try:
         t.engine_pass(
           t.make(0, BATCH, EXPERTS, KS)[0],
@@ -152,3 +187,57 @@ def test_any_mesh_is_one_device(eight, mesh):
   close(eight[mesh]["plain"], expected, 1e-4)
   expected = tree_pass(args, experts, targets, strategy="dense")
   close(eight[mesh]["tree"], expected, 1e-4)
+
+
+@pytest.mark.parametrize("mesh", ALL)
+def test_few_slots_are_shared_out_evenly(eight, mesh):
+  args, experts, targets = t.make(0, BATCH, EXPERTS, KS)
+  like = t.engine_pass(args, experts, targets, strategy="dense")
+  sums, dropped, kept, grads = jax.tree.unflatten(
+    jax.tree.structure(like), map(np.array, eight[mesh]["few"])
+  )
+  # 8 slots over 8 devices: each device's first image for an expert.
+  for task, k in enumerate(kept):
+    assert 0 < dropped[task] < 1
+    np.testing.assert_allclose(dropped[task], 1 - k.mean(), rtol=1e-6)
+  rows = np.arange(BATCH) // (BATCH // 8)
+  for device in range(8):
+    here = rows == device
+    for expert in range(EXPERTS):
+      served = [
+        np.any(kept[i][here] & (e[here] == expert), axis=1)
+        for i, e in enumerate(experts)
+      ]
+      assert np.sum(served[0] | served[1]) <= 1
+  expected = t.naive_pass(args, experts, targets, kept)
+  close(jax.tree.leaves((sums, grads)), expected, 1e-4)
+
+
+@pytest.mark.parametrize("mesh", ALL)
+def test_two_messages_there_and_back_and_no_more(eight, mesh):
+  found = eight[mesh]
+  apart = "8, 1" not in mesh
+  assert found["chosen"] == "all_to_all"
+  assert found["odd"] == "gather"
+  assert found["all"] == ("all_to_all" if apart else "dense")
+  assert "15 images and 8 experts" in found["refused"]
+  assert found["forward"] == ({"all-to-all": 2} if apart else {})
+  # Of parameters: the sum over replicas.
+  reduced = found["gradient"].pop("all-reduce")
+  assert reduced >= 1
+  assert found["gradient"] == ({"all-to-all": 4} if apart else {})
+
+
+@pytest.mark.parametrize("mesh", ALL)
+def test_layers_over_tokens_are_those_of_one_device(eight, mesh):
+  expected, _ = tokens_pass(group="image")
+  close(eight[mesh]["tokens of image"], expected, 1e-4)
+  found = eight[mesh]["messages of image"]
+  assert found.get("all-to-all", 0) == (0 if "8, 1" in mesh else 4)
+  # Of a batch: the part that a device has, so that fewer slots drop more.
+  structure = jax.tree.structure(expected)
+  leaves = map(np.array, eight[mesh]["tokens of batch"])
+  _, (y, dropped) = jax.tree.unflatten(structure, leaves)
+  assert np.isfinite(y).all() and 0 < dropped < 1
+  found = eight[mesh]["messages of batch"]
+  assert found.get("all-to-all", 0) == (0 if "8, 1" in mesh else 4)

@@ -1,13 +1,15 @@
 """The pure step: it learns, guards against NaN and is the same on 8 devices."""
 
+import functools
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
-from mtlmoe_jax import models
+from mtlmoe_jax import errors, models
 from mtlmoe_jax.models import towers
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import sharding
@@ -181,6 +183,61 @@ def test_mixup_comes_from_the_step_and_masks_the_boxes():
   np.testing.assert_array_equal(after(start), first)
   # Nothing but the number of the step differs, and so the images mixed.
   assert np.any(after(start.replace(step=start.step + 1)) != first)
+
+
+def test_micro_batches_add_up_to_the_batch():
+  """Without noise, dropout and balance a mean over parts is that over all."""
+  options = {
+    "model.gate": "dense",
+    "model.dropout": 0.0,
+    "loss.importance": 0.0,
+    "loss.load": 0.0,
+    "optimizer.name": "sgd",
+  }
+  state, step = build(**options)
+  whole, (first, *_) = losses_of(state, step, 2)
+  state, step = build(**options, micro_batches=4)
+  parts, (other, *_) = losses_of(state, step, 2)
+  for key in ("loss", "loss_class", "loss_box", "grad_norm", "top1"):
+    np.testing.assert_allclose(other[key], first[key], rtol=1e-5, err_msg=key)
+  for name, value in whole.params.items():
+    np.testing.assert_allclose(
+      parts.params[name], value, atol=1e-6, err_msg=name
+    )
+
+
+@pytest.mark.parametrize(
+  ("shape", "message"),
+  [
+    (
+      (1, 1, 1),
+      r"batch_size=6 does not .* 1 devices and 4 micro-batches: use 8",
+    ),
+  ],
+)
+def test_a_batch_that_does_not_divide_is_refused(shape, message):
+  mesh = sharding.make_mesh(*shape)
+  with pytest.raises(errors.InputError, match=message):
+    sharding.check_batch(6, mesh, "batch_size", 4)
+
+
+def test_where_leaves_live():
+  shape = {"data": 2, "expert": 4, "fsdp": 2}
+  mesh = jax.sharding.AbstractMesh(tuple(shape.values()), tuple(shape))
+  spec = functools.partial(sharding.leaf_spec, mesh=mesh)
+  big = 2**8
+  assert spec("experts/x/kernel", (8, big, 512)) == P("expert", None, "fsdp")
+  assert spec("opt/mu/experts/x/kernel", (8, 3)) == P("expert")
+  assert spec("stem/conv/kernel", (3, 3, 32, 512)) == P(
+    None, None, None, "fsdp"
+  )
+  assert spec("stem/conv/kernel", (512, 31)) == P()  # small
+  assert spec("stem/conv/kernel", (big, big + 1)) == P("fsdp")
+  assert spec("experts/x/kernel", (3, big, big)) == P(None, "fsdp")
+  assert spec("step", ()) == P()
+  with pytest.raises(errors.InputError, match="3 and 6 experts do not divide"):
+    sharding.check_experts((3, 6), mesh)
+  sharding.check_experts((3, 8), mesh)
 
 
 _EIGHT = """

@@ -11,13 +11,14 @@ token, S rows an expert sees, P slots of Soft MoE, G groups of L tokens.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax import dispatch, routing, token_routing
+from mtlmoe_jax import dispatch, exchange, meshes, routing, token_routing
 from mtlmoe_jax.config import MOE_GATES as KINDS
 from mtlmoe_jax.config import MOE_GROUPS as GROUPS
 from mtlmoe_jax.errors import InputError
@@ -101,8 +102,9 @@ class MoEMlp(nn.Module):
       and "soft" use all experts.
     group: who competes for an expert's slots in training: the tokens of one
       "image", or of the whole "batch" (fewer are dropped for the same
-      capacity; top-k kinds only). In evaluation it is always the image, so
-      that no prediction depends on other images.
+      capacity; top-k kinds only), which on several devices is the part of it
+      that a device has. In evaluation it is always the image, so that no
+      prediction depends on other images.
     capacity_factor: slots per expert in a group = ceil(factor L K / N); 0 is
       dropless, computed as "dense" is. With "expert_choice", the tokens an
       expert takes, in evaluation too.
@@ -225,7 +227,10 @@ class MoEMlp(nn.Module):
     routed = routing.separate_routing(self.gate, scores, self.k, flat)
     if train:
       head.balance(routed.experts, flat)
-    groups = 1 if train and self.group == "batch" else batch
+    groups = batch
+    if train and self.group == "batch":
+      # As many as there are devices: those of others are not waited for.
+      groups = math.gcd(batch, meshes.devices())
     length = batch * count // groups
     factor = self.capacity_factor if train else self.eval_capacity_factor
     capacity = self._capacity(length, factor)
@@ -273,22 +278,54 @@ class MoEMlp(nn.Module):
     return dispatch.capacity(length, [self.k], self.experts, factor)
 
   def _grouped(self, slots: jax.Array, train: bool) -> jax.Array:
-    """Experts on slots [G, N, S, D]: all groups of an expert at once."""
+    """Experts on slots [G, N, S, D]: all groups of an expert at once.
+
+    With experts on several devices the slots go there and come back.
+    """
+    apart = exchange.parts() > 1 and meshes.compiler_partitions()
+    fits = exchange.fits(slots.shape[0], self.experts)
+    if apart and fits and not self.is_initializing():
+      return self._exchanged(slots, train)
     groups, _, size, width = slots.shape
     rows = jnp.swapaxes(slots, 0, 1).reshape(self.experts, -1, width)
     outputs = self._stack(train, 0)(rows)
     outputs = outputs.reshape(self.experts, groups, size, width)
     return jnp.swapaxes(outputs, 0, 1)
 
-  def _stack(self, train: bool, in_axis: int | None) -> nn.Module:
-    """The experts; `in_axis` None where all see the same rows."""
+  def _exchanged(self, slots: jax.Array, train: bool) -> jax.Array:
+    """The same, each expert on its own device."""
+    params = self.variables["params"]["experts"]
+    key = self.make_rng("dropout") if train and self.dropout else None
+
+    def local(params, rows, mask):
+      experts = self._stack(train, 0, rows.shape[0], parent=None)
+      rngs = None if key is None else {"dropout": exchange.own_key(key)}
+      return experts.apply({"params": params}, rows, rngs=rngs), None
+
+    return exchange.run_on_slots(local, params, slots)
+
+  def _stack(
+    self,
+    train: bool,
+    in_axis: int | None,
+    count: int | None = None,
+    **place: Any,
+  ) -> nn.Module:
+    """The experts, or `count` of them.
+
+    Args:
+      train: see `__call__`.
+      in_axis: None where all see the same rows.
+      count: None: all.
+      **place: where the module belongs; here, as `experts`, without it.
+    """
     stack = nn.vmap(
       Mlp,
       variable_axes={"params": 0},
       split_rngs={"params": True, "dropout": True},
       in_axes=in_axis,
       out_axes=0,
-      axis_size=self.experts,
+      axis_size=count or self.experts,
     )
     return stack(
       self.hidden,
@@ -296,7 +333,7 @@ class MoEMlp(nn.Module):
       train,
       self.approximate,
       self.dtype,
-      name="experts",
+      **(place or {"name": "experts"}),
     )
 
 

@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import compilation, models
+from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.planning import chips, collectives
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import sharding
@@ -83,9 +84,12 @@ def make_plan(
     XLA:CPU, which fuses less than other compilers do: upper bounds.
 
   Raises:
-    InputError: a batch that does not divide over the devices.
+    InputError: a batch or experts that do not divide over the devices.
   """
-  sharding.check_batch(config.batch_size, mesh, "batch_size")
+  sharding.check_batch(
+    config.batch_size, mesh, "batch_size", config.micro_batches
+  )
+  sharding.check_experts(config_lib.expert_counts(config), mesh)
   with jax.set_mesh(mesh), compilation.planned_for(backend):
     step, state, batch = _step(config, mesh, num_classes)
     compiled = step.lower(state, batch).compile()

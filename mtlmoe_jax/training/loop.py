@@ -118,7 +118,10 @@ class Run:
 def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   """Opens the data, builds model and state, restores a checkpoint if any."""
   mesh = sharding.make_mesh(**config.mesh)
-  sharding.check_batch(config.batch_size, mesh, "batch_size")
+  sharding.check_batch(
+    config.batch_size, mesh, "batch_size", config.micro_batches
+  )
+  sharding.check_experts(config_lib.expert_counts(config), mesh)
   sharding.check_batch(config.eval.batch_size, mesh, "eval.batch_size")
   data = data_lib.open_data(config)
   if config.eval.calibrate:

@@ -119,18 +119,44 @@ def path_name(path: tuple) -> str:
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def check_batch(batch_size: int, mesh: Mesh, key: str) -> None:
+def check_batch(batch_size: int, mesh: Mesh, key: str, parts: int = 1) -> None:
   """Refuses a batch that the devices cannot share evenly.
 
+  Args:
+    batch_size: images of all devices.
+    mesh: the devices.
+    key: of the config, for the message.
+    parts: micro-batches, each of which they share.
+
   Raises:
-    InputError: naming the config key and the next sizes that fit.
+    InputError: naming the config key and the next size that fits.
   """
-  count = mesh.size
+  count = mesh.size * parts
   if batch_size % count:
     up = -(-batch_size // count) * count
+    each = f" and {parts} micro-batches" if parts > 1 else ""
     raise errors.InputError(
-      f"config.{key}={batch_size} does not divide over {count} devices: use "
-      f"{up}"
+      f"config.{key}={batch_size} does not divide over {mesh.size} devices"
+      f"{each}: use {up}"
+    )
+
+
+def check_experts(counts: Sequence[int], mesh: Mesh) -> None:
+  """Refuses an axis of experts along which none can be split.
+
+  Args:
+    counts: experts of each kind of mixture that the model has.
+    mesh: the devices.
+
+  Raises:
+    InputError: no count is a multiple of the axis.
+  """
+  size = mesh.shape["expert"]
+  if all(count % size for count in counts):
+    named = " and ".join(map(str, counts))
+    raise errors.InputError(
+      f"config.mesh.expert={size}: {named} experts do not divide over so many "
+      "devices; use a divisor of their number"
     )
 
 

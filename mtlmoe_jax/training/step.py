@@ -55,33 +55,40 @@ def make_train_step(
     state: state_lib.TrainState, batch: dict[str, jax.Array]
   ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    keys = jax.random.split(key, 3)
-    gating, dropout, mixup = keys
-    if augment.mixup:
-      batch = mixing.mixup(mixup, batch, augment.mixup, augment.mixup_alpha)
     trainable, fixed = optim.split(state.params, frozen)
     # A function of the step alone, as the keys are.
     scheduled = {"gate_noise": noise(state.step)} if noise else {}
 
-    def loss_fn(trainable: optim.Flat) -> tuple[jax.Array, Any]:
+    def loss_fn(
+      trainable: optim.Flat, stats: Any, part: dict[str, jax.Array], key: Any
+    ) -> tuple[jax.Array, Any]:
+      gating, dropout, mixup = jax.random.split(key, 3)
+      if augment.mixup:
+        part = mixing.mixup(mixup, part, augment.mixup, augment.mixup_alpha)
       params = optim.unflatten({**fixed, **trainable})
       outputs, changed = model.apply(
-        {"params": params, "batch_stats": state.batch_stats},
-        batch["image"],
+        {"params": params, "batch_stats": stats},
+        part["image"],
         train=True,
-        valid=batch["valid"],
-        features=batch.get("features"),
+        valid=part["valid"],
+        features=part.get("features"),
         **scheduled,
         rngs={"gating": gating, "dropout": dropout},
         mutable=["batch_stats"],
       )
-      loss, parts = loss_of(outputs, batch, config)
-      stats = changed.get("batch_stats", state.batch_stats)
-      return loss, (outputs, parts, stats)
+      loss, parts = loss_of(outputs, part, config)
+      measured = {"loss": loss, **parts, **train_metrics(outputs, part)}
+      return loss, (measured, changed.get("batch_stats", stats))
 
-    (loss, (outputs, parts, stats)), grads = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(trainable)
+    (measured, stats), grads = accumulate(
+      jax.grad(loss_fn, has_aux=True),
+      trainable,
+      state.batch_stats,
+      batch,
+      key,
+      config.micro_batches,
+    )
+    loss = measured["loss"]
     norm = optax.global_norm(grads)
     ok = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
@@ -101,9 +108,7 @@ def make_train_step(
     new = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
     new = new.replace(step=state.step + 1)
     metrics = {
-      "loss": loss,
-      **parts,
-      **train_metrics(outputs, batch),
+      **measured,
       **scheduled,
       "grad_norm": norm,
       "lr": schedule(state.step),
@@ -112,6 +117,54 @@ def make_train_step(
     return new, metrics
 
   return step
+
+
+def accumulate(
+  gradient: Callable[..., Any],
+  trainable: optim.Flat,
+  stats: Any,
+  batch: dict[str, jax.Array],
+  key: jax.Array,
+  count: int,
+) -> tuple[tuple[dict[str, jax.Array], Any], optim.Flat]:
+  """The mean gradient over equal parts of a batch, one after another.
+
+  Each part has rows of every device. Its losses are means over its own images,
+  its mixture is balanced by itself, and batch statistics are its own, the next
+  part going on from those stored.
+
+  Args:
+    gradient: (trainable, stats, part, key) -> (gradients, (metrics, stats)).
+    trainable: parameters.
+    stats: batch statistics.
+    batch: arrays [B, ...].
+    key: random; with one part as it is.
+    count: of parts, a divisor of B.
+
+  Returns:
+    ((metrics, stats), gradients); metrics and gradients are means.
+  """
+  if count == 1:
+    grads, found = gradient(trainable, stats, batch, key)
+    return found, grads
+
+  def part_of(index: jax.Array) -> dict[str, jax.Array]:
+    return jax.tree.map(
+      lambda x: x.reshape(-1, count, *x.shape[1:])[:, index], batch
+    )
+
+  def body(carry: Any, index: jax.Array) -> tuple[Any, Any]:
+    stats, total = carry
+    own = jax.random.fold_in(key, index)
+    grads, (measured, stats) = gradient(trainable, stats, part_of(index), own)
+    return (stats, jax.tree.map(jnp.add, total, grads)), measured
+
+  zeros = jax.tree.map(jnp.zeros_like, trainable)
+  (stats, total), measured = jax.lax.scan(
+    body, (stats, zeros), jnp.arange(count)
+  )
+  grads = jax.tree.map(lambda g: g / count, total)
+  return (jax.tree.map(lambda m: jnp.mean(m, 0), measured), stats), grads
 
 
 def noise_schedule(
