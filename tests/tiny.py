@@ -67,7 +67,9 @@ def launch(script: str, *arguments: str, **extra: str):
   )
 
 
-def run_on_devices(devices: int, program: str, *arguments: str) -> str:
+def run_on_devices(
+  devices: int, program: str, *arguments: str, seconds: float = 400
+) -> str:
   """What a Python program prints on so many virtual devices."""
   flags = f"--xla_force_host_platform_device_count={devices}"
   got = subprocess.run(
@@ -76,7 +78,7 @@ def run_on_devices(devices: int, program: str, *arguments: str) -> str:
     env=environment(XLA_FLAGS=f"{os.environ['XLA_FLAGS']} {flags}"),
     capture_output=True,
     text=True,
-    timeout=400,
+    timeout=seconds,
   )
   assert got.returncode == 0, got.stderr
   return got.stdout
