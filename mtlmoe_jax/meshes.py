@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.sharding import PartitionSpec
 
 Array = jax.Array
 
@@ -29,6 +30,25 @@ def on_each_device(
   if not jax.sharding.get_abstract_mesh().axis_names:
     return fn
   return jax.shard_map(fn, in_specs=in_specs, out_specs=out_specs)
+
+
+def top_indices(values: Array, k: int) -> Array:
+  """The places of the k largest along the last axis, the largest first.
+
+  Args:
+    values: [B, ..., n], rows of any kind.
+    k: how many, at most n.
+
+  Returns:
+    i32 [B, ..., k]; of equal values the first. Rows that are split over
+    devices stay where they are: the compiler itself would gather them all.
+  """
+  of_rows = lambda rows: lax.top_k(rows, k)[1]  # noqa: E731
+  count = devices()
+  if count == 1 or values.shape[0] % count:
+    return of_rows(values)
+  rows = PartitionSpec(jax.sharding.get_abstract_mesh().axis_names)
+  return jax.shard_map(of_rows, in_specs=rows, out_specs=rows)(values)
 
 
 def manual_axes(*arrays: Array) -> frozenset[str]:

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy import special, stats
 
-from mtlmoe_jax import errors
+from mtlmoe_jax import errors, meshes
 
 Array = jax.Array
 
@@ -519,7 +519,7 @@ def _check_k(logits: Array, k: int) -> None:
 
 def _ranking(logits: Array, k: int) -> Array:
   """Indices i32 [B, K] of the k largest, best first; the choice is constant."""
-  return jax.lax.top_k(jax.lax.stop_gradient(logits), k)[1]
+  return meshes.top_indices(jax.lax.stop_gradient(logits), k)
 
 
 def _pick(values: Array, experts: Array) -> Array:

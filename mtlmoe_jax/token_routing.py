@@ -16,7 +16,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax import errors, routing
+from mtlmoe_jax import errors, meshes, routing
 
 Array = jax.Array
 
@@ -97,7 +97,7 @@ def expert_choice_routing(
   # Ranked by the logarithm: shares that underflow would be full of ties.
   rank = jnp.where(valid[..., None], jax.nn.log_softmax(logits), -jnp.inf)
   rank = jnp.swapaxes(jax.lax.stop_gradient(rank), 1, 2)  # [G, N, M]
-  tokens = jax.lax.top_k(rank, capacity)[1]
+  tokens = meshes.top_indices(rank, capacity)
   mask = jax.vmap(lambda v, t: v[t])(valid, tokens)
   picked = jnp.take_along_axis(jnp.swapaxes(probs, 1, 2), tokens, axis=2)
   weights = jnp.where(mask, picked, 0)

@@ -234,6 +234,7 @@ def test_layers_over_tokens_are_those_of_one_device(eight, mesh):
   close(eight[mesh]["tokens of image"], expected, 1e-4)
   found = eight[mesh]["messages of image"]
   assert found.get("all-to-all", 0) == (0 if "8, 1" in mesh else 4)
+  assert "all-gather" not in found
   # Of a batch: the part that a device has, so that fewer slots drop more.
   structure = jax.tree.structure(expected)
   leaves = map(np.array, eight[mesh]["tokens of batch"])
@@ -241,3 +242,4 @@ def test_layers_over_tokens_are_those_of_one_device(eight, mesh):
   assert np.isfinite(y).all() and 0 < dropped < 1
   found = eight[mesh]["messages of batch"]
   assert found.get("all-to-all", 0) == (0 if "8, 1" in mesh else 4)
+  assert "all-gather" not in found

@@ -32,7 +32,8 @@ class Plan:
     state_bytes: of parameters, averages and optimiser on one device.
     peak_bytes: the most that is alive at once, the compiler's estimate.
     flops: floating-point operations of one device.
-    memory_traffic: bytes read and written, the compiler's estimate.
+    memory_traffic: bytes read and written where state, batch and whatever is
+      stored between the passes go in and out of the chip once.
     messages: between devices.
   """
 
@@ -42,7 +43,7 @@ class Plan:
   state_bytes: int
   peak_bytes: int
   flops: float
-  memory_traffic: float
+  memory_traffic: int
   messages: Sequence[collectives.Total]
 
   @property
@@ -56,7 +57,7 @@ class Plan:
     return sum(total.sent for total in self.messages)
 
   def seconds(self, chip: chips.Chip) -> dict[str, float]:
-    """The least time of a step, by what it waits for."""
+    """The time of a step at the full speed of each part of a device."""
     return {
       "compute": self.flops / chip.flops,
       "memory": self.memory_traffic / chip.memory_rate,
@@ -80,8 +81,8 @@ def make_plan(
       computation are taken ("cpu", "gpu" or "tpu").
 
   Returns:
-    The plan. Compiled for virtual devices, memory and its traffic are those of
-    XLA:CPU, which fuses less than other compilers do: upper bounds.
+    The plan. Compiled for virtual devices, what is stored between the passes is
+    XLA:CPU's choice, which fuses less than other compilers do.
 
   Raises:
     InputError: a batch or experts that do not divide over the devices.
@@ -107,7 +108,11 @@ def make_plan(
       + memory.temp_size_in_bytes
     ),
     flops=cost.get("flops", 0.0),
-    memory_traffic=cost.get("bytes accessed", 0.0),
+    memory_traffic=(
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      + 2 * memory.temp_size_in_bytes
+    ),
     messages=collectives.totals(
       collectives.find(compiled.as_text(), mesh.size)
     ),
@@ -220,7 +225,7 @@ def table(plan: Plan, chip: str) -> str:
       f"    {total.count:>3} {total.kind:<20} of {total.group:>4} devices  "
       f"{_size(total.size):>12} each way"
     )
-  lines.append("least time of a step, by what it waits for:")
+  lines.append("a step at full speed, by what it waits for:")
   for name, value in seconds.items():
     mark = "  <- bottleneck" if name == slowest else ""
     lines.append(f"  {name:<10} {value * 1e3:>10.3f} ms{mark}")
