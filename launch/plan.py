@@ -7,8 +7,9 @@ r"""Says what a training step needs on devices that need not be there.
 Compiles the step of the config ahead of time for so many virtual devices (no
 accelerator, data or weights are needed) and prints, for each device, memory,
 operations, the messages and bytes of a step, and how long a step takes on a
-chip at the full speed of each of its parts, with what it then waits for. --topology compiles for a described TPU
-slice in place of virtual devices, where libtpu is installed.
+chip at the full speed of each of its parts, with what it then waits for.
+--topology compiles for a described TPU slice in place of virtual devices, where
+libtpu is installed.
 """
 
 import os
