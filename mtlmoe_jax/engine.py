@@ -251,9 +251,12 @@ def apply_experts(
     outputs = pairs.run_pairs(fn, params, x, plan, tile=tile, remat=remat)
     return Results(outputs, plan, strategy)
   if strategy == "all_to_all":
+    ks = [experts.shape[1] for experts in experts_per_task]
     limited = capacity is not None and capacity < experts_per_task[0].shape[0]
-    looped = compilation.backend() == "cpu" and not (rows_interact or limited)
-    share = min(1.0, sum(e.shape[1] for e in experts_per_task) / num_experts)
+    # As rules 3 to 6 of `choose_strategy` have it.
+    few = compilation.backend() == "cpu" or 2 * sum(ks) <= num_experts
+    looped = few and not (rows_interact or limited)
+    share = min(1.0, sum(ks) / num_experts)
     local = _looped if looped else _mapped
     outputs, plan, _ = exchange.run_exchanged(
       local(fn, remat, share),

@@ -306,6 +306,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
   window_start: float | None = None
   note: dict[str, float] = {}
   score: float | None = None
+  guard = "allow"
   bar = progress.Progress(
     run.steps,
     initial=step,
@@ -316,9 +317,11 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
   with jax.set_mesh(run.mesh), bar:
     while step < run.steps:
       batch = sharding.put_batch(next(run.iterator), run.mesh)
-      # Nothing but the batch goes to the devices, nothing comes back.
-      with jax.transfer_guard("disallow"):
+      with jax.transfer_guard(guard):
         run.state, metrics = train_step(run.state, batch)
+      # Nothing but the batch goes to the devices, nothing comes back; only
+      # compiling may send constants.
+      guard = "disallow"
       step += 1
       window.append(metrics)
       last = step == run.steps
