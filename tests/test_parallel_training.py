@@ -1,5 +1,6 @@
 """Ten steps on any mesh are the ten steps of one device."""
 
+import functools
 import json
 
 import jax
@@ -25,27 +26,43 @@ MESHES = (
   (1, 4, 2),
 )
 SOME = ((8, 1, 1), (2, 4, 1), (2, 2, 2))
-# compute and dispatch, norm, optimiser, meshes. AdamW's step has the size of
-# the learning rate however small a gradient is, so that rounding alone moves
-# parameters whose gradient is zero: the biases in front of batch norms.
+# compute and dispatch, norm, optimiser, meshes. AdamW's first step has the size
+# of the learning rate however small a gradient is, so that rounding alone moves
+# a few of 70,000 parameters whose gradients are nearly zero there (by 2e-4 with
+# gather on eight devices), and the biases in front of batch norms, whose
+# gradients are zero. SGD has no such steps.
 CASES = {
   "all_to_all, group": ("all_to_all", "group", "adamw", MESHES),
   "all_to_all, batch": ("all_to_all", "batch", "sgd", MESHES),
   "all_to_all, frozen": ("all_to_all", "frozen", "adamw", SOME),
-  "gather, group": ("gather", "group", "adamw", SOME),
+  "gather, group": ("gather", "group", "sgd", SOME),
   "gather, batch": ("gather", "batch", "sgd", SOME),
-  "einsum, group": ("einsum", "group", "adamw", SOME),
-  "dense, group": ("dense", "group", "adamw", SOME),
+  "einsum, group": ("einsum", "group", "sgd", SOME),
+  "dense, group": ("dense", "group", "sgd", SOME),
   "dense, batch": ("dense", "batch", "sgd", SOME),
 }
 
 
-def train(name, shape):
-  """Losses of the steps and the parameters after them."""
+@functools.cache
+def start(name):
+  """State and step of a case, of no mesh yet."""
   dispatch, norm, optimizer, _ = CASES[name]
   compute = {"model.compute": "dense"}
   if dispatch != "dense":
     compute = {"model.compute": "sparse", "model.dispatch": dispatch}
+  return test_training_step.parts(
+    **compute,
+    **{
+      "model.experts": EXPERTS,
+      "model.k": "2,1",
+      "model.norm": norm,
+      "optimizer.name": optimizer,
+    },
+  )
+
+
+def train(name, shape):
+  """Losses of the steps and the parameters after them."""
   mesh = jax.make_mesh(
     shape,
     ("data", "expert", "fsdp"),
@@ -53,16 +70,7 @@ def train(name, shape):
     devices=jax.devices()[: int(np.prod(shape))],
   )
   with jax.set_mesh(mesh):
-    state, step = test_training_step.build(
-      mesh,
-      **compute,
-      **{
-        "model.experts": EXPERTS,
-        "model.k": "2,1",
-        "model.norm": norm,
-        "optimizer.name": optimizer,
-      },
-    )
+    state, step = test_training_step.placed(*start(name), mesh)
     batch = test_training_step.batch(IMAGES)
     batch["has_box"][3] = batch["valid"][5] = False
     state, metrics = test_training_step.losses_of(state, step, STEPS, batch)

@@ -38,15 +38,24 @@ def batch(n=8, size=32, seed=0):
 
 
 def build(mesh=None, frozen_patterns=(), **overrides):
+  state, step = parts(frozen_patterns, **overrides)
+  return (state, jax.jit(step)) if mesh is None else placed(state, step, mesh)
+
+
+def parts(frozen_patterns=(), **overrides):
+  """The state on one device, and the pure step."""
   config = tiny.config(**{"data.image_size": 32, **overrides})
   config.optimizer.frozen = frozen_patterns
   config.optimizer.schedule = "constant"
   config.optimizer.warmup_epochs = 0.0
   config.optimizer.lr = 3e-3
   model = models.build_model(config, CLASSES)
-  variables = model.init(
-    {"params": jax.random.key(0)}, batch()["image"], train=False
+  # Operation by operation it takes half a minute; it runs once.
+  init = jax.jit(
+    functools.partial(model.init, train=False),
+    compiler_options={"xla_backend_optimization_level": 0},
   )
+  variables = init({"params": jax.random.key(0)}, batch()["image"])
   flat = optim.flatten(variables["params"])
   frozen = optim.frozen_names(flat, config)
   trainable, _ = optim.split(flat, frozen)
@@ -55,8 +64,11 @@ def build(mesh=None, frozen_patterns=(), **overrides):
   step = step_lib.make_train_step(
     model, optimizer, schedule, frozen, config, config.steps
   )
-  if mesh is None:
-    return state, jax.jit(step)
+  return state, step
+
+
+def placed(state, step, mesh):
+  """Both on a mesh."""
   shardings = sharding.tree_shardings(state, mesh)
   state = jax.device_put(state, shardings)
   return state, jax.jit(
