@@ -38,6 +38,7 @@ CASES = {
   "gather, group": ("gather", "group", "sgd", SOME),
   "gather, batch": ("gather", "batch", "sgd", SOME),
   "einsum, group": ("einsum", "group", "sgd", SOME),
+  "einsum, batch": ("einsum", "batch", "sgd", SOME),
   "dense, group": ("dense", "group", "sgd", SOME),
   "dense, batch": ("dense", "batch", "sgd", SOME),
 }
