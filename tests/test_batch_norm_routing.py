@@ -230,7 +230,7 @@ from tests import test_batch_norm_routing as t
 found = {}
 for expert in (1, 4):
   mesh = sharding.make_mesh(-1, expert)
-  assert dict(mesh.shape) == {"data": 8 // expert, "expert": expert}
+  assert mesh.devices.shape == (8 // expert, expert, 1)
   found[f"gather {expert}"] = t.experts_on(mesh, "gather")
   found[f"dense {expert}"] = t.experts_on(mesh, "dense")
 found["model 4"] = t.model_on(mesh)

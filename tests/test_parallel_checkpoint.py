@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import numpy as np
+import pytest
 
 from mtlmoe_jax.training import checkpoint, sharding
 from tests import test_training_step, tiny
@@ -79,6 +80,7 @@ def on_devices(folder):
   print(json.dumps(out))
 
 
+@pytest.mark.slow
 def test_any_topology_restores_any_other(tmp_path):
   program = (
     "import sys; from tests import test_parallel_checkpoint as t; "
