@@ -8,21 +8,16 @@ prints the messages of a step. Nothing is timed: bytes are those of the compiled
 programs. Writes OUT_weak.svg.
 """
 
-import os
-import sys
-from collections.abc import Sequence
+from mtlmoe_jax.planning import virtual
 
 MOST = 64
-_FLAG = f"--xla_force_host_platform_device_count={MOST}"
-if _FLAG not in os.environ.get("XLA_FLAGS", "").split():
-  # The number of devices is fixed when JAX starts.
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}"
-  os.environ["JAX_PLATFORMS"] = "cpu"
-  os.execv(sys.executable, [sys.executable, *sys.argv])
+virtual.restart_with(MOST)
 
 import argparse  # noqa: E402
 import io  # noqa: E402
 import pathlib  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
 
 import jax  # noqa: E402
 import matplotlib  # noqa: E402

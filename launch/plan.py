@@ -12,16 +12,14 @@ chip at the full speed of each of its parts, with what it then waits for.
 libtpu is installed.
 """
 
-import os
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
 
 from mtlmoe_jax import errors, launching
-from mtlmoe_jax.planning import chips
+from mtlmoe_jax.planning import chips, virtual
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, for example configs/cub.py."
@@ -49,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
   launching.required("config")
   launching.no_arguments(argv)
   if not _TOPOLOGY.value:
-    _make_devices(_DEVICES.value)
+    virtual.restart_with(_DEVICES.value)
   # Here: the number of devices is fixed when JAX starts.
   from mtlmoe_jax import config as config_lib
   from mtlmoe_jax import files
@@ -69,15 +67,6 @@ def main(argv: Sequence[str]) -> None:
   print(plan_lib.table(made, _CHIP.value))
   if _JSON.value:
     files.write_json(pathlib.Path(_JSON.value), plan_lib.figures(made))
-
-
-def _make_devices(count: int) -> None:
-  """Starts this program again with so many virtual devices."""
-  flag = f"--xla_force_host_platform_device_count={count}"
-  found = os.environ.get("XLA_FLAGS", "")
-  if flag not in found.split():
-    os.environ.update(XLA_FLAGS=f"{found} {flag}", JAX_PLATFORMS="cpu")
-    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def _axes(text: str) -> dict[str, int]:

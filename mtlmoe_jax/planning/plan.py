@@ -142,21 +142,19 @@ def _step(
     variables,
   )
   places = sharding.tree_shardings(state, mesh)
-  by_image = sharding.batch_sharding(mesh)
-  step = jax.jit(
+  step = sharding.jit_step(
     step_lib.make_train_step(
       model, optimizer, schedule, frozen, config, _STEPS
     ),
-    in_shardings=(places, by_image),
-    out_shardings=(places, sharding.replicated(mesh)),
-    donate_argnums=0,
+    places,
+    mesh,
   )
   state = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     state,
     places,
   )
-  return step, state, _batch(config, by_image)
+  return step, state, _batch(config, sharding.batch_sharding(mesh))
 
 
 def _batch(

@@ -289,13 +289,12 @@ def _resume(run: Run, step: int) -> Any:
 def _fit(run: Run, stop: "_SigtermFlag") -> bool:
   """Steps until the end (True) or a SIGTERM (False)."""
   config, batch_size = run.config, run.config.batch_size
-  train_step = jax.jit(
+  train_step = sharding.jit_step(
     step_lib.make_train_step(
       run.model, run.optimizer, run.schedule, run.frozen, config, run.steps
     ),
-    in_shardings=(run.shardings, sharding.batch_sharding(run.mesh)),
-    out_shardings=(run.shardings, sharding.replicated(run.mesh)),
-    donate_argnums=0,
+    run.shardings,
+    run.mesh,
   )
   predict = _predict_step(run)
   save_every = config.checkpoint.every_steps or run.steps_per_epoch

@@ -10,7 +10,7 @@ device the mesh is 1 x 1 x 1 and the same code runs.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -158,6 +158,24 @@ def check_experts(counts: Sequence[int], mesh: Mesh) -> None:
       f"config.mesh.expert={size}: {named} experts do not divide over so many "
       "devices; use a divisor of their number"
     )
+
+
+def jit_step(
+  step: Callable[[Any, Any], Any], shardings: Any, mesh: Mesh
+) -> Callable[[Any, Any], Any]:
+  """`jax.jit` of a training step whose state stays where it is.
+
+  Args:
+    step: (state, batch) -> (state, metrics).
+    shardings: of the state, which is given away.
+    mesh: over which images are split; metrics are the same everywhere.
+  """
+  return jax.jit(
+    step,
+    in_shardings=(shardings, batch_sharding(mesh)),
+    out_shardings=(shardings, replicated(mesh)),
+    donate_argnums=0,
+  )
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
