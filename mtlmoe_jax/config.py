@@ -20,7 +20,7 @@ TASKS = ("class", "box")
 DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
 EXTRA_NAMES = ("cub", "folder")
 SPLIT_SCHEMES = ("official", "poster")
-GATES = ("dense", "noisy_top_k", "top_k", "uniform")
+GATES = ("dense", "noisy_top_k", "top_k", "uniform", "random")
 # Gates that let experts choose among tokens: right within one image only.
 TOKEN_GATES = ("expert_choice", "soft")
 # Of `MoEMlp`, and who competes for its experts.
@@ -35,7 +35,7 @@ CLASSIFIERS = ("linear", "cosine")
 CONDENSES = ("pool", "spatial", "pyramid")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
-WEIGHTINGS = ("fixed", "uncertainty")
+WEIGHTINGS = ("fixed", "uncertainty", "pcgrad")
 PRECISIONS = ("float32", "bfloat16")
 VIEWS = (
   *("whole", "flip", "crops", "crops+flip"),
@@ -74,6 +74,11 @@ def default_config() -> ml_collections.ConfigDict:
   data.validation_fraction = 0.1
   data.cache_gib = 2.0  # memory for decoded images; 0 decodes every time
   data.threads = 2  # threads that decode and augment
+  # A control: the boxes of the training images are dealt out anew among them
+  # (data/shuffled.py), so that the box task has the same targets and is as hard
+  # to ignore, but tells nothing of the image. Validation, test and extra images
+  # keep theirs.
+  data.shuffle_boxes = False
   augment = data.augment = ml_collections.ConfigDict()
   augment.crop_area_min = 0.35  # random resized crop: smallest share of area
   augment.crop_aspect_max = 1.333  # crops are between 1/this and this wide
@@ -136,7 +141,9 @@ def default_config() -> ml_collections.ConfigDict:
   model.experts = 3
   # Experts per image: one number, or one per task such as "2,1".
   model.k = "2"
-  model.gate = "noisy_top_k"  # dense | noisy_top_k | top_k | uniform
+  # dense | noisy_top_k | top_k, and two controls without parameters: uniform
+  # (all experts, equally) | random (k drawn for each image, equally).
+  model.gate = "noisy_top_k"
   model.gate_width = 32  # channels of the gate's first convolution
   model.gate_noise = 1.0  # scale of the learned (noisy_top_k) or 1/N (top_k)
   # How the noise goes from gate_noise to gate_noise_end over training. Noise
@@ -221,8 +228,11 @@ def default_config() -> ml_collections.ConfigDict:
   model.norm = "frozen"
 
   loss = config.loss = ml_collections.ConfigDict()
-  loss.weighting = "fixed"  # fixed | uncertainty (Kendall et al. 2018)
-  loss["class"] = 1.0  # weights of the task losses (fixed)
+  # fixed | uncertainty (Kendall et al. 2018) | pcgrad (Yu et al. 2020): of the
+  # tasks' gradients what conflicts is projected away. pcgrad goes back through
+  # the network once for each task and once for the losses below.
+  loss.weighting = "fixed"
+  loss["class"] = 1.0  # weights of the task losses (fixed, pcgrad)
   loss.box = 1.0
   loss.label_smoothing = 0.1
   loss.importance = 0.01  # CV^2 of summed weights (Shazeer et al. 2017)
@@ -290,6 +300,12 @@ def default_config() -> ml_collections.ConfigDict:
   evaluation.crop_share = 0.875
   # Side of the closer view over that of the box: room for what the box missed.
   evaluation.zoom_margin = 1.15
+  # Evaluate the test split as often as the validation split, for curves over
+  # training (rows of split "test" in metrics.jsonl). It chooses nothing.
+  evaluation.watch_test = False
+  # Write report.html at the end of training. It takes a quarter of a minute;
+  # launch/evaluate.py writes one at any time.
+  evaluation.report = True
   # At the end of training, fit a temperature on the validation split and use it
   # for probabilities (evaluation/calibrate.py); off, for not every run has one.
   evaluation.calibrate = False
@@ -515,6 +531,18 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     raise errors.InputError(
       f"config.eval.views={c.eval.views!r}: a closer view needs the box task, "
       f"config.model.tasks is {model.tasks!r}"
+    )
+  if data.shuffle_boxes and "box" not in named:
+    raise errors.InputError(
+      f"config.data.shuffle_boxes={data.shuffle_boxes!r}: shuffles the targets "
+      f"of the box task, config.model.tasks is {model.tasks!r}; add 'box' or "
+      "leave the boxes alone"
+    )
+  if c.loss.weighting == "pcgrad" and len(named) < 2:
+    raise errors.InputError(
+      f"config.loss.weighting={c.loss.weighting!r}: compares the gradients of "
+      f"two tasks, config.model.tasks is {model.tasks!r}; use 'class,box' or "
+      "weighting 'fixed'"
     )
   number("batch_size", lambda v: v >= 1, "at least 1")
   number("epochs", lambda v: v > 0 or c.steps > 0, "above 0")

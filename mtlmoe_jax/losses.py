@@ -5,7 +5,8 @@ padding) adds nothing to a loss nor to its gradient, whatever it holds; without
 any row a loss is 0. Losses are float32 scalars.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -145,3 +146,50 @@ def total_loss(
         if weight := aux_weights.get(name, 0):
           total += weight * value / len(gates)
   return total, parts
+
+
+def gradient_surgery(gradients: Sequence[Any]) -> Any:
+  """Sum of gradients without their conflicts (PCGrad, Yu et al. 2020, alg. 1).
+
+  Where the gradient of one task has a negative inner product with that of
+  another, it is projected onto the plane normal to the other, as that was
+  before any projection. Others are taken in the order given, not in the random
+  one of the paper: for two tasks there is only one other.
+
+  Args:
+    gradients: of T tasks, trees of arrays of one structure.
+
+  Returns:
+    The sum of the projected gradients, a tree alike. Zero gradients conflict
+    with none.
+  """
+  squares = [inner_product(g, g) for g in gradients]
+  projected = list(gradients)
+  for i in range(len(gradients)):
+    for j, other in enumerate(gradients):
+      if i == j:
+        continue
+      dot = inner_product(projected[i], other)
+      # A square may underflow where the product does not.
+      conflict = (dot < 0) & (squares[j] > 0)
+      share = jnp.where(conflict, dot, 0) / jnp.where(conflict, squares[j], 1)
+      projected[i] = _without(projected[i], share, other)
+  return jax.tree.map(lambda *leaves: sum(leaves), *projected)
+
+
+def cosine(a: Any, b: Any) -> Array:
+  """Cosine of the angle between two trees of arrays; 0 where one is zero."""
+  lengths = jnp.sqrt(inner_product(a, a)) * jnp.sqrt(inner_product(b, b))
+  return inner_product(a, b) / jnp.where(lengths > 0, lengths, 1)
+
+
+def inner_product(a: Any, b: Any) -> Array:
+  """Sum of the products of all entries of two trees of arrays; a scalar."""
+  # Not `vdot`, which flattens: leaves may be split over devices.
+  products = jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)
+  return jax.tree.reduce(jnp.add, products, jnp.zeros(()))
+
+
+def _without(tree: Any, share: Array, other: Any) -> Any:
+  """tree - share * other."""
+  return jax.tree.map(lambda x, y: x - share * y, tree, other)

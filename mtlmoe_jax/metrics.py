@@ -253,9 +253,9 @@ def routing_metrics(
     "cv_load": _variation(load),
     "cv_importance": _variation(importance),
     "max_load": float(load.max() / max(load.mean(), 1e-12)),
-    "entropy": float(np.mean(_entropy(probs))),
-    "entropy_mean_gate": float(_entropy(mean_gate)),
-    "effective_experts": float(np.exp(_entropy(mean_gate))),
+    "entropy": float(np.mean(entropy(probs))),
+    "entropy_mean_gate": float(entropy(mean_gate)),
+    "effective_experts": float(np.exp(entropy(mean_gate))),
     "mutual_information": information,
     "mutual_information_null": null,
     "specialisation": (information - null) / limit if limit else 0.0,
@@ -273,7 +273,7 @@ def _variation(values: np.ndarray) -> float:
   return float(values.std() / max(values.mean(), 1e-12))
 
 
-def _entropy(probs: np.ndarray) -> np.ndarray:
+def entropy(probs: np.ndarray) -> np.ndarray:
   """Entropy over the last axis, nats: [..., N] -> [...]."""
   probs = np.asarray(probs, np.float64)
   return -np.sum(probs * np.log(np.where(probs > 0, probs, 1)), axis=-1)
@@ -287,9 +287,8 @@ def mutual_information(
 ) -> tuple[float, float]:
   """Mutual information of expert and class, and what chance alone gives.
 
-  An image counts for its experts in proportion to their weights. With few
-  images per class the estimate is far above 0 even for a random gate, so it
-  means something only beside its null: the mean over permutations of the
+  With few images per class the estimate is far above 0 even for a random gate,
+  so it means something only beside its null: the mean over permutations of the
   labels.
 
   Args:
@@ -301,10 +300,31 @@ def mutual_information(
   Returns:
     (information, null), nats.
   """
+  found, null = information_and_null(weights, labels, permutations, seed)
+  return found, float(np.mean(null))
+
+
+def information_and_null(
+  weights: np.ndarray, labels: np.ndarray, permutations: int, seed: int
+) -> tuple[float, np.ndarray]:
+  """Mutual information of expert and class, and of permuted labels.
+
+  An image counts for its experts in proportion to their weights.
+
+  Args:
+    weights: [n, N], not negative, 0 where not selected; rows of zeros are left
+      out.
+    labels: i32 [n], from 0.
+    permutations: how many.
+    seed: of the permutations.
+
+  Returns:
+    (information, f64 [permutations] that of each permutation), nats.
+  """
   total = weights.sum(-1, keepdims=True)
   keep = total[:, 0] > 0
   if not keep.any():
-    return 0.0, 0.0
+    return 0.0, np.zeros(permutations)
   shares = (weights / np.where(total > 0, total, 1))[keep]
   order = np.argsort(labels[keep], kind="stable")
   # Rows are sorted by class once; permuting them then permutes the labels.
@@ -313,12 +333,12 @@ def mutual_information(
 
   def information(rows: np.ndarray) -> float:
     joint = np.add.reduceat(rows, starts, axis=0) / len(rows)
-    marginals = _entropy(joint.sum(0)) + _entropy(joint.sum(1))
-    return float(max(marginals - _entropy(joint.ravel()), 0))
+    marginals = entropy(joint.sum(0)) + entropy(joint.sum(1))
+    return float(max(marginals - entropy(joint.ravel()), 0))
 
   rng = np.random.default_rng(seed)
   null = [information(rng.permutation(shares)) for _ in range(permutations)]
-  return information(shares), float(np.mean(null))
+  return information(shares), np.asarray(null)
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -332,5 +352,5 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     [...] in [0, 1]: 0 when equal, 1 when disjoint.
   """
   p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
-  nats = _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+  nats = entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
   return np.clip(nats / math.log(2), 0, 1)

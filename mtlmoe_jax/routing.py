@@ -253,8 +253,34 @@ def uniform_routing(
     The routing, K = N, with all losses 0.
   """
   routing = dense_routing(jnp.zeros((batch_size, num_experts)), valid)
-  losses = jax.tree.map(jnp.zeros_like, routing.losses)
-  return dataclasses.replace(routing, losses=losses)
+  return _without_losses(routing)
+
+
+def random_routing(draws: Array, k: int, valid: Array | None = None) -> Routing:
+  """The control that selects, but by chance: weight 1/k on k experts.
+
+  Args:
+    draws: f32 [B, N], independent and alike: any k experts are as likely.
+    k: experts per image, 1 ... N.
+    valid: bool [B], False for padding; None: all are valid.
+
+  Returns:
+    The routing to the experts of the k largest draws, with uniform `probs` and
+    all losses 0.
+
+  Raises:
+    InputError: k is not in 1 ... N.
+  """
+  _check_k(draws, k)
+  batch, num_experts = draws.shape
+  experts = _ranking(draws, k)
+  weights = jnp.full((batch, k), 1 / k, jnp.float32)
+  received = full_weights(experts, weights, num_experts)
+  load = hard_load(experts, num_experts, valid)
+  logits = jnp.zeros((batch, num_experts))
+  return _without_losses(
+    _routing(logits, experts, weights, received, load, valid)
+  )
 
 
 def full_weights(experts: Array, weights: Array, num_experts: int) -> Array:
@@ -507,6 +533,12 @@ def _routing(
     valid,
   )
   return Routing(experts, weights, probs, losses, metrics)
+
+
+def _without_losses(routing: Routing) -> Routing:
+  """The routing of a control: nothing in it learns."""
+  losses = jax.tree.map(jnp.zeros_like, routing.losses)
+  return dataclasses.replace(routing, losses=losses)
 
 
 def _check_k(logits: Array, k: int) -> None:

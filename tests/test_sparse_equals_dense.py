@@ -79,6 +79,10 @@ def run_gates(kind, select, logits, noise):
   """The routings of two tasks."""
   if kind == "uniform":
     return [routing.uniform_routing(B, N, VALID) for _ in logits]
+  if kind == "random":
+    if select == "joint":
+      return [routing.random_routing(noise[0], 2, VALID)] * 2
+    return [routing.random_routing(d, k, VALID) for d, k in zip(noise, (2, 1))]
   scores = [routing.Scores(x, e, 0.5) for x, e in zip(logits, noise)]
   if select == "joint":
     return routing.joint_routing(kind, scores, 2, VALID)
@@ -177,6 +181,9 @@ ROWS = [
   ("einsum", "batch", "uniform", "joint"),
   ("gather", "frozen", "uniform", "separate"),
   ("pairs", "group", "uniform", "separate"),
+  ("gather", "group", "random", "joint"),
+  ("einsum", "batch", "random", "separate"),
+  ("pairs", "frozen", "random", "separate"),
 ]
 ROW_NAMES = ["-".join(row) for row in ROWS]
 IMAGES = mtlmoe.IMAGES
@@ -278,7 +285,7 @@ def extreme_heads(kind):
 
 @pytest.mark.parametrize("kind", EXTREMES)
 @pytest.mark.parametrize(
-  "row", [row for row in ROWS if row[2] != "uniform"], ids="-".join
+  "row", [r for r in ROWS if r[2] not in ("uniform", "random")], ids="-".join
 )
 def test_models_survive_extreme_logits(row, kind):
   sparse, dense = both(row, extreme_heads(kind))

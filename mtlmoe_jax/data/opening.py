@@ -11,6 +11,7 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.data import cache, cub, folder, splits, synthetic, tfds
 from mtlmoe_jax.data.file_source import Whole
 from mtlmoe_jax.data.problems import Problems
+from mtlmoe_jax.data.shuffled import ShuffledBoxes
 from mtlmoe_jax.data.source import Concat, Source, Subset, fingerprint
 
 
@@ -146,7 +147,7 @@ def open_extra(
 def split_data(
   config: ml_collections.ConfigDict, whole: Whole, extra: Source | None = None
 ) -> Data:
-  """Applies split scheme, class subset, validation and cache.
+  """Applies split scheme, class subset, validation, cache and controls.
 
   Args:
     config: the whole config.
@@ -203,6 +204,9 @@ def split_data(
     return cache.CachedSource(subset, 2 * data.image_size, budget)
 
   out = {name: view(source, index, new_label) for name, index in parts.items()}
+  if data.shuffle_boxes:
+    # Outside the cache, which has the images that are read for their boxes.
+    out["train"] = ShuffledBoxes(out["train"], config.seed)
   held_out = None
   if validation is not None:
     held_out = view(source, validation, new_label)

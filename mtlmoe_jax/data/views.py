@@ -56,6 +56,13 @@ class Views:
     row = {name: array[place] for name, array in self._arrays.items()}
     return {**row, "index": index}
 
+  def rows(self, indices: range) -> dict[str, np.ndarray]:
+    """The first view of some records as a batch, with `index` and `valid`."""
+    part = slice(indices.start, indices.stop)
+    batch = {name: array[part] for name, array in self._arrays.items()}
+    index = np.asarray(indices, np.int32)
+    return {**batch, "index": index, "valid": np.ones(len(index), bool)}
+
 
 def write(
   folder: pathlib.Path, rows: int, batches: Iterable[dict[str, np.ndarray]]

@@ -12,7 +12,7 @@ import copy
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,7 +46,8 @@ def make_predict_step(
       to place it on a mesh, or `lambda f: f` for a pure function.
 
   Returns:
-    step(variables, {"image": u8 [B, H, W, 3], "valid": bool [B]}) -> a dict
+    step(variables, {"image": u8 [B, H, W, 3], "valid": bool [B]}), perhaps with
+    "features" of the stem, which then does not run -> a dict
     with `logits` f32 [B, L] (only with the class task), `box` f32 [B, 4] xyxy
     normalised (only with the box task) and `routing`: task -> `experts` i32
     [B, K], `weights` f32 [B, K], `probs` f32 [B, N].
@@ -54,7 +55,11 @@ def make_predict_step(
 
   def step(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
     outputs = model.apply(
-      variables, batch["image"], train=False, valid=batch["valid"]
+      variables,
+      batch["image"],
+      train=False,
+      valid=batch["valid"],
+      features=batch.get("features"),
     )
     found = {
       "routing": {
@@ -83,6 +88,7 @@ def evaluate_source(
   *,
   temperature: float | None = None,
   progress: bool = True,
+  batches: Iterable[data_lib.Batch] | None = None,
 ) -> predictions_lib.Evaluation:
   """Evaluates every image of a source, once, in its order.
 
@@ -94,6 +100,8 @@ def evaluate_source(
       in all of `config.eval.views`.
     temperature: of the probabilities; None without calibration.
     progress: whether to show how far it is.
+    batches: of the source, as `data.eval_batches` gives them, if they are at
+      hand.
 
   Returns:
     Metrics and predictions. A figure of the `class` gate is `class/<name>`.
@@ -114,9 +122,11 @@ def evaluate_source(
     label="evaluate",
     enabled=progress,
   )
+  if batches is None:
+    batches = data_lib.eval_batches(source, config, config.eval.batch_size)
   with bar:
     waiting = None
-    for batch in data_lib.eval_batches(source, config, config.eval.batch_size):
+    for batch in batches:
       found = views_lib.forward(step, variables, batch, config.eval)
       # The device works on this batch while the one before is copied back.
       if waiting is not None:

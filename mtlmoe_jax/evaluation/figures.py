@@ -67,14 +67,26 @@ STYLE = {
 
 
 def render(
-  draw: Callable[[Figure], None], width: float, height: float
+  draw: Callable[[Figure], None],
+  width: float,
+  height: float,
+  kind: str = "svg",
 ) -> bytes:
-  """SVG bytes of a figure of `width` x `height` inches that `draw` fills."""
+  """Bytes of a figure.
+
+  Args:
+    draw: fills the figure.
+    width: inches.
+    height: inches.
+    kind: "svg" or "png".
+  """
   with matplotlib.rc_context(STYLE):
     figure = Figure((width, height), layout="constrained", dpi=150)
     draw(figure)
     out = io.BytesIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
+    # Neither the time nor the program's version: equal data, equal file.
+    unsaid = {"svg": "Date", "png": "Software"}[kind]
+    figure.savefig(out, format=kind, metadata={unsaid: None})
   return out.getvalue()
 
 

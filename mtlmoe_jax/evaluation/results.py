@@ -26,6 +26,7 @@ def write_evaluation(
   *,
   source: data_lib.Source | None = None,
   metrics_jsonl: Sequence[Mapping[str, Any]] = (),
+  with_report: bool = True,
 ) -> None:
   """Writes metrics.json, predictions.csv and report.html, each one whole.
 
@@ -39,6 +40,7 @@ def write_evaluation(
     meta: facts of the run, see `report.write_report`.
     source: the images evaluated; None leaves the galleries out.
     metrics_jsonl: rows of the run's log; none leaves the curves out.
+    with_report: whether to write report.html.
   """
   folder = pathlib.Path(folder)
   metrics = {
@@ -52,6 +54,8 @@ def write_evaluation(
     folder / "predictions.csv",
     predictions_csv(evaluation.predictions, class_names),
   )
+  if not with_report:
+    return
   report.write_report(
     folder / "report.html",
     evaluation,

@@ -113,14 +113,16 @@ def forward(
   Args:
     step: from `evaluate.make_predict_step`.
     variables: {"params", "batch_stats"}.
-    batch: as `of_batch` and `closer` take it, and `valid` bool [B].
+    batch: as `of_batch` and `closer` take it, and `valid` bool [B]; with
+      `features` of the stem where the whole image is the only view.
     options: `config.eval`.
   """
 
+  kept = {k: batch[k] for k in ("valid", "features") if k in batch}
+
   def look(views: list[View]) -> Seen:
     return [
-      (view, step(variables, {"image": view.image, "valid": batch["valid"]}))
-      for view in views
+      (view, step(variables, {"image": view.image, **kept})) for view in views
     ]
 
   seen = look(of_batch(batch, options.views))

@@ -7,11 +7,12 @@ whole cells are skipped and a run in progress resumes from its checkpoint.
 
 import copy
 import dataclasses
+import functools
 import gc
 import json
 import pathlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,11 +20,13 @@ import ml_collections
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, files, pretrained, progress
-from mtlmoe_jax.evaluation import evaluate
+from mtlmoe_jax.evaluation import ensemble, evaluate
 from mtlmoe_jax.training import checkpoint, loop, workdir
 
 # The variation that changes nothing.
 BASE = "base"
+# Between the seeds of runs that answer together: more than any suite has.
+MEMBER_SEEDS = 1000
 # How often a process that has nothing to do looks again.
 POLL_SECONDS = 5.0
 
@@ -38,17 +41,25 @@ class Variation:
       trained: the base's checkpoint is evaluated with them.
     what: for people.
     group: heading it stands under.
+    after: name of a variation whose run of the same seed this one starts from
+      (`transfer.from`).
+    together: (name of a variation, M): nothing is trained; that variation's
+      run of the same seed and M - 1 more of other seeds answer together.
   """
 
   name: str
   overrides: Mapping[str, Any]
   what: str
   group: str = ""
+  after: str = ""
+  together: tuple[str, int] | None = None
 
   @property
   def trains(self) -> bool:
     """Whether it is a run of its own."""
     keys = self.overrides
+    if self.together:
+      return False
     return not keys or not all(key.startswith("eval.") for key in keys)
 
 
@@ -60,11 +71,15 @@ class Cell:
     variation: of the base config.
     seed: of the run.
     folder: a workdir, or only its `eval` where nothing is trained.
+    needs: workdirs of the runs that it builds on.
+    extra: it is there for an ensemble alone, and no seed of the suite's.
   """
 
   variation: Variation
   seed: int
   folder: pathlib.Path
+  needs: tuple[pathlib.Path, ...] = ()
+  extra: bool = False
 
   @property
   def evaluation(self) -> pathlib.Path:
@@ -93,11 +108,30 @@ def make_cells(
   if seeds < 1:
     raise errors.InputError(f"--seeds={seeds}: must be at least 1")
   root = pathlib.Path(root)
-  return [
-    Cell(variation, seed, root / variation.name / f"seed_{seed}")
-    for seed in range(seeds)
-    for variation in variations
-  ]
+  known = {variation.name: variation for variation in variations}
+  cells = []
+  for seed in range(seeds):
+    for variation in known.values():
+      own = _members(variation, seed)
+      needs = [root / name / f"seed_{s}" for name, s in own]
+      for (name, other), folder in zip(own, needs):
+        if other != seed:
+          cells.append(Cell(known[name], other, folder, extra=True))
+      if variation.after:
+        needs = [root / variation.after / f"seed_{seed}"]
+      elif not variation.trains and not variation.together:
+        needs = [root / BASE / f"seed_{seed}"]
+      folder = root / variation.name / f"seed_{seed}"
+      cells.append(Cell(variation, seed, folder, tuple(needs)))
+  return cells
+
+
+def _members(variation: Variation, seed: int) -> list[tuple[str, int]]:
+  """Variation and seed of the runs that answer together."""
+  if not variation.together:
+    return []
+  name, count = variation.together
+  return [(name, seed + MEMBER_SEEDS * i) for i in range(count)]
 
 
 def choose(variations: Sequence[Variation], only: str) -> list[Variation]:
@@ -134,6 +168,10 @@ def config_of(
   for key, value in cell.variation.overrides.items():
     config_lib.set_path(config, key, value)
   config.seed = cell.seed
+  if cell.variation.after:
+    config.transfer["from"] = str(cell.needs[0])
+    # All of a run is taken, so no other weights need be read.
+    config.transfer.step = "latest"
   # Cells with the same stem and the same images share its features.
   config.features.cache = str(cell.folder.parents[1] / "features")
   config_lib.check_config(config)
@@ -171,24 +209,67 @@ def run(cells: Sequence[Cell], base: ml_collections.ConfigDict) -> int:
   for cell, config in zip(cells, configs):
     if cell.variation.trains and is_done(cell):
       workdir.check_same(cell.folder / "config.json", config)
-  start, ran, waits = time.monotonic(), 0, False
-  while missing := [p for p in zip(cells, configs) if not is_done(p[0])]:
+  return share(
+    [
+      Task(
+        cell.name,
+        cell.folder.with_name(f".{cell.folder.name}.lock"),
+        functools.partial(is_done, cell),
+        functools.partial(_is_ready, cell),
+        functools.partial(_run, cell, config),
+      )
+      for cell, config in zip(cells, configs)
+    ]
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A piece of work that one of several processes does.
+
+  Attributes:
+    name: for messages.
+    lock: file that whoever does it holds.
+    is_done: whether its result is there.
+    is_ready: whether what it builds on is there.
+    run: does it; 0, or a code that stops everything.
+  """
+
+  name: str
+  lock: pathlib.Path
+  is_done: Callable[[], bool]
+  is_ready: Callable[[], bool]
+  run: Callable[[], int]
+
+
+def share(tasks: Sequence[Task]) -> int:
+  """Does what nobody has done and nobody does, until all is done.
+
+  Args:
+    tasks: in an order where each comes after what it builds on.
+
+  Returns:
+    0, or the code of the task that stopped.
+  """
+  start, first, waits = time.monotonic(), None, False
+  while missing := [task for task in tasks if not task.is_done()]:
+    # What other processes do counts as well.
+    first = first or len(missing)
     left = ""
-    if ran:
-      each = (time.monotonic() - start) / ran
+    if done := first - len(missing):
+      each = (time.monotonic() - start) / done
       left = f", {progress.duration(each * len(missing))} left"
-    for cell, config in missing:
-      if not _is_ready(cell):
+    for task in missing:
+      if not task.is_ready():
         continue
-      lock = cell.folder.with_name(f".{cell.folder.name}.lock")
-      with files.claim(lock) as ours:
+      with files.claim(task.lock) as ours:
         # It may have been done since we looked.
-        if not ours or is_done(cell):
+        if not ours or task.is_done():
           continue
-        loop.say(f"== {len(missing)} to run: {cell.name}{left}")
-        if code := _run(cell, config):
+        loop.say(f"== {len(missing)} of {len(tasks)} left: {task.name}{left}")
+        if code := task.run():
           return code
-      ran, waits = ran + 1, False
+      waits = False
       break
     else:
       if not waits:
@@ -200,12 +281,7 @@ def run(cells: Sequence[Cell], base: ml_collections.ConfigDict) -> int:
 
 def _is_ready(cell: Cell) -> bool:
   """Whether what the cell builds on is there."""
-  return cell.variation.trains or (_trained(cell) / "result.json").is_file()
-
-
-def _trained(cell: Cell) -> pathlib.Path:
-  """The run whose checkpoint a cell evaluates."""
-  return cell.folder.parents[1] / BASE / cell.folder.name
+  return all((folder / "result.json").is_file() for folder in cell.needs)
 
 
 def _run(cell: Cell, config: ml_collections.ConfigDict) -> int:
@@ -221,12 +297,18 @@ def _run(cell: Cell, config: ml_collections.ConfigDict) -> int:
 
 
 def _evaluate(cell: Cell, config: ml_collections.ConfigDict) -> None:
-  """The base's checkpoint with other options of evaluation."""
-  restored = checkpoint.restore_for_eval(_trained(cell), config.eval.step)
+  """Checkpoints that are there: with other options, or several together."""
+  options = dict(data_path=config.data.path)
+  if cell.variation.together:
+    runs = (
+      (str(run), checkpoint.restore_for_eval(run, config.eval.step))
+      for run in cell.needs
+    )
+    ensemble.evaluate_together(runs, cell.evaluation, **options)
+    return
+  restored = checkpoint.restore_for_eval(cell.needs[0], config.eval.step)
   restored = dataclasses.replace(restored, config=config)
-  evaluate.evaluate_restored(
-    restored, cell.folder / "eval", data_path=config.data.path
-  )
+  evaluate.evaluate_restored(restored, cell.folder / "eval", **options)
 
 
 def read_result(cell: Cell) -> dict[str, Any]:
@@ -244,11 +326,34 @@ def read_result(cell: Cell) -> dict[str, Any]:
     ) from None
 
 
-def plan(cells: Sequence[Cell]) -> str:
-  """Which cells are done and which are missing, a line each."""
-  lines = []
+def plan(
+  cells: Sequence[Cell], seconds: Mapping[str, float] | None = None
+) -> str:
+  """Which cells are done and which are missing, a line each.
+
+  Args:
+    cells: of a suite.
+    seconds: what a run of a variation takes, by its name; adds a column and
+      the sum of what is missing. None: they are not told.
+  """
+  lines, left = [], 0.0
   for cell in cells:
-    state = "done" if is_done(cell) else "missing"
-    changes = ", ".join(f"{k}={v}" for k, v in cell.variation.overrides.items())
-    lines.append(f"{state:8} {cell.name:32} {changes}".rstrip())
+    done = is_done(cell)
+    of = cell.variation
+    told = ""
+    if seconds is not None:
+      took = seconds.get(of.name, 0.0)
+      left += 0 if done else took
+      told = f"{progress.duration(took):>8} "
+    notes = [f"{k}={v}" for k, v in of.overrides.items()]
+    notes += [f"after {of.after}"] if of.after else []
+    if of.together:
+      notes.append(f"{of.together[1]} x {of.together[0]} together")
+    state = "done" if done else "missing"
+    lines.append(f"{state:8} {told}{cell.name:32} {', '.join(notes)}".rstrip())
+  if seconds is not None:
+    lines.append(
+      f"{sum(not is_done(c) for c in cells)} of {len(cells)} cells missing: "
+      f"about {progress.duration(left)}, less with several processes"
+    )
   return "\n".join(lines)

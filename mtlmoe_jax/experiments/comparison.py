@@ -84,10 +84,10 @@ def compare(cells: Sequence[cells_lib.Cell]) -> list[Line]:
     raise errors.InputError(
       "the suite's base has not run with all seeds: nothing to compare with"
     )
-  base = _values(done[cells_lib.BASE])
+  base = values_of(done[cells_lib.BASE])
   lines = []
   for name, group in done.items():
-    values = base if name == cells_lib.BASE else _values(group)
+    values = base if name == cells_lib.BASE else values_of(group)
     figures = {
       figure: _figure(values[figure], None if values is base else base[figure])
       for figure in FIGURES
@@ -114,7 +114,7 @@ def _figure(values: np.ndarray, base: np.ndarray | None) -> Figure:
   return Figure(float(mean), spread, *found)
 
 
-def _values(group: Sequence[cells_lib.Cell]) -> dict[str, np.ndarray]:
+def values_of(group: Sequence[cells_lib.Cell]) -> dict[str, np.ndarray]:
   """Figure -> f64 [S, n]."""
   ids, rows = None, []
   for cell in group:

@@ -4,6 +4,7 @@ Letters: S seeds, n images, R resamples.
 """
 
 import numpy as np
+from scipy import stats
 
 RESAMPLES = 4000
 
@@ -52,3 +53,39 @@ def crossed_interval(
 def deviation(values: np.ndarray) -> float:
   """Standard deviation of a sample (n - 1); NaN for one value."""
   return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def mcnemar(one: int, other: int) -> float:
+  """Exact two-sided p of McNemar's test (1947): do two answer equally well?
+
+  Of the images that only one of them has right, each is right about half where
+  they are equally good; the p-value is the binomial one.
+
+  Args:
+    one: images that only the first has right.
+    other: images that only the second has right.
+  """
+  if one + other == 0:
+    return 1.0
+  return float(stats.binomtest(one, one + other).pvalue)
+
+
+def student_interval(
+  values: np.ndarray, level: float = 0.95
+) -> tuple[float, float, float]:
+  """Mean of a few numbers and its interval by Student's t (1908).
+
+  Args:
+    values: f64 [S].
+    level: of the interval.
+
+  Returns:
+    (mean, low, high). With one number there is no interval: it is without
+    ends.
+  """
+  mean = float(np.mean(values))
+  if len(values) < 2:
+    return mean, -np.inf, np.inf
+  quantile = stats.t.ppf((1 + level) / 2, len(values) - 1)
+  reach = float(quantile * deviation(values) / np.sqrt(len(values)))
+  return mean, mean - reach, mean + reach

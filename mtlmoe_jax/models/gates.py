@@ -7,6 +7,7 @@ Letters: B images, H W input size, N experts, K experts per image, F features.
 """
 
 import math
+import zlib
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -117,8 +118,8 @@ class Gate(nn.Module):
   """Three strided convolutions, global average, one layer to the logits.
 
   Attributes:
-    kind: "dense", "noisy_top_k", "top_k" (see `routing`) or "uniform", which
-      has no parameters and looks at nothing.
+    kind: "dense", "noisy_top_k", "top_k" (see `routing`) or a control without
+      parameters: "uniform" looks at nothing, "random" at an image's hash.
     experts: N.
     k: K; "dense" and "uniform" use all N.
     width: channels of the first convolution; each one after has twice as many.
@@ -168,6 +169,53 @@ class Gate(nn.Module):
       x = nn.swish(Norm("group", features, name=f"norm_{i}")(x))
     return self.head(jnp.mean(x, (1, 2)), train, noise)
 
+  def draws(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """What a "random" gate selects by.
+
+    An image's draws come from a key and its own pixels, so that neither the
+    batch nor its place in it matters.
+
+    Args:
+      x: [B, H, W, 3] normalised images.
+      train: with a new key at each step, if the random stream "gating" is
+        given; else the key is a constant, another one for each gate's name.
+
+    Returns:
+      f32 [B, N], uniform in [0, 1).
+    """
+    if train and self.has_rng("gating"):
+      key = self.make_rng("gating")
+    else:
+      # Threefry whatever the default: under `vmap` others mix their rows.
+      key = jax.random.key(0, impl="threefry2x32")
+      key = jax.random.fold_in(key, zlib.crc32((self.name or "").encode()))
+
+    def draw(number: jax.Array) -> jax.Array:
+      own = jax.random.fold_in(key, number)
+      return jax.random.uniform(own, (self.experts,))
+
+    return jax.vmap(draw)(image_hash(x))
+
+
+def image_hash(x: jax.Array) -> jax.Array:
+  """A number that tells images apart.
+
+  Pixels are rounded first, so that the rounding of floats hardly ever shows;
+  sums modulo 2^32 are exact in any order.
+
+  Args:
+    x: [B, H, W, 3] normalised images.
+
+  Returns:
+    u32 [B].
+  """
+  levels = jnp.round(16 * x.astype(jnp.float32)).astype(jnp.int32)
+  levels = levels.astype(jnp.uint32).reshape(x.shape[0], -1)
+  # Multiples of 2^32 / golden ratio lie far apart; odd ones lose no bit.
+  places = jnp.arange(levels.shape[1], dtype=jnp.uint32)
+  factors = (places * jnp.uint32(2654435769)) | jnp.uint32(1)
+  return jnp.sum(levels * factors, axis=1, dtype=jnp.uint32)
+
 
 def route(
   gates: Sequence[Gate],
@@ -182,7 +230,8 @@ def route(
   Args:
     gates: bound gates.
     x: [B, H, W, 3] normalised images.
-    train: with noise, if the random stream "gating" is given.
+    train: with noise (or draws of this step), if the random stream "gating" is
+      given.
     valid: [B] bool, False for padding.
     noise: scalar, the scale of the noise now; None: that of the gates.
     joint: all gates share one selection (`routing.joint_routing`); they then
@@ -194,6 +243,13 @@ def route(
   kind, experts = gates[0].kind, gates[0].experts
   if kind == "uniform":
     return [routing.uniform_routing(x.shape[0], experts, valid) for _ in gates]
+  if kind == "random":
+    draws = [gate.draws(x, train) for gate in gates]
+    if joint:
+      draws = draws[:1] * len(gates)
+    return [
+      routing.random_routing(d, gate.k, valid) for gate, d in zip(gates, draws)
+    ]
   scores = [gate.scores(x, train, noise) for gate in gates]
   if joint:
     routings = routing.joint_routing(kind, scores, gates[0].k, valid)

@@ -9,7 +9,7 @@ Letters: B images of a batch, n records, V views.
 
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -76,15 +76,54 @@ def prepare(
   Raises:
     InputError: an image that cannot be read, or a damaged folder.
   """
-  stem = {
-    name: tree["stem"] for name, tree in variables.items() if "stem" in tree
-  }
+  stem = _stem_of(variables)
   place = folder / _digest(records, stem, config)
   if not place.is_dir():
     count = len(records) * config.features.views
     computed = _compute(records, stem, config, mesh, count)
     views.write(place, count, computed)
   return views.Views(place, len(records))
+
+
+def of_split(
+  records: data_lib.Source,
+  variables: dict[str, Any],
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+  folder: pathlib.Path,
+) -> list[data_lib.Batch]:
+  """What `pipeline.eval_batches` gives, with features; kept as `prepare` does.
+
+  Args:
+    records: a split that is evaluated again and again, each image once, whole.
+    variables: `params` and `batch_stats` of the model; the stem is used.
+    config: the whole config.
+    mesh: the devices.
+    folder: where folders of features are.
+
+  Returns:
+    Batches whose images are as small as gates look at.
+
+  Raises:
+    InputError: an image that cannot be read, or a damaged folder.
+  """
+  size, count = config.eval.batch_size, len(records)
+  stem = _stem_of(variables)
+  place = folder / _digest(records, stem, config, whole=True)
+  if not place.is_dir():
+    batches = pipeline.eval_batches(records, config, size)
+    views.write(place, count, _with_features(batches, stem, config, mesh))
+  found = views.Views(place, count)
+  return [
+    pipeline.pad(found.rows(range(i, min(i + size, count))), size)
+    for i in range(0, count, size)
+  ]
+
+
+def _stem_of(variables: dict[str, Any]) -> dict[str, Any]:
+  return {
+    name: tree["stem"] for name, tree in variables.items() if "stem" in tree
+  }
 
 
 def _compute(
@@ -94,25 +133,39 @@ def _compute(
   mesh: jax.sharding.Mesh,
   count: int,
 ) -> Iterator[data_lib.Batch]:
-  run = compilation.jit_forward(functools.partial(models.stem_features, config))
   size = config.eval.batch_size
   bar = progress.Progress(
     -(-count // size), items_per_step=size, label="features"
   )
-  with jax.set_mesh(mesh), bar:
-    for batch in pipeline.view_batches(records, config, size):
+  views = pipeline.view_batches(records, config, size)
+  with bar:
+    for batch in _with_features(views, stem, config, mesh):
+      yield batch
+      bar.update(1)
+
+
+def _with_features(
+  batches: Iterable[data_lib.Batch],
+  stem: dict[str, Any],
+  config: ml_collections.ConfigDict,
+  mesh: jax.sharding.Mesh,
+) -> Iterator[data_lib.Batch]:
+  """The batches, each with `features` and its images made small."""
+  run = compilation.jit_forward(functools.partial(models.stem_features, config))
+  with jax.set_mesh(mesh):
+    for batch in batches:
       images = sharding.put_batch({"image": batch["image"]}, mesh)["image"]
       features, small = jax.device_get(run(stem, images))
       yield {**batch, "features": features, "image": small}
-      bar.update(1)
 
 
 def _digest(
   records: data_lib.Source,
   stem: dict[str, Any],
   config: ml_collections.ConfigDict,
+  whole: bool = False,
 ) -> str:
-  """Of all that the arrays depend on."""
+  """Of all that the arrays depend on; whole images are not augmented."""
   leaves = jax.tree_util.tree_leaves_with_path(stem)
   weights = [
     part
@@ -124,10 +177,9 @@ def _digest(
     _VERSION,
     records.fingerprint,
     list(records.ids),
-    config.seed,
-    config.features.views,
+    *([] if whole else [config.seed, config.features.views]),
     sorted(models.preprocessing(config).items()),
-    _augmentation(config),
+    "whole" if whole else _augmentation(config),
     (model.backbone, model.shared_stages, model.norm, config.precision),
     sorted(model.token_moe.to_dict().items()),
     *weights,

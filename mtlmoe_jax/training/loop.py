@@ -203,15 +203,21 @@ def _iterator(run: Run) -> Any:
       run.data.extra,
       data_lib.Share(processes.index(), processes.count()),
     )
-  variables = {
+  views = features.prepare(
+    run.data.train, _variables(run), config, run.mesh, _features_folder(run)
+  )
+  return data_lib.views_iterator(views, config, config.batch_size)
+
+
+def _features_folder(run: Run) -> pathlib.Path:
+  return pathlib.Path(run.config.features.cache or run.workdir / "features")
+
+
+def _variables(run: Run) -> dict[str, Any]:
+  return {
     "params": optim.unflatten(run.state.params),
     "batch_stats": run.state.batch_stats,
   }
-  cache = config.features.cache or run.workdir / "features"
-  views = features.prepare(
-    run.data.train, variables, config, run.mesh, pathlib.Path(cache)
-  )
-  return data_lib.views_iterator(views, config, config.batch_size)
 
 
 def init_variables(
@@ -295,10 +301,15 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
     ),
     run.shardings,
     run.mesh,
+    config.seed,
   )
   predict = _predict_step(run)
+  watched = _watched(run)
   save_every = config.checkpoint.every_steps or run.steps_per_epoch
   eval_every = config.eval.every_epochs * run.steps_per_epoch
+  # Where the last checkpoint is the one that counts, others are not worth the
+  # time of writing them.
+  may_be_best = "validation" in watched and config.eval.step == "best"
   step = int(run.state.step)
   began, earlier = time.monotonic(), run.seconds
   window: list[dict[str, jax.Array]] = []
@@ -326,11 +337,11 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
       last = step == run.steps
       # Once: a signal between the checks below must not stop without a save.
       stopping = processes.told_to_stop(step, bool(stop)) and not last
-      due_eval = run.data.validation is not None and (
-        step % eval_every == 0 or last
+      due_eval = bool(watched) and (step % eval_every == 0 or last)
+      due_save = (due_eval and may_be_best) or (
+        step % save_every == 0 or last or stopping
       )
-      due_save = step % save_every == 0 or due_eval or last or stopping
-      if step % config.log.every_steps == 0 or due_save:
+      if step % config.log.every_steps == 0 or due_eval or due_save:
         values = _mean(window)  # waits for the device
         now = time.monotonic()
         if window_start is not None:  # the first window holds compilation
@@ -349,7 +360,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
         window = []
       bar.update(1, **note)
       if due_eval and not stopping:
-        score = _validate(run, predict, step, earlier, began)
+        score = _watch(run, predict, watched, step, earlier, began)
       if due_save:
         run.seconds = earlier + time.monotonic() - began
         run.checkpointer.save(
@@ -385,38 +396,94 @@ def _predict_step(run: Run) -> evaluate.PredictStep:
   )
 
 
-def _validate(
-  run: Run, predict: Any, step: int, earlier: float, began: float
-) -> float:
-  """Metrics on the validation split into the log; returns the score."""
+def _watched(run: Run) -> dict[str, "_Watched"]:
+  """The splits that are evaluated while training, by name."""
+  found = {"validation": run.data.validation}
+  if run.config.eval.watch_test:
+    found["test"] = run.data.test
+  return {
+    name: _Watched(run, source) for name, source in found.items() if source
+  }
+
+
+class _Watched:
+  """A split that is evaluated again and again.
+
+  Where the stem is frozen and its features are kept, so are those of this
+  split: what stays the same is computed once.
+  """
+
+  def __init__(self, run: Run, source: data_lib.Source):
+    self.source, self._run = source, run
+    self._features: list[data_lib.Batch] | None = None
+
+  def batches(self) -> list[data_lib.Batch] | None:
+    """Batches with features, or None: read and resize the images."""
+    config = self._run.config
+    if not config.features.views or config.eval.views != "whole":
+      return None
+    if self._features is None:
+      self._features = features.of_split(
+        self.source,
+        _variables(self._run),
+        config,
+        self._run.mesh,
+        _features_folder(self._run),
+      )
+    return self._features
+
+
+def _watch(
+  run: Run,
+  predict: Any,
+  watched: dict[str, _Watched],
+  step: int,
+  earlier: float,
+  began: float,
+) -> float | None:
+  """Metrics on each split into the log; returns validation's score, if any."""
   variables = state_lib.eval_variables(run.state)
-  found = evaluate.evaluate_source(
-    predict, variables, run.data.validation, run.config, progress=False
-  )
-  run.seconds = earlier + time.monotonic() - began
-  run.log.write(
-    step=step,
-    epoch=step / run.steps_per_epoch,
-    split="validation",
-    seconds=run.seconds,
-    **found.metrics,
-  )
-  key = run.config.checkpoint.best
-  if key not in found.metrics:
+  score = None
+  for split, of in watched.items():
+    found = evaluate.evaluate_source(
+      predict,
+      variables,
+      of.source,
+      run.config,
+      progress=False,
+      batches=of.batches(),
+    )
+    run.seconds = earlier + time.monotonic() - began
+    epoch = step / run.steps_per_epoch
+    run.log.write(
+      step=step,
+      epoch=epoch,
+      split=split,
+      seconds=run.seconds,
+      train_seconds=run.train_seconds,
+      **found.metrics,
+    )
+    if split == "validation":
+      score = _score(found.metrics, run.config.checkpoint.best)
+    shown = ", ".join(
+      f"{k} {found.metrics[k]:.3f}"
+      for k in ("top1", "miou", "score")
+      if k in found.metrics
+    )
+    say(
+      f"epoch {epoch:.4g} (step {step}, {progress.duration(run.seconds)}): "
+      f"{split} {shown}"
+    )
+  return score
+
+
+def _score(metrics: dict[str, Any], key: str) -> float:
+  if key not in metrics:
     raise errors.InputError(
       f"config.checkpoint.best={key!r} is no validation metric: there are "
-      f"{', '.join(k for k, v in found.metrics.items() if np.isscalar(v))}"
+      f"{', '.join(k for k, v in metrics.items() if np.isscalar(v))}"
     )
-  shown = ", ".join(
-    f"{k} {found.metrics[k]:.3f}"
-    for k in ("top1", "miou", "score")
-    if k in found.metrics
-  )
-  say(
-    f"epoch {step / run.steps_per_epoch:.4g} (step {step}, "
-    f"{progress.duration(run.seconds)}): validation {shown}"
-  )
-  return float(found.metrics[key])
+  return float(metrics[key])
 
 
 def write_result(run: Run) -> dict[str, Any]:
@@ -425,6 +492,7 @@ def write_result(run: Run) -> dict[str, Any]:
     run.workdir, run.config.eval.step, run.mesh
   )
   predict, temperature = _predict_step(run), None
+  watched = _watched(run)
   with jax.set_mesh(run.mesh):
     if run.config.eval.calibrate:
       held_out = evaluate.evaluate_source(
@@ -448,6 +516,8 @@ def write_result(run: Run) -> dict[str, Any]:
       run.config,
       temperature=temperature,
       progress=processes.is_first(),
+      # What was watched is what is reported, to the last bit.
+      batches=watched["test"].batches() if "test" in watched else None,
     )
   total, active = models.count_parameters(run.config, len(run.data.class_names))
   result = {
@@ -473,6 +543,7 @@ def write_result(run: Run) -> dict[str, Any]:
     {**run.meta(), **result},
     source=run.data.test,
     metrics_jsonl=metric_log.read(run.workdir),
+    with_report=run.config.eval.report,
   )
   files.write_json(run.workdir / "result.json", result)
   say(results.table(found.metrics))

@@ -161,21 +161,30 @@ def check_experts(counts: Sequence[int], mesh: Mesh) -> None:
 
 
 def jit_step(
-  step: Callable[[Any, Any], Any], shardings: Any, mesh: Mesh
+  step: Callable[..., Any], shardings: Any, mesh: Mesh, seed: int | None = None
 ) -> Callable[[Any, Any], Any]:
   """`jax.jit` of a training step whose state stays where it is.
 
   Args:
-    step: (state, batch) -> (state, metrics).
+    step: (state, batch) or (state, batch, seed) -> (state, metrics).
     shardings: of the state, which is given away.
     mesh: over which images are split; metrics are the same everywhere.
+    seed: third argument of the step, kept out of the compiled program; None:
+      it has none.
   """
-  return jax.jit(
+  everywhere = replicated(mesh)
+  seeds = () if seed is None else (everywhere,)
+  compiled = jax.jit(
     step,
-    in_shardings=(shardings, batch_sharding(mesh)),
-    out_shardings=(shardings, replicated(mesh)),
+    in_shardings=(shardings, batch_sharding(mesh), *seeds),
+    out_shardings=(shardings, everywhere),
     donate_argnums=0,
   )
+  if seed is None:
+    return compiled
+  host = np.asarray(seed % 2**32, np.uint32)
+  value = jax.make_array_from_callback((), everywhere, lambda _: host)
+  return lambda state, batch: compiled(state, batch, value)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

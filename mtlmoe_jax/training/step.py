@@ -2,10 +2,11 @@
 
 B images. The step is `(state, batch) -> (state, metrics)`; everything random in
 it comes from the seed and the step's number, so that a resumed run repeats it
-exactly.
+exactly. The seed may be given as a third argument: runs that differ in it alone
+then are one compiled program.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,10 +19,7 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 
-Step = Callable[
-  [state_lib.TrainState, dict[str, jax.Array]],
-  tuple[state_lib.TrainState, dict[str, jax.Array]],
-]
+Step = Callable[..., tuple[state_lib.TrainState, dict[str, jax.Array]]]
 
 
 def make_train_step(
@@ -50,11 +48,15 @@ def make_train_step(
   """
   noise = noise_schedule(config, steps)
   augment = config.data.augment
+  tasks = config_lib.tasks_of(config)
+  surgery = config.loss.weighting == "pcgrad"
 
   def step(
-    state: state_lib.TrainState, batch: dict[str, jax.Array]
+    state: state_lib.TrainState,
+    batch: dict[str, jax.Array],
+    seed: int | jax.Array = config.seed,
   ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
     trainable, fixed = optim.split(state.params, frozen)
     # A function of the step alone, as the keys are.
     scheduled = {"gate_noise": noise(state.step)} if noise else {}
@@ -78,10 +80,14 @@ def make_train_step(
       )
       loss, parts = loss_of(outputs, part, config)
       measured = {"loss": loss, **parts, **train_metrics(outputs, part)}
+      if surgery:
+        loss = separate_losses(outputs, part, config)
       return loss, (measured, changed.get("batch_stats", stats))
 
     (measured, stats), grads = accumulate(
-      jax.grad(loss_fn, has_aux=True),
+      surgical_gradient(loss_fn, tasks)
+      if surgery
+      else jax.grad(loss_fn, has_aux=True),
       trainable,
       state.batch_stats,
       batch,
@@ -167,6 +173,46 @@ def accumulate(
   return (jax.tree.map(lambda m: jnp.mean(m, 0), measured), stats), grads
 
 
+def surgical_gradient(
+  loss_fn: Callable[..., Any], tasks: Sequence[str]
+) -> Callable[..., Any]:
+  """In place of `jax.grad`: task gradients without their conflicts, summed.
+
+  The conflicts are those in shared parameters (of Yu et al. 2020 the theta):
+  what only one task has, its tower and gate, has the gradient of that task,
+  whose length would else hide how much of the shared one conflicts. Nothing is
+  projected of the auxiliary losses' gradient, nor against it.
+
+  Args:
+    loss_fn: (trainable, stats, part, key) -> (losses, (metrics, stats)), with
+      the losses of `separate_losses`.
+    tasks: two, in the order of the losses.
+
+  Returns:
+    (trainable, stats, part, key) -> (gradients, (metrics, stats)); the metrics
+    have `gradient_cosine` besides, of the two tasks and shared parameters.
+  """
+  own = tuple(f"{part}_{task}/" for part in ("gate", "tower") for task in tasks)
+
+  def gradient(trainable: optim.Flat, *rest: Any) -> tuple[optim.Flat, Any]:
+    values, pull_back, (measured, stats) = jax.vjp(
+      lambda params: loss_fn(params, *rest), trainable, has_aux=True
+    )
+    # One after another: mapped over rows, all would be in memory at once.
+    grads = [pull_back(row)[0] for row in jnp.eye(len(values))]
+    shared = [
+      {n: g for n, g in of.items() if not n.startswith(own)}
+      for of in grads[: len(tasks)]
+    ]
+    found = losses.cosine(*shared)
+    total = jax.tree.map(lambda *leaves: sum(leaves), *grads)
+    repaired = losses.gradient_surgery(shared)
+    total |= {n: g + grads[-1][n] for n, g in repaired.items()}
+    return total, ({**measured, "gradient_cosine": found}, stats)
+
+  return gradient
+
+
 def noise_schedule(
   config: ml_collections.ConfigDict, steps: int | None
 ) -> optax.Schedule | None:
@@ -188,16 +234,36 @@ def noise_schedule(
   return optax.cosine_decay_schedule(start, steps, end / start)
 
 
-def loss_of(
+def separate_losses(
   outputs: Any, batch: dict[str, jax.Array], config: ml_collections.ConfigDict
+) -> jax.Array:
+  """The weighted loss of each task, then all auxiliary ones: [T + 1]."""
+  weights = {t: config.loss[t] for t in config_lib.tasks_of(config)}
+  auxiliary, parts = loss_of(outputs, batch, config, dict.fromkeys(weights, 0))
+  weighted = [
+    # As in `total_loss`: a term of weight 0 cannot spoil anything.
+    weight * parts[f"loss_{task}"] if weight else jnp.zeros(())
+    for task, weight in weights.items()
+  ]
+  return jnp.stack([*weighted, auxiliary])
+
+
+def loss_of(
+  outputs: Any,
+  batch: dict[str, jax.Array],
+  config: ml_collections.ConfigDict,
+  task_weights: Mapping[str, float] | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """The training loss and its parts.
 
   Each task's loss is a mean over the images that have that target; auxiliary
   losses of the gates are averaged over tasks, those of V-MoE layers over
-  layers. A batch may come from `mixup`.
+  layers. A batch may come from `mixup`. Task weights are those of the config
+  unless they are given.
   """
   options = config.loss
+  if task_weights is None:
+    task_weights = {t: options[t] for t in config_lib.tasks_of(config)}
   task_losses = {}
   if outputs.logits is not None:
     task_losses["class"] = losses.cross_entropy(
@@ -216,7 +282,7 @@ def loss_of(
     task_losses,
     {task: routing.losses for task, routing in outputs.routing.items()},
     token_losses={name: r.losses for name, r in outputs.tokens.items()},
-    task_weights={t: options[t] for t in config_lib.tasks_of(config)},
+    task_weights=task_weights,
     aux_weights={
       name: options[name] for name in ("importance", "load", "balance", "z")
     },

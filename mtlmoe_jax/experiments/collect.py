@@ -1,0 +1,261 @@
+"""From the folders of finished cells to findings.
+
+Letters: S seeds, n images of the test split, P points of a curve, N experts.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from mtlmoe_jax import errors, files, metrics, progress
+from mtlmoe_jax.experiments import cells as cells_lib
+from mtlmoe_jax.experiments import (
+  claims,
+  comparison,
+  costs,
+  matching,
+  statistics,
+)
+from mtlmoe_jax.experiments.findings import Curve, Findings, Measured, Row
+from mtlmoe_jax.training import metric_log
+
+# Figures of the tables, in their order.
+FIGURES = ("top1", "miou", "acc_iou_50", "top1_loc")
+SHARES = ("top1", "acc_iou_50", "top1_loc")
+# What is followed while training.
+FOLLOWED = ("top1", "miou")
+
+Values = dict[str, np.ndarray]
+
+
+def collect(
+  cells: Sequence[cells_lib.Cell],
+  base: ml_collections.ConfigDict,
+  *,
+  suite: str,
+  data: str,
+  preset: str,
+  command: str,
+) -> Findings:
+  """All that finished cells tell.
+
+  Args:
+    cells: of a suite, all done.
+    base: the config that they change.
+    suite: of `reproduction.SUITES`, or "all".
+    data: of `reproduction.DATA`.
+    preset: of `reproduction.PRESETS`.
+    command: that makes the page again.
+
+  Raises:
+    InputError: a result that is not there or cannot be read.
+  """
+  groups: dict[str, list[cells_lib.Cell]] = {}
+  for cell in cells:
+    if not cell.extra:
+      groups.setdefault(cell.variation.name, []).append(cell)
+  rows, values = {}, {}
+  for name, group in groups.items():
+    values[name] = comparison.values_of(group)
+    rows[name] = _row(group, values[name], base)
+  # Other images than those of the ten classes: it is no row to compare with.
+  judged = [claims.judge(c, rows, values) for c in claims.asked(data)]
+  others = [
+    claims.answer(q, rows, values) for q in claims.other_questions(rows)
+  ]
+  experts = {
+    name: [read_study(cell) for cell in group] for name, group in groups.items()
+  }
+  experts = {n: s for n, s in experts.items() if all(s) and s[0]["experts"] > 1}
+  return Findings(
+    suite=suite,
+    data=data,
+    preset=preset,
+    command=command,
+    facts=tuple(_facts(groups)),
+    rows=tuple(rows.values()),
+    claims=tuple(c for c in judged if c is not None),
+    answers=tuple(a for a in others if a is not None),
+    experts={
+      name: [{k: v for k, v in s.items() if k != "weights"} for s in studies]
+      for name, studies in experts.items()
+    },
+    stability={
+      name: _stability(studies)
+      for name, studies in experts.items()
+      if len(studies) > 1
+    },
+  )
+
+
+def study_path(cell: cells_lib.Cell) -> pathlib.Path:
+  """Where what is known of a cell's experts is kept."""
+  return cell.folder / "study.json"
+
+
+def read_study(cell: cells_lib.Cell) -> dict[str, Any] | None:
+  """What `study.study` found; None where it was not asked."""
+  path = study_path(cell)
+  if not path.is_file():
+    return None
+  try:
+    return json.loads(path.read_text("utf-8"))
+  except ValueError as error:
+    raise errors.InputError(
+      f"{path} cannot be read ({error}): remove it and start again"
+    ) from None
+
+
+def _row(
+  group: Sequence[cells_lib.Cell],
+  values: Values,
+  base: ml_collections.ConfigDict,
+) -> Row:
+  cell = group[0]
+  figures = {
+    name: _measured(values[name])
+    for name in FIGURES
+    if not np.isnan(values[name]).all()
+  }
+  scores = [cells_lib.read_result(c) for c in group]
+  if all(s.get("ciou_score") is not None for s in scores):
+    each = tuple(float(s["ciou_score"]) for s in scores)
+    deviation = statistics.deviation(np.array(each))
+    mean, low, high = statistics.student_interval(np.array(each))
+    figures["ciou_score"] = Measured(mean, deviation, each, low, high)
+  wilson = {}
+  for name in SHARES:
+    known = values[name][0][~np.isnan(values[name][0])]
+    if len(known):
+      wilson[name] = metrics.wilson(float(known.sum()), len(known))
+  row = dict(
+    name=cell.variation.name,
+    what=cell.variation.what,
+    group=cell.variation.group,
+    figures=figures,
+    wilson=wilson,
+    best_on_validation={},
+    best_on_test={},
+    seconds=float("nan"),
+    flops=float("nan"),
+    parameters=float("nan"),
+    parameters_active=float("nan"),
+    curves={},
+  )
+  if cell.variation.together:
+    return Row(**row)
+  results = [_result(c) for c in group]
+  logs = [metric_log.read(c.folder) for c in group]
+  classes = len(scores[0]["meta"]["class_names"])
+  config = cells_lib.config_of(cell, base)
+  best = [_best(rows, config.checkpoint.best) for rows in logs]
+  row |= dict(
+    best_on_validation=_means([b[0] for b in best]),
+    best_on_test=_means([b[1] for b in best]),
+    seconds=float(np.mean([r["wall_seconds"] for r in results])),
+    flops=costs.forward_flops(config, classes),
+    parameters=float(results[0]["parameters"]),
+    parameters_active=float(results[0]["parameters_active"]),
+    curves=_curves(logs),
+  )
+  return Row(**row)
+
+
+def _result(cell: cells_lib.Cell) -> dict[str, Any]:
+  return json.loads((cell.folder / "result.json").read_text("utf-8"))
+
+
+def _measured(values: np.ndarray) -> Measured:
+  known = values[:, ~np.isnan(values).any(axis=0)]
+  each = known.mean(axis=1)
+  mean, low, high = statistics.crossed_interval(known)
+  deviation = statistics.deviation(each)
+  return Measured(mean, deviation, tuple(map(float, each)), low, high)
+
+
+def _of_split(
+  rows: Sequence[Mapping[str, Any]], split: str
+) -> dict[int, Mapping[str, Any]]:
+  """Rows of one split by step; of a resumed run's repeated ones the last."""
+  return {row["step"]: row for row in rows if row["split"] == split}
+
+
+def _best(
+  rows: Sequence[Mapping[str, Any]], score: str
+) -> tuple[dict[str, float], dict[str, float]]:
+  """Test figures at validation's best epoch; each figure's best on the test."""
+  test, held = _of_split(rows, "test"), _of_split(rows, "validation")
+  on_test = {
+    name: max(row[name] for row in test.values())
+    for name in FIGURES
+    if test and all(row.get(name) is not None for row in test.values())
+  }
+  on_validation = {}
+  if held and test:
+    # The later one among equals, as checkpoints are chosen.
+    step = max(held, key=lambda s: (held[s][score], s))
+    on_validation = {name: test[step][name] for name in on_test}
+  return on_validation, on_test
+
+
+def _means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+  if not all(each):
+    return {}
+  return {name: float(np.mean([e[name] for e in each])) for name in each[0]}
+
+
+def _curves(logs: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Curve]:
+  tests = [_of_split(rows, "test") for rows in logs]
+  steps = sorted(set.intersection(*(set(test) for test in tests)))
+  if not steps:
+    return {}
+  rows = [[test[step] for step in steps] for test in tests]
+  seconds = np.mean([[r["train_seconds"] for r in run] for run in rows], axis=0)
+  epochs = np.array([row["epoch"] for row in rows[0]], np.float64)
+  return {
+    name: Curve(
+      epochs, seconds, np.array([[r[name] for r in run] for run in rows])
+    )
+    for name in FOLLOWED
+    if all(row.get(name) is not None for run in rows for row in run)
+  }
+
+
+def _stability(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Per task: whether the gates of different seeds part the images alike."""
+  return {
+    task: matching.stability([np.array(s["weights"][task]) for s in studies])
+    for task in studies[0]["weights"]
+  }
+
+
+def _facts(groups: Mapping[str, Sequence[cells_lib.Cell]]) -> list[str]:
+  # The base of a transfer has other classes and images.
+  group = next(g for n, g in groups.items() if n != "transfer_base")
+  result = cells_lib.read_result(group[0])
+  meta = result["meta"]
+  trained = [c for g in groups.values() for c in g if c.variation.trains]
+  results = [_result(cell) for cell in trained]
+  seconds = sum(r["wall_seconds"] for r in results)
+  commits = sorted({r["commit"][:7] for r in results if r["commit"]})
+  return [
+    f"{len(group)} seeds, {result['n']} test images of "
+    f"{len(meta['class_names'])} classes.",
+    f"{len(trained)} trained models in {progress.duration(seconds)} of "
+    f"computation on {results[0]['device']}.",
+    f"Commit {', '.join(commits) or 'unknown'}.",
+  ]
+
+
+def seconds_of(cell: cells_lib.Cell) -> float:
+  """What a finished run took; 0 for one that is not finished."""
+  return _result(cell)["wall_seconds"] if cells_lib.is_done(cell) else 0.0
+
+
+def write_study(cell: cells_lib.Cell, found: Mapping[str, Any]) -> None:
+  """Keeps what `study.study` found, whole or not at all."""
+  files.write_json(study_path(cell), dict(found))

@@ -1,0 +1,96 @@
+"""What every expert makes of the same images, whoever they are routed to.
+
+Letters: B images of a batch, n images, N experts, D' values of an expert's
+condensed output.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtlmoe_jax import compilation, models
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax.evaluation import gallery
+from mtlmoe_jax.training import checkpoint
+
+
+def of_images(
+  restored: checkpoint.Restored,
+  source: data_lib.Source,
+  limit: int = 256,
+  batches_of: Callable[[data_lib.Source], Iterable[data_lib.Batch]]
+  | None = None,
+) -> np.ndarray:
+  """The condensed outputs of all experts for images of a source.
+
+  Args:
+    restored: from `checkpoint.restore_for_eval`.
+    source: at least one record.
+    limit: at most so many images, spread evenly over the source.
+    batches_of: gives the batches of a source, perhaps with features of the
+      stem; None: `data.eval_batches`.
+
+  Returns:
+    f32 [N, n, D'].
+  """
+  config = copy.deepcopy(restored.config)
+  # All are asked for, so there is nothing to dispatch. The variables are those
+  # of the sparse model.
+  config.model.compute = "dense"
+  # One view of each image, the whole, is enough.
+  config.eval.views = "whole"
+  model = models.build_model(config, len(restored.class_names))
+  step = _make_step(model)
+  some = data_lib.Subset(source, gallery.spread(len(source), limit))
+  parts = []
+  batches = (
+    batches_of(some)
+    if batches_of
+    else data_lib.eval_batches(some, config, config.eval.batch_size)
+  )
+  for batch in batches:
+    inputs = (batch["image"], batch.get("features"))
+    found = np.asarray(step(restored.variables, *inputs))
+    parts.append(found[:, batch["valid"]])
+  outputs = np.concatenate(parts, axis=1)
+  return outputs.reshape(*outputs.shape[:2], -1)
+
+
+def _make_step(model: Any) -> Callable[..., jax.Array]:
+  """step(variables, u8 [B, H, W, 3], features or None) -> f32 [N, B, ...]."""
+
+  def step(
+    variables: Any, images: jax.Array, features: jax.Array | None
+  ) -> jax.Array:
+    found = []
+
+    # The experts are mapped, so Flax captures none of their results. In place
+    # of the tasks' choices the mixture is given N others, each of one expert
+    # alone with weight 1: the N sums are what the experts said.
+    def one_by_one(method, args, kwargs, context):
+      if context.method_name != "_mixture":
+        return method(*args, **kwargs)
+      x, routings, *rest = args
+      choice = jnp.zeros((len(images), 1), jnp.int32)
+      alone = [
+        dataclasses.replace(
+          routings[0], experts=choice + i, weights=jnp.ones(choice.shape)
+        )
+        for i in range(model.num_experts)
+      ]
+      sums, _ = method(x, alone, *rest, **kwargs)
+      found.extend(sums)
+      # What follows needs a sum for each task, and nobody looks at it.
+      return [sums[0]] * len(routings), routings
+
+    with nn.intercept_methods(one_by_one):
+      model.apply(variables, images, features=features)
+    return jnp.stack(found)
+
+  return compilation.jit_forward(step)

@@ -1,0 +1,318 @@
+"""The poster's experiments, their controls and what they are run on.
+
+A suite is a list of variations of one base config. Variations of different
+suites that are the same run are one: the six-expert class-only model is the
+poster's mixture of experiment 1, its "direct" of the transfer experiment and,
+where all experiments use the same classes, its one tower of experiment 2.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import ml_collections
+
+from mtlmoe_jax import errors, models, presets
+from mtlmoe_jax.experiments.cells import Variation
+
+SUITES = ("exp1", "transfer", "exp2", "experts")
+ALL = "all"
+DATA = ("cub", "cub10", "synthetic")
+PRESETS = ("paper", "cpu")
+
+_EXP1 = "experiment 1: the class alone"
+_TRANSFER = "transfer"
+_EXP2 = "experiment 2: class and box"
+_EXPERTS = "what sets experts apart"
+
+
+def base_config(data: str, preset: str, path: str) -> ml_collections.ConfigDict:
+  """The config that all variations of a suite change: six experts, class alone.
+
+  Args:
+    data: of DATA. "cub" is the whole data set, the poster's ten classes being
+      its last; "cub10" is a folder with its first ten alone.
+    preset: "paper" is the poster's setting as far as known (work for a GPU);
+      "cpu" a smaller one: a frozen shared stem whose features are computed
+      once, experts that are the rest of the network, small images.
+    path: of the data set; "" for synthetic.
+
+  Raises:
+    InputError: an unknown name, or a data set without its path.
+  """
+  for flag, value, known in (("data", data, DATA), ("preset", preset, PRESETS)):
+    if value not in known:
+      raise errors.InputError(
+        f"--{flag}={value!r}: must be one of {', '.join(known)}"
+      )
+  if data != "synthetic" and not path:
+    raise errors.InputError(
+      f"--data.path is missing: --data={data} needs the folder of CUB_200_2011"
+    )
+  config = presets.poster_ten() if preset == "paper" else _cpu()
+  config.data.path = path
+  # The best checkpoint is chosen on images held out, never on the test split;
+  # the last one is what is reported first.
+  config.data.validation_fraction = 0.1
+  config.eval.step = "latest"
+  config.eval.watch_test = True
+  if data == "synthetic":
+    _synthetic(config, preset)
+  elif data == "cub10":
+    config.data.name = "cub"
+    config.data.classes = "first:10"
+    config.data.split_scheme = "official"
+  else:
+    config.data.name = "cub"
+    config.data.classes = "last:10"
+  return config
+
+
+def _cpu() -> ml_collections.ConfigDict:
+  config = presets.cub10()
+  config.data.image_size = 128
+  config.model.tasks = "class"
+  config.model.experts = 6
+  config.model.compute = "sparse"
+  # All blocks are shared and stay as pretrained; an expert is the head's wide
+  # convolution and its condense layer: what is left when two cores are to train
+  # a hundred models.
+  config.model.shared_stages = 7
+  config.model.grid = 4
+  config.model.condense_dim = 128
+  # Gates alone still look at pixels.
+  config.model.gate_width = 8
+  config.features.views = 8
+  # Twice the poster's: half as many steps.
+  config.batch_size = 32
+  config.epochs = 12
+  config.checkpoint.every_steps = 40
+  config.eval.batch_size = 64
+  config.eval.report = False
+  return config
+
+
+def _synthetic(config: ml_collections.ConfigDict, preset: str) -> None:
+  """Thirty drawn species: twenty to transfer from, the last ten to tell."""
+  data = config.data
+  data.name, data.path, data.split_scheme = "synthetic", "", "official"
+  data.classes = "last:10"
+  data.synthetic.classes = 30
+  if preset == "paper":
+    return
+  # Few images a class: with many all variations are right, and equal.
+  data.synthetic.train_per_class = 40
+  data.synthetic.test_per_class = 50
+  config.epochs = 8
+  # Drawn birds fill their frames alike (configs/demo.py).
+  data.augment.crop_area_min = 0.75
+  data.augment.crop_aspect_max = 1.1
+
+
+def variations(
+  suite: str,
+  data: str,
+  preset: str,
+  base: ml_collections.ConfigDict,
+  base_path: str = "",
+) -> list[Variation]:
+  """The variations of a suite, each after those that it builds on.
+
+  Args:
+    suite: of SUITES, or "all".
+    data: of DATA.
+    preset: of PRESETS.
+    base: from `base_config`.
+    base_path: folder of other classes to transfer from, with `train` and
+      `test`; needed by cub10's transfer.
+
+  Raises:
+    InputError: an unknown suite, or no `base_path` where it is needed.
+  """
+  if suite not in (*SUITES, ALL):
+    raise errors.InputError(
+      f"--suite={suite!r}: must be one of {', '.join((*SUITES, ALL))}"
+    )
+  chosen = SUITES if suite == ALL else (suite,)
+  if "transfer" in chosen and data == "cub10" and not base_path:
+    raise errors.InputError(
+      "--base_path is missing: the transfer of --data=cub10 starts from other "
+      "classes; give a folder with train/CLASS/* and test/CLASS/*"
+    )
+  asked = _Asked(data, preset, base, base_path)
+  found: dict[str, Variation] = {}
+  for name in chosen:
+    for variation in _OF[name](asked):
+      found.setdefault(variation.name, variation)
+  return list(found.values())
+
+
+def one_tower(data: str) -> str:
+  """The variation that has experiment 2's images and no box tower."""
+  return "one_tower" if data == "cub" else "moe"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+  """The arguments of `variations`."""
+
+  data: str
+  preset: str
+  base: ml_collections.ConfigDict
+  base_path: str
+
+
+_MOE = Variation("moe", {}, "six experts", _EXP1)
+
+
+def _exp1(asked: _Asked) -> list[Variation]:
+  return [
+    Variation(
+      "single",
+      {"model.experts": 1, "model.k": "1"},
+      "a single expert",
+      _EXP1,
+    ),
+    _MOE,
+    Variation("uniform", {"model.gate": "uniform"}, "uniform gate", _EXP1),
+    Variation("random", {"model.gate": "random"}, "random gate", _EXP1),
+    Variation("dense", {"model.gate": "dense"}, "dense gate", _EXP1),
+    Variation(
+      "matched",
+      _matched(asked.preset, asked.base),
+      "a single expert of six's parameters",
+      _EXP1,
+    ),
+    Variation(
+      "ensemble",
+      {},
+      "six single experts, each trained alone, together",
+      _EXP1,
+      together=("single", 6),
+    ),
+  ]
+
+
+def _matched(preset: str, base: ml_collections.ConfigDict) -> dict[str, object]:
+  """Options of a single expert with as many parameters as the base's six.
+
+  Of whole networks a larger one of the family (B6 for six B1, 1.01 times as
+  many); behind a shared stem, where only the rest is the expert's own, a wider
+  condense layer.
+  """
+  one = {"model.experts": 1, "model.k": "1"}
+  if preset == "paper":
+    return {**one, "model.backbone": "tf_efficientnet_b6"}
+
+  def count(experts: int, width: int) -> int:
+    config = base.copy_and_resolve_references()
+    config.model.experts, config.model.k = experts, "1"
+    config.model.condense_dim = width
+    return models.count_parameters(config, 10)[0]
+
+  # Parameters are linear in the width.
+  narrow, wide = 256, 1280
+  slope = (count(1, wide) - count(1, narrow)) / (wide - narrow)
+  goal = count(base.model.experts, base.model.condense_dim)
+  width = narrow + (goal - count(1, narrow)) / slope
+  return {**one, "model.condense_dim": round(width)}
+
+
+def _transfer(asked: _Asked) -> list[Variation]:
+  base = {"data.classes": "except_last:10"}
+  if asked.data == "cub10":
+    base = {
+      "data.name": "folder",
+      "data.path": asked.base_path,
+      "data.classes": "all",
+    }
+  if asked.preset == "cpu":
+    # More images: fewer epochs, and views, are as many steps.
+    epochs = 3 if asked.data == "cub10" else 5
+    base |= {"features.views": 2, "epochs": epochs}
+  return [
+    Variation("transfer_base", base, "base model, other classes", _TRANSFER),
+    _MOE,
+    Variation(
+      "transfer_frozen",
+      {"transfer.freeze": ("experts/",), "model.norm": "frozen"},
+      "from the base, experts and condense frozen",
+      _TRANSFER,
+      after="transfer_base",
+    ),
+    Variation(
+      "transfer_unfrozen",
+      {},
+      "from the base, all trained",
+      _TRANSFER,
+      after="transfer_base",
+    ),
+  ]
+
+
+def _exp2(asked: _Asked) -> list[Variation]:
+  classes = {"data.classes": "all"} if asked.data == "cub" else {}
+
+  def make(name: str, what: str, **options: object) -> Variation:
+    options = {k.replace("__", "."): v for k, v in options.items()}
+    both = {"model.tasks": "class,box"}
+    return Variation(name, {**classes, **both, **options}, what, _EXP2)
+
+  one = _MOE
+  if asked.data == "cub":
+    one = make("one_tower", "six experts, class alone", model__tasks="class")
+  return [
+    one,
+    make("box_alone", "six experts, box alone", model__tasks="box"),
+    make("mtl_1", "one expert", model__experts=1, model__k="1"),
+    make("mtl_3", "three experts", model__experts=3),
+    make("mtl_6", "six experts"),
+    make(
+      "mtl_6_half_batch",
+      "six experts, half the batch (as the poster's)",
+      batch_size=asked.base.batch_size // 2,
+    ),
+    make("shuffled", "boxes of other images", data__shuffle_boxes=True),
+    make("pcgrad", "gradient surgery", loss__weighting="pcgrad"),
+    make("uncertainty", "learned task weights", loss__weighting="uncertainty"),
+  ]
+
+
+def _experts(asked: _Asked) -> list[Variation]:
+  """Attempts to have experts that differ, beside the two-tower six."""
+  mtl = next(v for v in _exp2(asked) if v.name == "mtl_6")
+
+  def make(name: str, what: str, **options: object) -> Variation:
+    options = {k.replace("__", "."): v for k, v in options.items()}
+    return Variation(name, {**mtl.overrides, **options}, what, _EXPERTS)
+
+  unbalanced = {"loss__importance": 0.0, "loss__load": 0.0}
+  return [
+    mtl,
+    make("k_1", "one expert an image", model__k="1"),
+    make("k_6", "dense gate, all six an image", model__gate="dense"),
+    make("unbalanced", "no balance losses", **unbalanced),
+    make(
+      "bias",
+      "balanced by a bias, not a loss",
+      model__bias_rate=0.01,
+      **unbalanced,
+    ),
+    make("quiet", "gate noise falls to 0", model__gate_noise_schedule="linear"),
+    make("sharp", "gate temperature 0.25", model__gate_temperature=0.25),
+    make("apart", "experts start apart", model__break_symmetry=0.1),
+    make("one_gate", "one gate for both tasks", model__share_gate=True),
+    make(
+      "wide_gate",
+      "a wider gate that learns faster",
+      model__gate_width=32,
+      optimizer__lr=4e-3,
+    ),
+  ]
+
+
+_OF: dict[str, Callable[[_Asked], Sequence[Variation]]] = {
+  "exp1": _exp1,
+  "transfer": _transfer,
+  "exp2": _exp2,
+  "experts": _experts,
+}

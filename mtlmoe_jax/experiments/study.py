@@ -1,0 +1,233 @@
+"""What the experts of a finished run learned, as plain values.
+
+Letters: n images of the test split, N experts, L classes.
+"""
+
+import functools
+import json
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import errors, metrics, models
+from mtlmoe_jax.evaluation import evaluate
+from mtlmoe_jax.evaluation.predictions import Predictions
+from mtlmoe_jax.experiments import cka, expert_outputs, null, removal
+from mtlmoe_jax.training import checkpoint, features, sharding
+
+# Beside the class, what an expert may specialise in, where the source knows it.
+ATTRIBUTES = ("pose", "facing", "background", "family")
+PERMUTATIONS = 200
+# Fewer images have no similarity of experts.
+_LEAST_FOR_CKA = 4
+# Attributes by fingerprint of the images: a suite studies many runs of the same
+# ones, and to know a drawn image's attributes is to draw it.
+_known: dict[str, dict[str, np.ndarray]] = {}
+
+
+def study(folder: pathlib.Path, data_path: str = "") -> dict[str, Any]:
+  """Looks at the gates and experts of a run through its test split.
+
+  Args:
+    folder: workdir of a finished run.
+    data_path: where the data set is now; "" as when it was trained.
+
+  Returns:
+    Values ready for JSON. `experts`: N; with N = 1 nothing else. `tasks`; `k`
+    of each; `gates`: see `_gate`, of each task; `agreement`: see `_agreement`,
+    only with two gates; `removal`: see `_removal`, only where gates have
+    parameters; `cka`: [N, N], see `cka.linear_cka`; `weights`: [n, N] of each
+    task, to four digits.
+
+  Raises:
+    InputError: no run there, or not its data.
+  """
+  folder = pathlib.Path(folder)
+  config = _config(folder)
+  experts = config.model.experts
+  if experts == 1:
+    return {"experts": 1}
+  restored = checkpoint.restore_for_eval(folder, config.eval.step)
+  config, data = evaluate.open_split(restored, "test", data_path=data_path)
+  source = data.test
+  model = models.build_model(config, len(restored.class_names))
+  evaluated = functools.partial(
+    evaluate.evaluate_source,
+    evaluate.make_predict_step(model),
+    source=source,
+    config=config,
+    progress=False,
+  )
+  batches_of = _batches_of(restored.variables, config, folder)
+  if batches_of:
+    evaluated = functools.partial(evaluated, batches=batches_of(source))
+  whole = evaluated(restored.variables)
+  p = whole.predictions
+  groups = _groups(p, source)
+  found = {
+    "experts": experts,
+    "k": list(config_lib.k_of(config)),
+    "tasks": list(config_lib.tasks_of(config)),
+    "gates": {t: _gate(whole.metrics, p, t, groups) for t in p.routing},
+    "weights": {t: g.dense.round(4).tolist() for t, g in p.routing.items()},
+  }
+  if len(p.routing) == 2 and not config.model.share_gate:
+    found["agreement"] = _agreement(*(g.dense for g in p.routing.values()))
+  lost = _removal(evaluated, restored.variables, p, experts)
+  if lost:
+    found["removal"] = lost
+  if len(source) >= _LEAST_FOR_CKA:
+    outputs = expert_outputs.of_images(restored, source, batches_of=batches_of)
+    found["cka"] = cka.matrix(outputs).tolist()
+  return found
+
+
+def _batches_of(
+  variables: dict[str, Any], config: Any, folder: pathlib.Path
+) -> Callable[[data_lib.Source], list[data_lib.Batch]] | None:
+  """Batches with features of a frozen stem, where the run had them as well."""
+  if not config.features.views or config.eval.views != "whole":
+    return None
+  cache = pathlib.Path(config.features.cache or folder / "features")
+  mesh = sharding.make_mesh(**config.mesh)
+  return lambda source: features.of_split(
+    source, variables, config, mesh, cache
+  )
+
+
+def _config(folder: pathlib.Path) -> Any:
+  """The config of a run, without reading a checkpoint."""
+  try:
+    saved = json.loads((folder / "config.json").read_text("utf-8"))
+  except (OSError, ValueError) as error:
+    raise errors.InputError(
+      f"{folder}: no config.json of a run there ({error})"
+    ) from None
+  return config_lib.from_saved(saved)
+
+
+def _groups(
+  predictions: Predictions, source: data_lib.Source
+) -> dict[str, np.ndarray]:
+  """Name -> i [n]: what the images may be told apart by; -1 is unknown."""
+  known = predictions.has_label
+  groups = {"class": np.where(known, predictions.labels, -1)}
+  # After the evaluation, so that the images need not be made again.
+  first = source[0].get("attributes", {})
+  names = tuple(name for name in ATTRIBUTES if name in first)
+  if names and source.fingerprint not in _known:
+    records = [source[i]["attributes"] for i in range(len(source))]
+    _known[source.fingerprint] = {
+      name: np.unique([a[name] for a in records], return_inverse=True)[1]
+      for name in names
+    }
+  return groups | (_known[source.fingerprint] if names else {})
+
+
+def _gate(
+  figures: dict[str, Any],
+  predictions: Predictions,
+  task: str,
+  groups: dict[str, np.ndarray],
+) -> dict[str, Any]:
+  """How one task uses the experts.
+
+  `load` and `importance`: shares of the choices and of the weight, [N];
+  `entropy`, bits, of an image's probabilities over all experts, mean;
+  `effective_experts`: see `metrics.routing_metrics`; for `class` and each of
+  `ATTRIBUTES` that the source knows: see `null.information`.
+  """
+  weights = predictions.routing[task].dense
+  return {
+    "load": figures[f"{task}/load"],
+    "importance": figures[f"{task}/importance"],
+    "entropy": figures[f"{task}/entropy"] / math.log(2),
+    "effective_experts": figures[f"{task}/effective_experts"],
+    **{
+      name: null.information(weights, values, PERMUTATIONS)
+      for name, values in groups.items()
+    },
+  }
+
+
+def _agreement(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+  """Whether two gates, weights [n, N] each, do the same with an image.
+
+  `divergence`: Jensen-Shannon, bits, of their shares of weight, mean over
+  images; `null`: the same with the images of one permuted, mean over
+  permutations, so what two gates with nothing in common but their favourites
+  have; `same_top`: share of images with the same heaviest expert; and
+  `same_top_null`.
+  """
+  one, other = (
+    weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    for weights in (one, other)
+  )
+
+  def compare(order: np.ndarray) -> tuple[float, float]:
+    same = one.argmax(1) == other[order].argmax(1)
+    divergence = metrics.jensen_shannon(one, other[order])
+    return float(np.mean(divergence)), float(np.mean(same))
+
+  images = np.arange(len(one))
+  random = np.random.default_rng(0)
+  drawn = [compare(random.permutation(images)) for _ in range(PERMUTATIONS)]
+  divergence, same_top = compare(images)
+  divergence_null, same_top_null = np.mean(drawn, axis=0).tolist()
+  return {
+    "divergence": divergence,
+    "null": divergence_null,
+    "same_top": same_top,
+    "same_top_null": same_top_null,
+  }
+
+
+def _removal(
+  evaluated: Callable[[Any], Any],
+  variables: Any,
+  whole: Predictions,
+  experts: int,
+) -> list[dict[str, Any]]:
+  """What the model loses with each expert, not trained again.
+
+  A dict for each expert: `expert`; the changes `top1` and `miou`, less than 0
+  where the expert is missed, and `per_class` [L], the changes in accuracy (None
+  for a class without images), of the tasks it has. Nothing where no expert can
+  be removed.
+  """
+  before = _scores(whole)
+  found = []
+  for expert in range(experts):
+    without = removal.without_expert(variables, expert)
+    if without is None:
+      return []
+    after = _scores(evaluated(without).predictions)
+    changes = {name: after[name] - value for name, value in before.items()}
+    if "per_class" in changes:
+      changes["per_class"] = [
+        None if math.isnan(change) else change
+        for change in changes["per_class"].tolist()
+      ]
+    found.append({"expert": expert, **changes})
+  return found
+
+
+def _scores(predictions: Predictions) -> dict[str, Any]:
+  """`top1`, `per_class` f64 [L] (NaN without images) and `miou`."""
+  p, found = predictions, {}
+  if p.correct is not None and p.has_label.any():
+    labels, classes = p.labels[p.has_label], p.logits.shape[1]
+    counts = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels, p.correct[p.has_label], minlength=classes)
+    found["top1"] = float(right.sum() / len(labels))
+    found["per_class"] = np.divide(
+      right, counts, out=np.full(classes, np.nan), where=counts > 0
+    )
+  if p.iou is not None and p.has_box.any():
+    found["miou"] = float(np.nanmean(p.iou))
+  return found
