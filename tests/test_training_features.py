@@ -8,6 +8,7 @@ import pytest
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import views
+from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.training import checkpoint, loop, metric_log
 from tests import tiny
 
@@ -66,14 +67,42 @@ def test_loss_is_that_of_training_on_images(tmp_path):
 
 
 def test_another_run_takes_what_is_there(finished):
-  (kept,) = (finished / "cache").iterdir()
-  times = {p.name: p.stat().st_mtime_ns for p in kept.iterdir()}
-  assert set(times) == {f"{name}.npy" for name in views.COLUMNS}
+  # Of training's views and of the validation split.
+  assert len(list((finished / "cache").iterdir())) == 2
+
+  def times():
+    files = (finished / "cache").glob("*/*")
+    return {str(p): p.stat().st_mtime_ns for p in files}
+
+  before = times()
+  assert len(before) == 2 * len(views.COLUMNS)
   config = tiny.config(**FROZEN, **{"features.cache": str(finished / "cache")})
   assert loop.train(config, str(finished / "again")) == 0
-  assert {p.name: p.stat().st_mtime_ns for p in kept.iterdir()} == times
+  assert times() == before
   for one, other in zip(final(finished / "run"), final(finished / "again")):
     np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_watched_is_what_the_network_says(finished):
+  config = tiny.config(**FROZEN, **{"features.cache": str(finished / "cache")})
+  config.eval.watch_test, config.eval.report = True, False
+  folder = finished / "watched"
+  assert loop.train(config, str(folder)) == 0
+  # To watch changes nothing.
+  for one, other in zip(final(finished / "run"), final(folder)):
+    np.testing.assert_array_equal(one, other)
+  rows = [r for r in metric_log.read(folder) if r["split"] == "test"]
+  assert rows[-1]["step"] == 8
+  assert all(row["train_seconds"] >= 0 for row in rows)
+  result = json.loads((folder / "result.json").read_text())
+  of_step = {row["step"]: row for row in rows}
+  assert result["miou"] == of_step[result["step"]]["miou"]
+  assert not (folder / "eval" / "test" / "report.html").exists()
+  # The whole network, without features in float16.
+  restored = checkpoint.restore_for_eval(folder, "best")
+  whole = evaluate.evaluate_restored(restored, finished / "eval")
+  assert whole.metrics["miou"] == pytest.approx(result["miou"], abs=5e-3)
+  assert (finished / "eval" / "test" / "report.html").exists()
 
 
 def test_mixup_mixes_the_features_that_are_there(finished):
@@ -81,7 +110,7 @@ def test_mixup_mixes_the_features_that_are_there(finished):
   config = tiny.config(**FROZEN, **{"features.cache": str(cache)})
   config.data.augment.mixup = 1.0
   assert loop.train(config, str(finished / "mixed")) == 0
-  assert len(list(cache.iterdir())) == 1
+  assert len(list(cache.iterdir())) == 2
   mixed, plain = losses(finished / "mixed"), losses(finished / "run")
   assert np.isfinite(mixed).all() and mixed != plain
 

@@ -309,12 +309,14 @@ def judge(
 
 
 def _reason(answers: Sequence[Answer]) -> str:
-  parts = []
-  for a in answers:
-    scale, unit = (1, " epochs") if a.unit else (100, " points")
-    difference, low, high = (scale * v for v in (a.difference, a.low, a.high))
-    parts.append(
-      f"{a.question}: {difference:+.1f}{unit} [{low:+.1f}, {high:+.1f}], "
-      f"{a.verdict}"
-    )
-  return "; ".join(parts)
+  return "; ".join(f"{a.question}: {_told(a)}, {a.verdict}" for a in answers)
+
+
+def _told(a: Answer) -> str:
+  """`+1.2 points [-0.3, +2.7]`; of one seed's epochs there is no interval."""
+  scale, unit = (1, "epochs") if a.unit else (100, "points")
+  difference, low, high = (scale * v for v in (a.difference, a.low, a.high))
+  told = f"{difference:+.1f} {unit}"
+  if not np.isfinite(low):
+    return f"{told} (one seed)"
+  return f"{told} [{low:+.1f}, {high:+.1f}]"

@@ -104,14 +104,12 @@ def _verdicts(findings: Findings) -> Iterator[Block]:
     return
   yield Heading("Verdicts")
   yield Table(
-    ("claim", "the poster", "verdict", "effect here", "why"),
+    ("claim", "the poster", "verdict", "what was found here"),
     tuple(
       (
         f"{claim.number}. {claim.title}",
         claim.poster,
         f"**{claim.verdict}**",
-        "\n".join(_named_effect(answer) for answer in claim.answers)
-        or wording.UNKNOWN,
         claim.reason,
       )
       for claim in findings.claims
@@ -128,11 +126,6 @@ def _verdicts(findings: Findings) -> Iterator[Block]:
 
 def _short(claim: Claim) -> str:
   return f"{claim.number}. {claim.title}"
-
-
-def _named_effect(answer: Answer) -> str:
-  figure = wording.FIGURES.get(answer.figure, answer.figure)
-  return f"{figure} {wording.effect(answer)}"
 
 
 def _claim(claim: Claim) -> Iterator[Block]:
