@@ -36,6 +36,12 @@ flags.DEFINE_string(
   "",
   "For cub10: folder with train/CLASS/* and test/CLASS/* of other classes.",
 )
+flags.DEFINE_string(
+  "pretrained",
+  "",
+  "Weights that experts start from, as config.model.pretrained, such as "
+  "hf:timm/{backbone}.in1k; default: the preset's (cpu: lite, paper: none).",
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs, run nothing.")
 _OUT = flags.DEFINE_string(
   "out", "", "Markdown page; default WORKDIR/experiments.md."
@@ -53,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
   options = reproduce.Options(
     **launching.values(
-      "suite", "data", "preset", "seeds", "data.path", "base_path"
+      "suite", "data", "preset", "seeds", "data.path", "base_path", "pretrained"
     )
   )
   out = _OUT.value or workdir / "experiments.md"

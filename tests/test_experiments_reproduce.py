@@ -118,6 +118,17 @@ def test_a_wrong_base_is_refused(arguments, said):
     reproduction.base_config(*arguments)
 
 
+def test_each_backbone_starts_from_its_own_weights():
+  weights = "hf:timm/{backbone}.in1k"
+  base = reproduction.base_config("cub", "paper", CUB, weights)
+  assert base.model.pretrained == "hf:timm/tf_efficientnet_b1.in1k"
+  found = reproduction.variations("exp1", "cub", "paper", base, "", weights)
+  matched = next(v for v in found if v.name == "matched")
+  assert matched.overrides["model.pretrained"] == (
+    "hf:timm/tf_efficientnet_b6.in1k"
+  )
+
+
 def test_a_wrong_suite_is_refused():
   base = reproduction.base_config("cub10", "cpu", CUB)
   with pytest.raises(errors.InputError, match="--suite='exp3': must be one of"):

@@ -34,6 +34,7 @@ class Options:
     seeds: runs of each variation.
     data_path: of the data set; "" for synthetic.
     base_path: classes to transfer from, for cub10.
+    pretrained: see `reproduction.base_config`.
   """
 
   suite: str
@@ -42,6 +43,7 @@ class Options:
   seeds: int
   data_path: str = ""
   base_path: str = ""
+  pretrained: str = ""
 
 
 def run(
@@ -69,9 +71,9 @@ def run(
     InputError: an option that is refused, or a folder with other runs.
   """
   o = options
-  base = reproduction.base_config(o.data, o.preset, o.data_path)
+  base = reproduction.base_config(o.data, o.preset, o.data_path, o.pretrained)
   variations = reproduction.variations(
-    o.suite, o.data, o.preset, base, o.base_path
+    o.suite, o.data, o.preset, base, o.base_path, o.pretrained
   )
   return run_cells(
     cells_lib.make_cells(variations, o.seeds, root),
@@ -134,6 +136,8 @@ def command(options: Options) -> str:
     parts.append("--data.path=CUB_200_2011")
   if o.base_path:
     parts.append("--base_path=CROPS")
+  if o.pretrained:
+    parts.append(f"--pretrained={o.pretrained}")
   return " ".join(parts)
 
 

@@ -25,7 +25,9 @@ _EXP2 = "experiment 2: class and box"
 _EXPERTS = "what sets experts apart"
 
 
-def base_config(data: str, preset: str, path: str) -> ml_collections.ConfigDict:
+def base_config(
+  data: str, preset: str, path: str, pretrained: str = ""
+) -> ml_collections.ConfigDict:
   """The config that all variations of a suite change: six experts, class alone.
 
   Args:
@@ -35,6 +37,8 @@ def base_config(data: str, preset: str, path: str) -> ml_collections.ConfigDict:
       "cpu" a smaller one: a frozen shared stem whose features are computed
       once, experts that are the rest of the network, small images.
     path: of the data set; "" for synthetic.
+    pretrained: `model.pretrained`, where {backbone} stands for the backbone's
+      name; "" is the preset's: Lite's ImageNet weights for cpu, none for paper.
 
   Raises:
     InputError: an unknown name, or a data set without its path.
@@ -48,7 +52,9 @@ def base_config(data: str, preset: str, path: str) -> ml_collections.ConfigDict:
     raise errors.InputError(
       f"--data.path is missing: --data={data} needs the folder of CUB_200_2011"
     )
-  config = presets.poster_ten() if preset == "paper" else _cpu()
+  config = _paper() if preset == "paper" else _cpu()
+  if pretrained:
+    config.model.pretrained = _weights(pretrained, config.model.backbone)
   config.data.path = path
   # The best checkpoint is chosen on images held out, never on the test split;
   # the last one is what is reported first.
@@ -64,6 +70,19 @@ def base_config(data: str, preset: str, path: str) -> ml_collections.ConfigDict:
   else:
     config.data.name = "cub"
     config.data.classes = "last:10"
+  return config
+
+
+def _weights(pretrained: str, backbone: str) -> str:
+  return pretrained.replace("{backbone}", backbone)
+
+
+def _paper() -> ml_collections.ConfigDict:
+  config = presets.poster_ten()
+  # The poster's text has sparse gates, its figures dense ones: these are a
+  # variation, for what sets experts apart is a question of sparse ones.
+  config.model.gate = "noisy_top_k"
+  config.model.compute = "sparse"
   return config
 
 
@@ -114,6 +133,7 @@ def variations(
   preset: str,
   base: ml_collections.ConfigDict,
   base_path: str = "",
+  pretrained: str = "",
 ) -> list[Variation]:
   """The variations of a suite, each after those that it builds on.
 
@@ -124,6 +144,7 @@ def variations(
     base: from `base_config`.
     base_path: folder of other classes to transfer from, with `train` and
       `test`; needed by cub10's transfer.
+    pretrained: see `base_config`.
 
   Raises:
     InputError: an unknown suite, or no `base_path` where it is needed.
@@ -138,7 +159,7 @@ def variations(
       "--base_path is missing: the transfer of --data=cub10 starts from other "
       "classes; give a folder with train/CLASS/* and test/CLASS/*"
     )
-  asked = _Asked(data, preset, base, base_path)
+  asked = _Asked(data, preset, base, base_path, pretrained)
   found: dict[str, Variation] = {}
   for name in chosen:
     for variation in _OF[name](asked):
@@ -159,6 +180,7 @@ class _Asked:
   preset: str
   base: ml_collections.ConfigDict
   base_path: str
+  pretrained: str
 
 
 _MOE = Variation("moe", {}, "six experts", _EXP1)
@@ -178,7 +200,7 @@ def _exp1(asked: _Asked) -> list[Variation]:
     Variation("dense", {"model.gate": "dense"}, "dense gate", _EXP1),
     Variation(
       "matched",
-      _matched(asked.preset, asked.base),
+      _matched(asked),
       "a single expert of six's parameters",
       _EXP1,
     ),
@@ -192,7 +214,7 @@ def _exp1(asked: _Asked) -> list[Variation]:
   ]
 
 
-def _matched(preset: str, base: ml_collections.ConfigDict) -> dict[str, object]:
+def _matched(asked: _Asked) -> dict[str, object]:
   """Options of a single expert with as many parameters as the base's six.
 
   Of whole networks a larger one of the family (B6 for six B1, 1.01 times as
@@ -200,8 +222,11 @@ def _matched(preset: str, base: ml_collections.ConfigDict) -> dict[str, object]:
   condense layer.
   """
   one = {"model.experts": 1, "model.k": "1"}
-  if preset == "paper":
-    return {**one, "model.backbone": "tf_efficientnet_b6"}
+  base = asked.base
+  if asked.preset == "paper":
+    larger = "tf_efficientnet_b6"
+    weights = _weights(asked.pretrained, larger)
+    return {**one, "model.backbone": larger, "model.pretrained": weights}
 
   def count(experts: int, width: int) -> int:
     config = base.copy_and_resolve_references()
