@@ -46,13 +46,24 @@ def publish(findings: Findings, out: pathlib.Path) -> list[pathlib.Path]:
   data, whole = out.with_suffix(".json"), out.with_suffix(".html")
   files.write_json(data, dataclasses.asdict(_lean(findings)))
   files.write_text(whole, webpage.page(document, drawn))
+  files.write_text(out, markdown_page(findings, out.stem))
+  return [*written, data, whole, out]
+
+
+def markdown_page(findings: Findings, stem: str) -> str:
+  """The page in Markdown, with what lies beside it.
+
+  Args:
+    findings: what it tells.
+    stem: name of all files.
+  """
+  document = story.document(findings)
   beside = Text(
-    f"The same as one file: [{whole.name}]({whole.name}); all figures as data: "
-    f"[{data.name}]({data.name})."
+    f"The same as one file: [{stem}.html]({stem}.html); all figures as data: "
+    f"[{stem}.json]({stem}.json)."
   )
   document = dataclasses.replace(document, blocks=(*document.blocks, beside))
-  files.write_text(out, markdown.page(document, out.stem))
-  return [*written, data, whole, out]
+  return markdown.page(document, stem)
 
 
 def _lean(findings: Findings) -> Findings:
