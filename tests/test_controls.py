@@ -523,6 +523,7 @@ def test_a_task_without_targets_or_weight_conflicts_with_none():
 # --- all of them -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_with_all_controls(tmp_path):
   config = tiny.config(
     **{

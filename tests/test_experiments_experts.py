@@ -420,6 +420,7 @@ def found(run):
   return study.study(run)
 
 
+@pytest.mark.slow
 def test_outputs_of_experts_are_what_the_model_mixes(run):
   restored = checkpoint.restore_for_eval(run)
   _, data = evaluate.open_split(restored, "test")
@@ -459,6 +460,7 @@ def tower_input(model, variables, images):
   return seen[0]
 
 
+@pytest.mark.slow
 def test_a_study_of_a_real_run(run, found):
   assert json.loads(json.dumps(found, allow_nan=False)) == found
   assert found["experts"] == 3
@@ -484,6 +486,7 @@ def test_a_study_of_a_real_run(run, found):
   assert all(0 <= v <= 1 for v in agreed.values())
 
 
+@pytest.mark.slow
 def test_removal_of_a_real_run(run, found):
   """The same as an evaluation of the changed variables."""
   restored = checkpoint.restore_for_eval(run)
