@@ -236,14 +236,13 @@ def test_transfer_is_told_in_epochs():
   }
   question = claims.asked("synthetic")[1].questions[0]
   got = claims.answer(question, rows, {})
-  # The goal is 95 % of .9: reached at 2 and 2, and at 3 and 4.
+  # The goal is 95 % of .9, .855: reached at 1.55, and at 2.8875 and 3.925.
   assert got.unit == "epochs"
-  assert got.difference == 1.5
-  assert (got.low, got.high) == statistics.student_interval(np.array([1, 2]))[
-    1:
-  ]
+  expected = statistics.student_interval(np.array([2.8875, 3.925]) - 1.55)
+  np.testing.assert_allclose((got.difference, got.low, got.high), expected)
   # A goal that is never reached counts as reached at the end.
   assert claims.reached(epochs, slow.values[1], 2.0) == 4.0
+  assert claims.reached(epochs, quick.values[0], 0.5) == 1.0
 
 
 def judged(low, high):

@@ -91,7 +91,7 @@ def asked(data: str) -> tuple[Asked, ...]:
       "93.3 % after 1.2 hours instead of 2.2 (figure 5)",
       (
         Question(
-          f"epochs to {GOAL:.0%} of the accuracy without transfer",
+          f"epochs saved to {GOAL:.0%} of the accuracy without transfer",
           "transfer_unfrozen",
           "moe",
           "epochs",
@@ -263,15 +263,24 @@ def _speed(question: Question, rows: Mapping[str, Row]) -> Answer | None:
 
 
 def reached(epochs: np.ndarray, values: np.ndarray, goal: float) -> float:
-  """The first epoch at which a curve is at its goal; the last if it never is.
+  """When a curve first is at its goal, straight between its points.
 
   Args:
     epochs: f64 [P].
     values: f64 [P].
     goal: of the figure.
+
+  Returns:
+    Epochs; the first point's if it is there at once, the last one's if it never
+    is.
   """
   there = np.flatnonzero(values >= goal)
-  return float(epochs[there[0]] if len(there) else epochs[-1])
+  if not len(there):
+    return float(epochs[-1])
+  if not there[0]:
+    return float(epochs[0])
+  ends = slice(there[0] - 1, there[0] + 1)
+  return float(np.interp(goal, values[ends], epochs[ends]))
 
 
 def judge(

@@ -62,7 +62,6 @@ def collect(
   for name, group in groups.items():
     values[name] = comparison.values_of(group)
     rows[name] = _row(group, values[name], base)
-  # Other images than those of the ten classes: it is no row to compare with.
   judged = [claims.judge(c, rows, values) for c in claims.asked(data)]
   others = [
     claims.answer(q, rows, values) for q in claims.other_questions(rows)
@@ -76,7 +75,7 @@ def collect(
     data=data,
     preset=preset,
     command=command,
-    facts=tuple(_facts(groups)),
+    facts=tuple(_facts(groups, cells)),
     rows=tuple(rows.values()),
     claims=tuple(c for c in judged if c is not None),
     answers=tuple(a for a in others if a is not None),
@@ -233,12 +232,15 @@ def _stability(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   }
 
 
-def _facts(groups: Mapping[str, Sequence[cells_lib.Cell]]) -> list[str]:
+def _facts(
+  groups: Mapping[str, Sequence[cells_lib.Cell]],
+  cells: Sequence[cells_lib.Cell],
+) -> list[str]:
   # The base of a transfer has other classes and images.
   group = next(g for n, g in groups.items() if n != "transfer_base")
   result = cells_lib.read_result(group[0])
   meta = result["meta"]
-  trained = [c for g in groups.values() for c in g if c.variation.trains]
+  trained = [cell for cell in cells if cell.variation.trains]
   results = [_result(cell) for cell in trained]
   seconds = sum(r["wall_seconds"] for r in results)
   commits = sorted({r["commit"][:7] for r in results if r["commit"]})

@@ -218,7 +218,9 @@ def _curves(findings: Findings) -> Iterator[Block]:
 
 
 def _cost(findings: Findings) -> Iterator[Block]:
-  picture = cost_figure.cost("cost", findings.rows)
+  # The base of a transfer tells other classes: no point among these.
+  rows = [row for row in findings.rows if row.name != "transfer_base"]
+  picture = cost_figure.cost("cost", rows)
   if picture:
     yield Heading("Against what it costs")
     yield Text(

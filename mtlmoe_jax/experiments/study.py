@@ -71,7 +71,7 @@ def study(folder: pathlib.Path, data_path: str = "") -> dict[str, Any]:
   groups = _groups(p, source)
   found = {
     "experts": experts,
-    "k": list(config_lib.k_of(config)),
+    "k": [gate.experts.shape[1] for gate in p.routing.values()],
     "tasks": list(config_lib.tasks_of(config)),
     "gates": {t: _gate(whole.metrics, p, t, groups) for t in p.routing},
     "weights": {t: g.dense.round(4).tolist() for t, g in p.routing.items()},
