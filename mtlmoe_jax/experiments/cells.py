@@ -170,7 +170,7 @@ def config_of(
   config.seed = cell.seed
   if cell.variation.after:
     config.transfer["from"] = str(cell.needs[0])
-    # All of a run is taken, so no other weights need be read.
+    # The checkpoint whose figures a suite reports first.
     config.transfer.step = "latest"
   # Cells with the same stem and the same images share its features.
   config.features.cache = str(cell.folder.parents[1] / "features")
