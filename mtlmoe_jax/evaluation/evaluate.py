@@ -54,12 +54,9 @@ def make_predict_step(
   """
 
   def step(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    known = {k: batch[k] for k in ("features",) if k in batch}
     outputs = model.apply(
-      variables,
-      batch["image"],
-      train=False,
-      valid=batch["valid"],
-      features=batch.get("features"),
+      variables, batch["image"], train=False, valid=batch["valid"], **known
     )
     found = {
       "routing": {
