@@ -85,7 +85,7 @@ def test_another_run_takes_what_is_there(finished):
 
 
 def test_what_is_watched_is_what_the_network_says(finished):
-  config = tiny.config(**FROZEN, **{"features.cache": str(finished / "cache")})
+  config = tiny.config(**FROZEN, **{"features.cache": str(finished / "other")})
   config.eval.watch_test, config.eval.report = True, False
   folder = finished / "watched"
   assert loop.train(config, str(folder)) == 0
