@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import errors, files
+from mtlmoe_jax import errors, files, models
 from mtlmoe_jax.experiments import (
   cells,
   claims,
@@ -92,8 +92,6 @@ def test_experiments_of_the_whole_data_set_have_the_posters_classes():
 
 
 def test_the_single_expert_has_as_many_parameters():
-  from mtlmoe_jax import models
-
   for data, preset in (("synthetic", "cpu"), ("cub", "paper")):
     base, found = suite("exp1", data, preset)
     one = base.copy_and_resolve_references()
@@ -349,9 +347,9 @@ def test_costs_grow_with_the_experts_an_image_meets():
   one = costs.forward_flops(config, 3)
   config.model.k = "2"
   assert one < costs.forward_flops(config, 3)
-  assert costs.active_experts(config) == 2
+  assert models.active_experts(config) == 2
   config.model.gate = "uniform"
-  assert costs.active_experts(config) == 3
+  assert models.active_experts(config) == 3
 
 
 def test_a_list_tells_what_runs_cost(tmp_path, capsys):

@@ -60,18 +60,7 @@ def _flops(
   # Dense compute runs what there is, so that the difference of two models is
   # one expert.
   one, two = (_lowered(saved, n, num_classes, behind_stem) for n in (1, 2))
-  return one + (active_experts(config) - 1) * (two - one)
-
-
-def active_experts(config: ml_collections.ConfigDict) -> int:
-  """Experts that an image can meet."""
-  model = config.model
-  if model.gate in ("dense", "uniform"):
-    return model.experts
-  ks = config_lib.k_of(config)
-  if model.select == "joint" or model.share_gate:
-    return min(model.experts, max(ks))
-  return min(model.experts, sum(ks))
+  return one + (models.active_experts(config) - 1) * (two - one)
 
 
 @functools.cache

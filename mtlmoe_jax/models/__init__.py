@@ -4,6 +4,7 @@ from mtlmoe_jax.models.backbones import BACKBONES, Backbone, backbone
 from mtlmoe_jax.models.mtlmoe import (
   MTLMoE,
   Outputs,
+  active_experts,
   build_model,
   count_parameters,
   parameter_table,
@@ -16,6 +17,7 @@ __all__ = [
   "Backbone",
   "MTLMoE",
   "Outputs",
+  "active_experts",
   "backbone",
   "build_model",
   "count_parameters",

@@ -504,6 +504,15 @@ def count_parameters(
   return _totals(variables["params"], config)
 
 
+def active_experts(config: ml_collections.ConfigDict) -> int:
+  """Experts that an image can meet; see `count_parameters`."""
+  n, ks = config.model.experts, config_lib.k_of(config)
+  if config.model.gate in ("dense", "uniform"):
+    return n
+  one_set = config.model.share_gate or config.model.select == "joint"
+  return min(n, ks[0] if one_set else sum(ks))
+
+
 def parameter_table(
   variables: Mapping[str, Any],
   config: ml_collections.ConfigDict | None = None,
@@ -542,13 +551,8 @@ def _totals(
     return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
 
   total, experts = size(params), size(params["experts"])
-  n, ks = config.model.experts, config_lib.k_of(config)
-  if config.model.gate in ("dense", "uniform"):
-    chosen = n
-  else:
-    one_set = config.model.share_gate or config.model.select == "joint"
-    chosen = min(n, ks[0] if one_set else sum(ks))
-  active = total - experts + experts // n * chosen
+  each = experts // config.model.experts
+  active = total - experts + each * active_experts(config)
   moe = config.model.token_moe
   if moe.gate not in ("dense", "soft"):
     flat = traverse_util.flatten_dict(params, sep="/")
