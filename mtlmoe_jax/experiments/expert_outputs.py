@@ -24,7 +24,7 @@ def of_images(
   restored: checkpoint.Restored,
   source: data_lib.Source,
   limit: int = 256,
-  batches_of: Callable[[data_lib.Source], Iterable[data_lib.Batch]]
+  batches_of: Callable[[data_lib.Source], Iterable[data_lib.Batch] | None]
   | None = None,
 ) -> np.ndarray:
   """The condensed outputs of all experts for images of a source.
@@ -33,8 +33,8 @@ def of_images(
     restored: from `checkpoint.restore_for_eval`.
     source: at least one record.
     limit: at most so many images, spread evenly over the source.
-    batches_of: gives the batches of a source, perhaps with features of the
-      stem; None: `data.eval_batches`.
+    batches_of: gives the batches of a source with features of the stem; None,
+      as itself or what it gives: `data.eval_batches`.
 
   Returns:
     f32 [N, n, D'].
@@ -49,11 +49,9 @@ def of_images(
   step = _make_step(model)
   some = data_lib.Subset(source, gallery.spread(len(source), limit))
   parts = []
-  batches = (
-    batches_of(some)
-    if batches_of
-    else data_lib.eval_batches(some, config, config.eval.batch_size)
-  )
+  batches = batches_of(some) if batches_of else None
+  if batches is None:
+    batches = data_lib.eval_batches(some, config, config.eval.batch_size)
   for batch in batches:
     inputs = (batch["image"], batch.get("features"))
     found = np.asarray(step(restored.variables, *inputs))

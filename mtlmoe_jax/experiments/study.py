@@ -63,9 +63,15 @@ def study(folder: pathlib.Path, data_path: str = "") -> dict[str, Any]:
     config=config,
     progress=False,
   )
-  batches_of = _batches_of(restored.variables, config, folder)
-  if batches_of:
-    evaluated = functools.partial(evaluated, batches=batches_of(source))
+  mesh = sharding.make_mesh(**config.mesh)
+  batches_of = functools.partial(
+    features.of_split,
+    variables=restored.variables,
+    config=config,
+    mesh=mesh,
+    folder=features.folder_of(config, folder),
+  )
+  evaluated = functools.partial(evaluated, batches=batches_of(source))
   whole = evaluated(restored.variables)
   p = whole.predictions
   groups = _groups(p, source)
@@ -85,19 +91,6 @@ def study(folder: pathlib.Path, data_path: str = "") -> dict[str, Any]:
     outputs = expert_outputs.of_images(restored, source, batches_of=batches_of)
     found["cka"] = cka.matrix(outputs).tolist()
   return found
-
-
-def _batches_of(
-  variables: dict[str, Any], config: Any, folder: pathlib.Path
-) -> Callable[[data_lib.Source], list[data_lib.Batch]] | None:
-  """Batches with features of a frozen stem, where the run had them as well."""
-  if not config.features.views or config.eval.views != "whole":
-    return None
-  cache = pathlib.Path(config.features.cache or folder / "features")
-  mesh = sharding.make_mesh(**config.mesh)
-  return lambda source: features.of_split(
-    source, variables, config, mesh, cache
-  )
 
 
 def _config(folder: pathlib.Path) -> Any:

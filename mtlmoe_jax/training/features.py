@@ -85,13 +85,20 @@ def prepare(
   return views.Views(place, len(records))
 
 
+def folder_of(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> pathlib.Path:
+  """Where a run's features are: shared with other runs, or its own."""
+  return pathlib.Path(config.features.cache or workdir / "features")
+
+
 def of_split(
   records: data_lib.Source,
   variables: dict[str, Any],
   config: ml_collections.ConfigDict,
   mesh: jax.sharding.Mesh,
   folder: pathlib.Path,
-) -> list[data_lib.Batch]:
+) -> list[data_lib.Batch] | None:
   """What `pipeline.eval_batches` gives, with features; kept as `prepare` does.
 
   Args:
@@ -102,11 +109,14 @@ def of_split(
     folder: where folders of features are.
 
   Returns:
-    Batches whose images are as small as gates look at.
+    Batches whose images are as small as gates look at; None for a run without
+    features, or whose evaluation looks at more than the whole image.
 
   Raises:
     InputError: an image that cannot be read, or a damaged folder.
   """
+  if not config.features.views or config.eval.views != "whole":
+    return None
   size, count = config.eval.batch_size, len(records)
   stem = _stem_of(variables)
   place = folder / _digest(records, stem, config, whole=True)

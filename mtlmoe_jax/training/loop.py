@@ -75,6 +75,20 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Watched:
+  """A split that is evaluated while training.
+
+  Attributes:
+    source: its images.
+    batches: with features, where the stem is frozen and its features are kept:
+      what stays the same is computed once. Else None: images are read anew.
+  """
+
+  source: data_lib.Source
+  batches: list[data_lib.Batch] | None
+
+
 @dataclasses.dataclass
 class Run:
   """Everything that one training run holds in memory."""
@@ -98,6 +112,22 @@ class Run:
   seconds: float = 0.0  # spent on earlier parts of this run
   train_seconds: float = 0.0  # in training steps only, compilation left out
   train_images: int = 0
+
+  @functools.cached_property
+  def watched(self) -> dict[str, Watched]:
+    """The splits that are evaluated while training, by name."""
+    config, folder = self.config, features.folder_of(self.config, self.workdir)
+    found = {"validation": self.data.validation}
+    if config.eval.watch_test:
+      found["test"] = self.data.test
+    return {
+      name: Watched(
+        source,
+        features.of_split(source, _variables(self), config, self.mesh, folder),
+      )
+      for name, source in found.items()
+      if source
+    }
 
   def meta(self) -> dict[str, Any]:
     """What a checkpoint says of itself."""
@@ -204,13 +234,13 @@ def _iterator(run: Run) -> Any:
       data_lib.Share(processes.index(), processes.count()),
     )
   views = features.prepare(
-    run.data.train, _variables(run), config, run.mesh, _features_folder(run)
+    run.data.train,
+    _variables(run),
+    config,
+    run.mesh,
+    features.folder_of(config, run.workdir),
   )
   return data_lib.views_iterator(views, config, config.batch_size)
-
-
-def _features_folder(run: Run) -> pathlib.Path:
-  return pathlib.Path(run.config.features.cache or run.workdir / "features")
 
 
 def _variables(run: Run) -> dict[str, Any]:
@@ -304,12 +334,11 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
     config.seed,
   )
   predict = _predict_step(run)
-  watched = _watched(run)
   save_every = config.checkpoint.every_steps or run.steps_per_epoch
   eval_every = config.eval.every_epochs * run.steps_per_epoch
   # Where the last checkpoint is the one that counts, others are not worth the
   # time of writing them.
-  may_be_best = "validation" in watched and config.eval.step == "best"
+  may_be_best = "validation" in run.watched and config.eval.step == "best"
   step = int(run.state.step)
   began, earlier = time.monotonic(), run.seconds
   window: list[dict[str, jax.Array]] = []
@@ -337,7 +366,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
       last = step == run.steps
       # Once: a signal between the checks below must not stop without a save.
       stopping = processes.told_to_stop(step, bool(stop)) and not last
-      due_eval = bool(watched) and (step % eval_every == 0 or last)
+      due_eval = bool(run.watched) and (step % eval_every == 0 or last)
       due_save = (due_eval and may_be_best) or (
         step % save_every == 0 or last or stopping
       )
@@ -360,7 +389,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
         window = []
       bar.update(1, **note)
       if due_eval and not stopping:
-        score = _watch(run, predict, watched, step, earlier, began)
+        score = _watch(run, predict, step, earlier, began)
       if due_save:
         run.seconds = earlier + time.monotonic() - began
         run.checkpointer.save(
@@ -396,47 +425,9 @@ def _predict_step(run: Run) -> evaluate.PredictStep:
   )
 
 
-def _watched(run: Run) -> dict[str, "_Watched"]:
-  """The splits that are evaluated while training, by name."""
-  found = {"validation": run.data.validation}
-  if run.config.eval.watch_test:
-    found["test"] = run.data.test
-  return {
-    name: _Watched(run, source) for name, source in found.items() if source
-  }
-
-
-class _Watched:
-  """A split that is evaluated again and again.
-
-  Where the stem is frozen and its features are kept, so are those of this
-  split: what stays the same is computed once.
-  """
-
-  def __init__(self, run: Run, source: data_lib.Source):
-    self.source, self._run = source, run
-    self._features: list[data_lib.Batch] | None = None
-
-  def batches(self) -> list[data_lib.Batch] | None:
-    """Batches with features, or None: read and resize the images."""
-    config = self._run.config
-    if not config.features.views or config.eval.views != "whole":
-      return None
-    if self._features is None:
-      self._features = features.of_split(
-        self.source,
-        _variables(self._run),
-        config,
-        self._run.mesh,
-        _features_folder(self._run),
-      )
-    return self._features
-
-
 def _watch(
   run: Run,
   predict: Any,
-  watched: dict[str, _Watched],
   step: int,
   earlier: float,
   began: float,
@@ -444,14 +435,14 @@ def _watch(
   """Metrics on each split into the log; returns validation's score, if any."""
   variables = state_lib.eval_variables(run.state)
   score = None
-  for split, of in watched.items():
+  for split, of in run.watched.items():
     found = evaluate.evaluate_source(
       predict,
       variables,
       of.source,
       run.config,
       progress=False,
-      batches=of.batches(),
+      batches=of.batches,
     )
     run.seconds = earlier + time.monotonic() - began
     epoch = step / run.steps_per_epoch
@@ -492,7 +483,7 @@ def write_result(run: Run) -> dict[str, Any]:
     run.workdir, run.config.eval.step, run.mesh
   )
   predict, temperature = _predict_step(run), None
-  watched = _watched(run)
+  test = run.watched.get("test", Watched(run.data.test, None))
   with jax.set_mesh(run.mesh):
     if run.config.eval.calibrate:
       held_out = evaluate.evaluate_source(
@@ -512,12 +503,12 @@ def write_result(run: Run) -> dict[str, Any]:
     found = evaluate.evaluate_source(
       predict,
       restored.variables,
-      run.data.test,
+      test.source,
       run.config,
       temperature=temperature,
       progress=processes.is_first(),
       # What was watched is what is reported, to the last bit.
-      batches=watched["test"].batches() if "test" in watched else None,
+      batches=test.batches,
     )
   total, active = models.count_parameters(run.config, len(run.data.class_names))
   result = {
