@@ -13,8 +13,9 @@ DATA = ("synthetic", "cub10")
 def test_a_page_is_made_of_its_numbers(data):
   page = DOCS / "experiments" / f"{data}.md"
   found = publish.read(page.with_suffix(".json"))
-  assert page.read_text("utf-8") == publish.markdown_page(found, data)
-  for picture in story.document(found).pictures:
+  document = story.document(found)
+  assert page.read_text("utf-8") == publish.markdown_page(document, data)
+  for picture in document.pictures:
     for kind in ("svg", "png"):
       name = f"{data}_{picture.name}.{kind}"
       assert (page.parent / name).stat().st_size > 0

@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtlmoe_jax.experiments import reproduction, statistics
+from mtlmoe_jax.experiments import (
+  comparison,
+  reproduction,
+  statistics,
+  wording,
+)
 from mtlmoe_jax.experiments.findings import Answer, Claim, Row
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "not decidable"
@@ -215,7 +220,7 @@ def answer(
     return None
   found = statistics.crossed_interval(first - second)
   counts, p_values = (), ()
-  if question.figure in ("top1", "acc_iou_50", "top1_loc"):
+  if question.figure in comparison.SHARES:
     pairs = [_discordant(a, b) for a, b in zip(first, second)]
     counts = tuple(pairs)
     p_values = tuple(statistics.mcnemar(*pair) for pair in pairs)
@@ -323,9 +328,7 @@ def _reason(answers: Sequence[Answer]) -> str:
 
 def _told(a: Answer) -> str:
   """`+1.2 points [-0.3, +2.7]`; of one seed's epochs there is no interval."""
-  scale, unit = (1, "epochs") if a.unit else (100, "points")
-  difference, low, high = (scale * v for v in (a.difference, a.low, a.high))
-  told = f"{difference:+.1f} {unit}"
-  if not np.isfinite(low):
-    return f"{told} (one seed)"
-  return f"{told} [{low:+.1f}, {high:+.1f}]"
+  by, unit = wording.scale(a)
+  told = f"{wording.decimal(by * a.difference, 1, '+')} {unit}"
+  interval = wording.interval(by * a.low, by * a.high, 1, "+")
+  return f"{told} {interval or '(one seed)'}"

@@ -24,8 +24,7 @@ from mtlmoe_jax.experiments.findings import Curve, Findings, Measured, Row
 from mtlmoe_jax.training import metric_log
 
 # Figures of the tables, in their order.
-FIGURES = ("top1", "miou", "acc_iou_50", "top1_loc")
-SHARES = ("top1", "acc_iou_50", "top1_loc")
+FIGURES = tuple(comparison.FIGURES)
 # What is followed while training.
 FOLLOWED = ("top1", "miou")
 
@@ -79,10 +78,7 @@ def collect(
     rows=tuple(rows.values()),
     claims=tuple(c for c in judged if c is not None),
     answers=tuple(a for a in others if a is not None),
-    experts={
-      name: [{k: v for k, v in s.items() if k != "weights"} for s in studies]
-      for name, studies in experts.items()
-    },
+    experts=experts,
     stability={
       name: _stability(studies)
       for name, studies in experts.items()
@@ -127,7 +123,7 @@ def _row(
     mean, low, high = statistics.student_interval(np.array(each))
     figures["ciou_score"] = Measured(mean, deviation, each, low, high)
   wilson = {}
-  for name in SHARES:
+  for name in comparison.SHARES:
     known = values[name][0][~np.isnan(values[name][0])]
     if len(known):
       wilson[name] = metrics.wilson(float(known.sum()), len(known))

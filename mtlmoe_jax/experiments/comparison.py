@@ -21,6 +21,9 @@ FIGURES = {
   "top1_loc": lambda correct, iou: correct * _reaches(iou),
 }
 
+# Those that each image has or has not.
+SHARES = ("top1", "acc_iou_50", "top1_loc")
+
 
 def _reaches(iou: np.ndarray) -> np.ndarray:
   return np.where(np.isnan(iou), np.nan, iou >= 0.5)

@@ -10,6 +10,7 @@ import ml_collections
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import files, models
+from mtlmoe_jax.training import loop
 
 # FLOPs a second of one CPU core in training, with all that is around the matrix
 # products: a guess for a list, replaced by what finished cells took.
@@ -94,6 +95,5 @@ def training_images(config: ml_collections.ConfigDict) -> tuple[int, int]:
     InputError: the data cannot be opened.
   """
   data = data_lib.open_data(config)
-  epoch = len(data.train) // config.batch_size * config.batch_size
-  images = config.steps * config.batch_size or round(config.epochs * epoch)
-  return images, len(data.class_names)
+  steps, _ = loop.length(config, data)
+  return steps * config.batch_size, len(data.class_names)

@@ -115,12 +115,7 @@ def information(name: str, studies: Studies) -> Picture | None:
       axis.set_axis_off()
     for axis, kind in zip(axes, kinds):
       for place, (_, found, task) in enumerate(rows):
-        known = [
-          study["gates"][task][kind]
-          for study in found
-          if kind in study["gates"][task]
-        ]
-        _information(axis, place, known)
+        _information(axis, place, of_kind(found, task, kind))
       axis.set_title(kind)
       axis.set_xlabel("bits")
       # A little below, so that a dot at zero is whole.
@@ -144,6 +139,14 @@ def information(name: str, studies: Studies) -> Picture | None:
 
   height = down * (0.8 + 0.24 * max(len(rows), 3)) + 0.3
   return Picture(name, title, draw, (3.4 + 2.3 * across, height))
+
+
+def of_kind(
+  found: Sequence[Study], task: str, kind: str
+) -> list[dict[str, Any]]:
+  """What a gate's choices tell of a kind of groups, of the seeds that know."""
+  gates = [study["gates"][task] for study in found]
+  return [gate[kind] for gate in gates if kind in gate]
 
 
 def _information(

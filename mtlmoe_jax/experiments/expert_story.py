@@ -122,11 +122,7 @@ def _information(cells: Studies, labels: Studies) -> Iterator[Block]:
   for label, found in cells.items():
     for task in found[0]["gates"]:
       for kind in kinds:
-        known = [
-          study["gates"][task][kind]
-          for study in found
-          if kind in study["gates"][task]
-        ]
+        known = expert_figures.of_kind(found, task, kind)
         if known:
           lines.append((label, task, kind, *_bits(known)))
   yield Table(

@@ -12,7 +12,7 @@ import numpy as np
 from mtlmoe_jax import files
 from mtlmoe_jax.evaluation import figures
 from mtlmoe_jax.experiments import markdown, story, webpage
-from mtlmoe_jax.experiments.document import Text
+from mtlmoe_jax.experiments.document import Document, Text
 from mtlmoe_jax.experiments.findings import (
   Answer,
   Claim,
@@ -46,18 +46,17 @@ def publish(findings: Findings, out: pathlib.Path) -> list[pathlib.Path]:
   data, whole = out.with_suffix(".json"), out.with_suffix(".html")
   files.write_json(data, dataclasses.asdict(_lean(findings)))
   files.write_text(whole, webpage.page(document, drawn))
-  files.write_text(out, markdown_page(findings, out.stem))
+  files.write_text(out, markdown_page(document, out.stem))
   return [*written, data, whole, out]
 
 
-def markdown_page(findings: Findings, stem: str) -> str:
+def markdown_page(document: Document, stem: str) -> str:
   """The page in Markdown, with what lies beside it.
 
   Args:
-    findings: what it tells.
+    document: of `story.document`.
     stem: name of all files.
   """
-  document = story.document(findings)
   beside = Text(
     f"The same as one file: [{stem}.html]({stem}.html); all figures as data: "
     f"[{stem}.json]({stem}.json)."

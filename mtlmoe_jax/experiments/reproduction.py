@@ -7,7 +7,7 @@ where all experiments use the same classes, its one tower of experiment 2.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ml_collections
 
@@ -278,9 +278,9 @@ def _exp2(asked: _Asked) -> list[Variation]:
   classes = {"data.classes": "all"} if asked.data == "cub" else {}
 
   def make(name: str, what: str, **options: object) -> Variation:
-    options = {k.replace("__", "."): v for k, v in options.items()}
     both = {"model.tasks": "class,box"}
-    return Variation(name, {**classes, **both, **options}, what, _EXP2)
+    overrides = {**classes, **both, **_dotted(options)}
+    return Variation(name, overrides, what, _EXP2)
 
   one = _MOE
   if asked.data == "cub":
@@ -302,13 +302,18 @@ def _exp2(asked: _Asked) -> list[Variation]:
   ]
 
 
+def _dotted(options: Mapping[str, object]) -> dict[str, object]:
+  """`model__k` -> `model.k`: keys of a config as keyword arguments."""
+  return {key.replace("__", "."): value for key, value in options.items()}
+
+
 def _experts(asked: _Asked) -> list[Variation]:
   """Attempts to have experts that differ, beside the two-tower six."""
   mtl = next(v for v in _exp2(asked) if v.name == "mtl_6")
 
   def make(name: str, what: str, **options: object) -> Variation:
-    options = {k.replace("__", "."): v for k, v in options.items()}
-    return Variation(name, {**mtl.overrides, **options}, what, _EXPERTS)
+    overrides = {**mtl.overrides, **_dotted(options)}
+    return Variation(name, overrides, what, _EXPERTS)
 
   unbalanced = {"loss__importance": 0.0, "loss__load": 0.0}
   return [

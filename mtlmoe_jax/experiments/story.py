@@ -107,7 +107,7 @@ def _verdicts(findings: Findings) -> Iterator[Block]:
     ("claim", "the poster", "verdict", "what was found here"),
     tuple(
       (
-        f"{claim.number}. {claim.title}",
+        _short(claim),
         claim.poster,
         f"**{claim.verdict}**",
         claim.reason,

@@ -156,14 +156,7 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   data = data_lib.open_data(config)
   if config.eval.calibrate:
     calibrate.check(config, data.validation)
-  epoch = data_lib.epoch_images(data.train, config, data.extra)
-  steps_per_epoch = epoch // config.batch_size
-  if not steps_per_epoch:
-    raise errors.InputError(
-      f"config.batch_size={config.batch_size} is more than the {epoch} "
-      "training images: use a smaller batch"
-    )
-  steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
+  steps, steps_per_epoch = length(config, data)
   workdir = workdir_lib.prepare(path, config, write=processes.is_first())
   processes.wait_for_all("workdir")
   checkpointer = checkpoint.Checkpointer(workdir, config.checkpoint.keep)
@@ -209,6 +202,29 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   if position is not None:
     run.iterator.set_state(position)
   return run
+
+
+def length(
+  config: ml_collections.ConfigDict, data: data_lib.Data
+) -> tuple[int, int]:
+  """How long a run is: (steps, steps of an epoch).
+
+  Args:
+    config: the whole config.
+    data: its data.
+
+  Raises:
+    InputError: fewer training images than a batch has.
+  """
+  epoch = data_lib.epoch_images(data.train, config, data.extra)
+  steps_per_epoch = epoch // config.batch_size
+  if not steps_per_epoch:
+    raise errors.InputError(
+      f"config.batch_size={config.batch_size} is more than the {epoch} "
+      "training images: use a smaller batch"
+    )
+  steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
+  return steps, steps_per_epoch
 
 
 def _log(
