@@ -118,6 +118,7 @@ def information(name: str, studies: Studies) -> Picture | None:
         _information(axis, place, of_kind(found, task, kind))
       axis.set_title(kind)
       axis.set_xlabel("bits")
+      axis.locator_params(axis="x", nbins=4)
       # A little below, so that a dot at zero is whole.
       axis.set_xlim(left=-0.03 * axis.get_xlim()[1])
       axis.set_ylim(len(rows) - 0.5, -0.5)
