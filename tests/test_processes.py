@@ -18,8 +18,16 @@ from mtlmoe_jax.data import pipeline
 from mtlmoe_jax.training import checkpoint, loop, metric_log, workdir
 from tests import tiny
 
-OPTIONS = ("batch_size=8", "eval.batch_size=8", "checkpoint.every_steps=4")
+OPTIONS = (
+  "batch_size=8",
+  "eval.batch_size=8",
+  "eval.every_epochs=6",
+  "checkpoint.every_steps=4",
+)
 STEPS = 24
+# Each process compiles the step for itself: four of them on two cores need two
+# to three minutes a run when another test runs beside them.
+PATIENCE = 1500
 
 
 def arguments(folder, *options):
@@ -105,6 +113,7 @@ def test_two_processes_train_as_one(pair, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(PATIENCE)
 @pytest.mark.parametrize("count", [2, 4])
 def test_one_dies_all_stop_and_go_on_with_the_same_bits(
   pair, tmp_path, count, request
