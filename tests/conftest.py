@@ -1,17 +1,23 @@
 """Fixtures shared by all tests."""
 
+import importlib.metadata
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests compile far more than they compute: unoptimised code is ready in a third
-# of the time, for them and for the processes they start.
-_FAST_COMPILE = "--xla_backend_optimization_level=0"
-if _FAST_COMPILE not in os.environ.get("XLA_FLAGS", ""):
-  os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " " + _FAST_COMPILE
-  ).strip()
+# of the time, for them and for the processes they start, and in two thirds of
+# that without the newer emitters of fusions. XLA ends a process that names a
+# flag it does not know, so the second is for the jaxlib it was tried with.
+_FAST_COMPILE = ["--xla_backend_optimization_level=0"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+  _FAST_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+for _flag in _FAST_COMPILE:
+  if _flag not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+      os.environ.get("XLA_FLAGS", "") + " " + _flag
+    ).strip()
 
 import jax  # noqa: E402 (after its environment)
 import pytest  # noqa: E402
