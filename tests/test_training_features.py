@@ -6,10 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from mtlmoe_jax import errors
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import errors, models
 from mtlmoe_jax.data import views
 from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.training import checkpoint, loop, metric_log
+from mtlmoe_jax.training import (
+  checkpoint,
+  features,
+  loop,
+  metric_log,
+  sharding,
+)
 from tests import tiny
 
 FROZEN = {
@@ -117,6 +124,18 @@ def test_mixup_mixes_the_features_that_are_there(finished):
   assert np.isfinite(mixed).all() and mixed != plain
 
 
+def folder_of_features(folder, change):
+  """The name that a run with other options has for its features."""
+  config = tiny.config(**{**FROZEN, **change})
+  data = data_lib.open_data(config)
+  model = models.build_model(config, len(data.class_names))
+  mesh = sharding.make_mesh(**config.mesh)
+  variables = loop.init_variables(model, config, mesh)
+  features.prepare(data.train, variables, config, mesh, folder)
+  (made,) = folder.iterdir()
+  return made.name
+
+
 @pytest.mark.parametrize(
   "change",
   [
@@ -128,11 +147,12 @@ def test_mixup_mixes_the_features_that_are_there(finished):
 )
 def test_other_features_have_a_folder_of_their_own(finished, tmp_path, change):
   (kept,) = (finished / "cache").iterdir()
-  options = {**FROZEN, "steps": 1, "features.cache": str(tmp_path / "cache")}
-  config = tiny.config(**{**options, **change})
-  assert loop.train(config, str(tmp_path / "run")) == 0
-  (made,) = (tmp_path / "cache").iterdir()
-  assert made.name != kept.name
+  assert folder_of_features(tmp_path, change) != kept.name
+
+
+def test_the_folder_is_named_by_the_options(finished, tmp_path):
+  (kept,) = (finished / "cache").iterdir()
+  assert folder_of_features(tmp_path, {"steps": 1}) == kept.name
 
 
 def test_views_of_a_record_differ_and_keep_their_labels(finished):
