@@ -25,9 +25,6 @@ OPTIONS = (
   "checkpoint.every_steps=4",
 )
 STEPS = 24
-# Each process compiles the step for itself: four of them on two cores need two
-# to three minutes a run when another test runs beside them.
-PATIENCE = 1500
 
 
 def arguments(folder, *options):
@@ -113,11 +110,11 @@ def test_two_processes_train_as_one(pair, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(PATIENCE)
+# Each process compiles the step for itself: four of them on two cores need two
+# to three minutes a run when another test runs beside them.
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("count", [2, 4])
-def test_one_dies_all_stop_and_go_on_with_the_same_bits(
-  pair, tmp_path, count, request
-):
+def test_one_dies_all_stop_and_go_on_with_the_same_bits(pair, tmp_path, count):
   whole = pair
   if count == 4:
     whole = tmp_path / "whole"
