@@ -27,7 +27,7 @@ import origin
 import page
 import train_step
 from harness import Contestant, Row
-from mtlmoe_jax import files
+from mtlmoe_jax.utils import files
 from results import Result
 
 

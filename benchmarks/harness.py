@@ -30,8 +30,8 @@ from typing import Any
 
 import origin
 import results
-from mtlmoe_jax import files
 from mtlmoe_jax.errors import InputError
+from mtlmoe_jax.utils import files
 from results import Result
 
 FOLDER = pathlib.Path(__file__).resolve().parent

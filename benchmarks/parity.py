@@ -15,8 +15,9 @@ from unittest import mock
 import jax
 import numpy as np
 
-from mtlmoe_jax import files, pretrained
+from mtlmoe_jax import pretrained
 from mtlmoe_jax.models import backbones
+from mtlmoe_jax.utils import files
 
 # Ours alone.
 _UNPUBLISHED = ("efficientnet_tiny", "efficientnet_nano", "vit_nano")

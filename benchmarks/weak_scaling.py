@@ -24,9 +24,9 @@ import matplotlib  # noqa: E402
 import ml_collections  # noqa: E402
 
 from mtlmoe_jax import config as config_lib  # noqa: E402
-from mtlmoe_jax import files  # noqa: E402
+from mtlmoe_jax.devices import sharding  # noqa: E402
 from mtlmoe_jax.planning import plan as plan_lib  # noqa: E402
-from mtlmoe_jax.training import sharding  # noqa: E402
+from mtlmoe_jax.utils import files  # noqa: E402
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402

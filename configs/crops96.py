@@ -16,7 +16,7 @@ one core 11 minutes for the features of all runs, then 32 minutes a run.
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import presets
+from mtlmoe_jax.config import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

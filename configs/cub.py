@@ -13,7 +13,7 @@ rows, on its own split, are in configs/poster/.
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import presets
+from mtlmoe_jax.config import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

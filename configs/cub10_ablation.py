@@ -18,7 +18,7 @@ miou 0.740 ± 0.013, acc_iou_50 0.940 ± 0.024, top1_loc 0.797 ± 0.014; without
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import presets
+from mtlmoe_jax.config import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

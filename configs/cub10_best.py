@@ -15,7 +15,7 @@ seed takes under an hour of one core, 43 minutes of it for training.
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import presets
+from mtlmoe_jax.config import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -15,7 +15,7 @@ Official test split, n = 243, one seed: top1 0.897, miou 0.719, acc_iou_50
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import presets
+from mtlmoe_jax.config import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

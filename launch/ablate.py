@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "The base, for example configs/cub10_ablation.py."

@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file; --config.KEY=VALUE changes its values."

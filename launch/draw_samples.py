@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 
 flags.DEFINE_string("out", None, "Folder for the pictures; made if need be.")
 flags.DEFINE_integer("count", 8, "How many to draw.", lower_bound=1)
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
   """Flags -> one call."""
   launching.no_arguments(argv)
   from mtlmoe_jax import config as config_lib
-  from mtlmoe_jax.data import synthetic
+  from mtlmoe_jax.data.drawn import synthetic
 
   synthetic.draw_samples(
     config_lib.default_config().data.synthetic,

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags
 
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 from mtlmoe_jax.evaluation import ensemble, results
 from mtlmoe_jax.training import checkpoint
 

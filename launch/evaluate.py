@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 from mtlmoe_jax.evaluation import evaluate, results
 from mtlmoe_jax.training import checkpoint, metric_log
 

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mtlmoe_jax import errors, launching, pretrained
+from mtlmoe_jax import errors, pretrained
+from mtlmoe_jax.cli import flags as launching
 from mtlmoe_jax.pretrained import export
 from mtlmoe_jax.training import checkpoint
 

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from mtlmoe_jax import errors, launching
+from mtlmoe_jax import errors
+from mtlmoe_jax.cli import flags as launching
 from mtlmoe_jax.planning import chips, virtual
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -50,9 +51,9 @@ def main(argv: Sequence[str]) -> None:
     virtual.restart_with(_DEVICES.value)
   # Here: the number of devices is fixed when JAX starts.
   from mtlmoe_jax import config as config_lib
-  from mtlmoe_jax import files
+  from mtlmoe_jax.devices import sharding
   from mtlmoe_jax.planning import plan as plan_lib
-  from mtlmoe_jax.training import sharding
+  from mtlmoe_jax.utils import files
 
   config = launching.config(_CONFIG)
   for axis, count in _axes(_MESH.value).items():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 from mtlmoe_jax.data import prepare
 
 _OUT = flags.DEFINE_string("out", "", "Folder to make CUB_200_2011 in.")

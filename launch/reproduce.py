@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 
 flags.DEFINE_string("workdir", None, "Folder of the runs.")
 flags.DEFINE_string("suite", None, "exp1, transfer, exp2, experts, or all.")

@@ -13,7 +13,7 @@ is started on each; elsewhere, here two processes of one machine:
       --process=$i & done; wait
 
 Options after a colon go to the config file, those with --config. change single
-values; mtlmoe_jax/config.py names and explains all of them.
+values; mtlmoe_jax/config/__init__.py names and explains all of them.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, for example configs/demo.py."

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mtlmoe_jax import launching
+from mtlmoe_jax.cli import flags as launching
 from mtlmoe_jax.pretrained import card_page
 
 BACKBONE = flags.DEFINE_string(

@@ -12,16 +12,16 @@ from typing import Any
 from mtlmoe_jax.version import __version__
 
 _MODULES = {
-  "apply_experts": "engine",
-  "apply_stacked": "engine",
-  "choose_strategy": "engine",
-  "Results": "engine",
-  "ragged_mlp": "ragged",
-  "dense_routing": "routing",
-  "noisy_top_k_routing": "routing",
-  "top_k_routing": "routing",
-  "joint_routing": "routing",
-  "Routing": "routing",
+  "apply_experts": "moe.engine",
+  "apply_stacked": "moe.engine",
+  "choose_strategy": "moe.engine",
+  "Results": "moe.engine",
+  "ragged_mlp": "moe.ragged",
+  "dense_routing": "moe.routing",
+  "noisy_top_k_routing": "moe.routing",
+  "top_k_routing": "moe.routing",
+  "joint_routing": "moe.routing",
+  "Routing": "moe.routing",
 }
 __all__ = ["__version__", *_MODULES]
 

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtlmoe_jax import dispatch, engine, routing
 from mtlmoe_jax.models.convolution import conv2d
-from mtlmoe_jax.ragged import ragged_mlp
+from mtlmoe_jax.moe import buffers, engine, routing
+from mtlmoe_jax.moe.ragged import ragged_mlp
 from shapes import Mixture
 
 AUX_WEIGHT = 0.01
@@ -257,6 +257,6 @@ def _loss_gradient(layer: Callable) -> Callable:
 def _slots(shape: Mixture, capacity_factor: float | None) -> int | None:
   if capacity_factor is None:
     return None
-  return dispatch.capacity(
+  return buffers.capacity(
     shape.batch, [shape.k], shape.experts, capacity_factor
   )

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from mtlmoe_jax import compilation, losses, models
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax.engine import apply_experts
+from mtlmoe_jax import models
+from mtlmoe_jax.devices import compilation, sharding
 from mtlmoe_jax.models import layers
 from mtlmoe_jax.models.backbones import EfficientNet
 from mtlmoe_jax.models.layers import scaled_normal
 from mtlmoe_jax.models.normalization import fold
-from mtlmoe_jax.training import loop, sharding
+from mtlmoe_jax.moe.engine import apply_experts
+from mtlmoe_jax.ops import losses
+from mtlmoe_jax.training import loop
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 from mtlmoe_jax.training import step as step_lib

@@ -8,7 +8,7 @@ Runtime and result: not measured here (needs the whole data set and a GPU)."""
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import presets
+from mtlmoe_jax.config import presets
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:

@@ -10,11 +10,12 @@ import ml_collections
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mtlmoe_jax import errors, files
+from mtlmoe_jax import errors
 from mtlmoe_jax.data import opening
-from mtlmoe_jax.data.problems import Problems
+from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.source import Record, Source
-from mtlmoe_jax.progress import Progress
+from mtlmoe_jax.utils import files
+from mtlmoe_jax.utils.progress import Progress
 
 SAMPLES = 10
 _COLUMNS = 5

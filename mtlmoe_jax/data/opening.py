@@ -8,9 +8,11 @@ import numpy as np
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import cache, cub, folder, splits, synthetic, tfds
-from mtlmoe_jax.data.file_source import Whole
-from mtlmoe_jax.data.problems import Problems
+from mtlmoe_jax.data import cache, splits
+from mtlmoe_jax.data.drawn import synthetic
+from mtlmoe_jax.data.readers import cub, folder, tfds
+from mtlmoe_jax.data.readers.file_source import Whole
+from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.shuffled import ShuffledBoxes
 from mtlmoe_jax.data.source import Concat, Source, Subset, fingerprint
 

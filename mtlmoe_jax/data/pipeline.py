@@ -20,9 +20,9 @@ import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import augment
+from mtlmoe_jax.data.feature_store import Views
 from mtlmoe_jax.data.frames import eval_frames
 from mtlmoe_jax.data.source import Concat, Source
-from mtlmoe_jax.data.views import Views
 
 Batch = dict[str, np.ndarray]
 Row = dict[str, Any]

@@ -15,10 +15,10 @@ import urllib.error
 import urllib.request
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import cub
-from mtlmoe_jax.data.file_source import Whole
-from mtlmoe_jax.data.problems import Problems
-from mtlmoe_jax.progress import Progress
+from mtlmoe_jax.data.readers import cub
+from mtlmoe_jax.data.readers.file_source import Whole
+from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.utils.progress import Progress
 
 FOLDER = "CUB_200_2011"
 ARCHIVE = f"{FOLDER}.tgz"

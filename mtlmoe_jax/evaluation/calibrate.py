@@ -11,10 +11,12 @@ from typing import Any
 
 import ml_collections
 
-from mtlmoe_jax import calibration, errors, files, metrics
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import errors
 from mtlmoe_jax.data import Source
-from mtlmoe_jax.evaluation.predictions import Predictions
+from mtlmoe_jax.metrics import calibration, split
+from mtlmoe_jax.metrics.predictions import Predictions
+from mtlmoe_jax.utils import files
 
 FILE = "calibration.json"
 # Fewer images tell next to nothing about one number.
@@ -76,7 +78,7 @@ def fit(
       f"be at its bound, {temperature:g}): it stays 1"
     )
     temperature = 1.0
-  figures, _ = metrics.class_figures(logits, labels, temperature)
+  figures, _ = split.class_figures(logits, labels, temperature)
   record = {
     **figures,
     "split": "validation",

@@ -16,8 +16,8 @@ import numpy as np
 
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.evaluation import calibrate, evaluate, results
-from mtlmoe_jax.evaluation import views as views_lib
-from mtlmoe_jax.evaluation.predictions import Evaluation, Predictions
+from mtlmoe_jax.evaluation import test_time as views_lib
+from mtlmoe_jax.metrics.predictions import Evaluation, Predictions
 
 # Figures of each model that are kept beside those of all together.
 FIGURES = ("top1", "top5", "miou", "acc_iou_50", "top1_loc", "loss_class")

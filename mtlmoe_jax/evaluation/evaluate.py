@@ -20,14 +20,16 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax import compilation, errors, metrics, models
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import progress as progress_lib
+from mtlmoe_jax import errors, models
+from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.evaluation import calibrate as calibrate_lib
-from mtlmoe_jax.evaluation import predictions as predictions_lib
 from mtlmoe_jax.evaluation import results
-from mtlmoe_jax.evaluation import views as views_lib
+from mtlmoe_jax.evaluation import test_time as views_lib
+from mtlmoe_jax.metrics import predictions as predictions_lib
+from mtlmoe_jax.metrics import split as metrics
+from mtlmoe_jax.utils import progress as progress_lib
 
 SPLITS = ("train", "validation", "test")
 

@@ -22,15 +22,17 @@ import numpy as np
 from PIL import Image
 
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import errors, files, models
-from mtlmoe_jax import progress as progress_lib
+from mtlmoe_jax import errors, models
 from mtlmoe_jax.config import TASKS, check_config
 from mtlmoe_jax.data import images as images_lib
 from mtlmoe_jax.data import pipeline
-from mtlmoe_jax.evaluation import calibrate, evaluate, overlay, results
-from mtlmoe_jax.evaluation import views as views_lib
-from mtlmoe_jax.evaluation.figures import display_name
-from mtlmoe_jax.evaluation.predictions import Gate, softmax, top
+from mtlmoe_jax.evaluation import calibrate, evaluate, results
+from mtlmoe_jax.evaluation import test_time as views_lib
+from mtlmoe_jax.metrics.predictions import Gate, softmax, top
+from mtlmoe_jax.reports import overlay
+from mtlmoe_jax.reports.plots import display_name
+from mtlmoe_jax.utils import files
+from mtlmoe_jax.utils import progress as progress_lib
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import files
-from mtlmoe_jax.evaluation import report
-from mtlmoe_jax.evaluation import table as table_lib
-from mtlmoe_jax.evaluation.predictions import Evaluation, Predictions, top
+from mtlmoe_jax.metrics.predictions import Evaluation, Predictions, top
+from mtlmoe_jax.reports import metric_table as table_lib
+from mtlmoe_jax.reports.evaluation import page
+from mtlmoe_jax.utils import files
 
 
 def write_evaluation(
@@ -56,7 +56,7 @@ def write_evaluation(
   )
   if not with_report:
     return
-  report.write_report(
+  page.write_report(
     folder / "report.html",
     evaluation,
     source,

@@ -19,9 +19,10 @@ import jax
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import errors, files, pretrained, progress
+from mtlmoe_jax import errors, pretrained
 from mtlmoe_jax.evaluation import ensemble, evaluate
 from mtlmoe_jax.training import checkpoint, loop, workdir
+from mtlmoe_jax.utils import files, progress
 
 # The variation that changes nothing.
 BASE = "base"

@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtlmoe_jax.experiments import (
-  comparison,
-  reproduction,
-  statistics,
-  wording,
-)
-from mtlmoe_jax.experiments.findings import Answer, Claim, Row
+from mtlmoe_jax.experiments import comparison, reproduction
+from mtlmoe_jax.metrics import intervals
+from mtlmoe_jax.reports.suite import wording
+from mtlmoe_jax.reports.suite.findings import Answer, Claim, Row
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "not decidable"
 # A gain whose interval lies below this is none that anybody would pay several
@@ -218,12 +215,12 @@ def answer(
   first, second = (values[name][question.figure] for name in (one, other))
   if np.isnan(first).all() or np.isnan(second).all():
     return None
-  found = statistics.crossed_interval(first - second)
+  found = intervals.crossed_interval(first - second)
   counts, p_values = (), ()
   if question.figure in comparison.SHARES:
     pairs = [_discordant(a, b) for a, b in zip(first, second)]
     counts = tuple(pairs)
-    p_values = tuple(statistics.mcnemar(*pair) for pair in pairs)
+    p_values = tuple(intervals.mcnemar(*pair) for pair in pairs)
   return Answer(
     question.text,
     one,
@@ -253,7 +250,7 @@ def _speed(question: Question, rows: Mapping[str, Row]) -> Answer | None:
     reached(other.epochs, b, goal) - reached(one.epochs, a, goal)
     for a, b, goal in zip(one.values, other.values, goals)
   ]
-  found = statistics.student_interval(np.array(saved))
+  found = intervals.student_interval(np.array(saved))
   return Answer(
     question.text,
     question.one,

@@ -11,17 +11,14 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax import errors, files, metrics, progress
+from mtlmoe_jax import errors
 from mtlmoe_jax.experiments import cells as cells_lib
-from mtlmoe_jax.experiments import (
-  claims,
-  comparison,
-  costs,
-  matching,
-  statistics,
-)
-from mtlmoe_jax.experiments.findings import Curve, Findings, Measured, Row
+from mtlmoe_jax.experiments import claims, comparison, costs
+from mtlmoe_jax.metrics import intervals, matching
+from mtlmoe_jax.metrics import split as metrics
+from mtlmoe_jax.reports.suite.findings import Curve, Findings, Measured, Row
 from mtlmoe_jax.training import metric_log
+from mtlmoe_jax.utils import files, progress
 
 # Figures of the tables, in their order.
 FIGURES = tuple(comparison.FIGURES)
@@ -119,8 +116,8 @@ def _row(
   scores = [cells_lib.read_result(c) for c in group]
   if all(s.get("ciou_score") is not None for s in scores):
     each = tuple(float(s["ciou_score"]) for s in scores)
-    deviation = statistics.deviation(np.array(each))
-    mean, low, high = statistics.student_interval(np.array(each))
+    deviation = intervals.deviation(np.array(each))
+    mean, low, high = intervals.student_interval(np.array(each))
     figures["ciou_score"] = Measured(mean, deviation, each, low, high)
   wilson = {}
   for name in comparison.SHARES:
@@ -167,8 +164,8 @@ def _result(cell: cells_lib.Cell) -> dict[str, Any]:
 def _measured(values: np.ndarray) -> Measured:
   known = values[:, ~np.isnan(values).any(axis=0)]
   each = known.mean(axis=1)
-  mean, low, high = statistics.crossed_interval(known)
-  deviation = statistics.deviation(each)
+  mean, low, high = intervals.crossed_interval(known)
+  deviation = intervals.deviation(each)
   return Measured(mean, deviation, tuple(map(float, each)), low, high)
 
 

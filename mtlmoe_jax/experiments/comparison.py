@@ -11,7 +11,7 @@ import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.experiments import cells as cells_lib
-from mtlmoe_jax.experiments import statistics
+from mtlmoe_jax.metrics import intervals
 
 # Figure -> its value for one row of predictions.csv, given correct and IoU.
 FIGURES = {
@@ -110,10 +110,10 @@ def compare(cells: Sequence[cells_lib.Cell]) -> list[Line]:
 
 def _figure(values: np.ndarray, base: np.ndarray | None) -> Figure:
   known = values[:, ~np.isnan(values).any(axis=0)]
-  mean, spread = known.mean(), statistics.deviation(known.mean(axis=1))
+  mean, spread = known.mean(), intervals.deviation(known.mean(axis=1))
   if base is None or np.isnan(base).all():
     return Figure(float(mean), spread)
-  found = statistics.crossed_interval(values - base)
+  found = intervals.crossed_interval(values - base)
   return Figure(float(mean), spread, *found)
 
 

@@ -9,8 +9,9 @@ import ml_collections
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import files, models
+from mtlmoe_jax import models
 from mtlmoe_jax.training import loop
+from mtlmoe_jax.utils import files
 
 # FLOPs a second of one CPU core in training, with all that is around the matrix
 # products: a guess for a list, replaced by what finished cells took.

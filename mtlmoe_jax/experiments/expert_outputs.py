@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtlmoe_jax import compilation, models
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax.evaluation import gallery
+from mtlmoe_jax import models
+from mtlmoe_jax.devices import compilation
+from mtlmoe_jax.reports.evaluation import gallery
 from mtlmoe_jax.training import checkpoint
 
 

@@ -11,15 +11,9 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax.experiments import cells as cells_lib
-from mtlmoe_jax.experiments import (
-  claims,
-  collect,
-  costs,
-  publish,
-  reproduction,
-  study,
-)
+from mtlmoe_jax.experiments import claims, collect, costs, reproduction, study
 from mtlmoe_jax.experiments.cells import Cell
+from mtlmoe_jax.reports.suite import publish
 from mtlmoe_jax.training import loop
 
 

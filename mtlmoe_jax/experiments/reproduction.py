@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ml_collections
 
-from mtlmoe_jax import errors, models, presets
+from mtlmoe_jax import errors, models
+from mtlmoe_jax.config import presets
 from mtlmoe_jax.experiments.cells import Variation
 
 SUITES = ("exp1", "transfer", "exp2", "experts")

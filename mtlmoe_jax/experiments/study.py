@@ -14,11 +14,14 @@ import numpy as np
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import errors, metrics, models
+from mtlmoe_jax import errors, models
+from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.evaluation.predictions import Predictions
-from mtlmoe_jax.experiments import cka, expert_outputs, null, removal
-from mtlmoe_jax.training import checkpoint, features, sharding
+from mtlmoe_jax.experiments import expert_outputs, removal
+from mtlmoe_jax.metrics import cka, split
+from mtlmoe_jax.metrics import permutation as null
+from mtlmoe_jax.metrics.predictions import Predictions
+from mtlmoe_jax.training import checkpoint, features
 
 # Beside the class, what an expert may specialise in, where the source knows it.
 ATTRIBUTES = ("pose", "facing", "background", "family")
@@ -164,7 +167,7 @@ def _agreement(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
 
   def compare(order: np.ndarray) -> tuple[float, float]:
     same = one.argmax(1) == other[order].argmax(1)
-    divergence = metrics.jensen_shannon(one, other[order])
+    divergence = split.jensen_shannon(one, other[order])
     return float(np.mean(divergence)), float(np.mean(same))
 
   images = np.arange(len(one))

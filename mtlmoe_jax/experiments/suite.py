@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from mtlmoe_jax import files
 from mtlmoe_jax.experiments import cells as cells_lib
-from mtlmoe_jax.experiments import comparison, forest
-from mtlmoe_jax.experiments import page as page_lib
+from mtlmoe_jax.experiments import comparison
+from mtlmoe_jax.reports.suite import ablation_page as page_lib
+from mtlmoe_jax.reports.suite import forest
 from mtlmoe_jax.training import loop
+from mtlmoe_jax.utils import files
 
 
 def run(

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtlmoe_jax import compilation, meshes
+from mtlmoe_jax.devices import compilation, meshes
 from mtlmoe_jax.errors import InputError
 
 IMPLEMENTATIONS = ("auto", "native", "dot", "shift")

@@ -14,9 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax import balancing, routing
 from mtlmoe_jax.models.layers import Conv, average_to, scaled_normal
 from mtlmoe_jax.models.normalization import Norm
+from mtlmoe_jax.moe import balancing, routing
 
 # Larger images are averaged down to at most this side, so that a gate costs
 # little beside an expert (under 1 % of EfficientNet-Lite0 at 224 pixels).

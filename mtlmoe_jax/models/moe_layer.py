@@ -18,16 +18,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax import dispatch, exchange, meshes, routing, token_routing
 from mtlmoe_jax.config import MOE_GATES as KINDS
 from mtlmoe_jax.config import MOE_GROUPS as GROUPS
+from mtlmoe_jax.devices import meshes
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.gates import Head
 from mtlmoe_jax.models.layers import scaled_normal
-from mtlmoe_jax.token_plan import make_token_plan
+from mtlmoe_jax.moe import buffers, exchange, expert_choice, routing
+from mtlmoe_jax.moe.token_buffers import make_token_plan
 
 TokenRouting = (
-  routing.Routing | token_routing.ExpertChoice | token_routing.SoftRouting
+  routing.Routing | expert_choice.ExpertChoice | expert_choice.SoftRouting
 )
 
 
@@ -195,9 +196,9 @@ class MoEMlp(nn.Module):
   def _soft(self, x, train, valid):
     """Every slot a mean of tokens, every token a mean of slots."""
     logits = SoftHead(self.experts, self.slots, name="gate")(_float(x))
-    routed = token_routing.soft_routing(logits, valid)
-    slots = token_routing.mix_in(x.astype(self.dtype), routed)
-    return token_routing.mix_out(self._grouped(slots, train), routed), routed
+    routed = expert_choice.soft_routing(logits, valid)
+    slots = expert_choice.mix_in(x.astype(self.dtype), routed)
+    return expert_choice.mix_out(self._grouped(slots, train), routed), routed
 
   def _expert_choice(self, x, train, valid):
     """Every expert takes as many tokens of each image."""
@@ -206,10 +207,10 @@ class MoEMlp(nn.Module):
     logits = head(_float(x).reshape(-1, width)).logits
     logits = logits.reshape(batch, count, self.experts)
     capacity = self._capacity(count, self.capacity_factor)
-    choice = token_routing.expert_choice_routing(logits, capacity, valid)
-    slots = token_routing.gather_chosen(x.astype(self.dtype), choice)
+    choice = expert_choice.expert_choice_routing(logits, capacity, valid)
+    slots = expert_choice.gather_chosen(x.astype(self.dtype), choice)
     outputs = self._grouped(slots, train)
-    return token_routing.combine_chosen(outputs, choice, count), choice
+    return expert_choice.combine_chosen(outputs, choice, count), choice
 
   def _token_choice(self, x, train, valid, noise):
     """Every token takes K experts, as long as they have room."""
@@ -238,7 +239,7 @@ class MoEMlp(nn.Module):
     if self.gate == "dense" or capacity == length:
       # Nothing can be dropped, so that no buffer is smaller than all tokens.
       outputs = self._stack(train, None)(x.reshape(-1, width))
-      y = dispatch.combine_dense(outputs, routed.experts, routed.weights)
+      y = buffers.combine_dense(outputs, routed.experts, routed.weights)
       dropped = jnp.zeros(())
     else:
       y, dropped = self._dispatched(x, train, flat, routed, groups, capacity)
@@ -265,9 +266,9 @@ class MoEMlp(nn.Module):
       grouped(routed.experts), weights, valid.reshape(groups, -1)
     )
     tokens = grouped(x.reshape(-1, x.shape[-1]))
-    slots = jax.vmap(dispatch.dispatch)(tokens, plan)  # [G, N, S, D]
+    slots = jax.vmap(buffers.dispatch)(tokens, plan)  # [G, N, S, D]
     outputs = self._grouped(slots, train)
-    y = jax.vmap(lambda o, p, w: dispatch.combine(o, p, 0, w))(
+    y = jax.vmap(lambda o, p, w: buffers.combine(o, p, 0, w))(
       outputs, plan, weights
     )
     lost = valid[:, None] & ~plan.kept[0].reshape(routed.experts.shape)
@@ -275,7 +276,7 @@ class MoEMlp(nn.Module):
     return y, (jnp.sum(lost) / wanted).astype(jnp.float32)
 
   def _capacity(self, length: int, factor: float) -> int:
-    return dispatch.capacity(length, [self.k], self.experts, factor)
+    return buffers.capacity(length, [self.k], self.experts, factor)
 
   def _grouped(self, slots: jax.Array, train: bool) -> jax.Array:
     """Experts on slots [G, N, S, D]: all groups of an expert at once.

@@ -17,7 +17,6 @@ import numpy as np
 from flax import traverse_util
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import dispatch, engine, exchange
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone, backbone
 from mtlmoe_jax.models.backbones.units import Units
@@ -28,7 +27,8 @@ from mtlmoe_jax.models.layers import average_to
 from mtlmoe_jax.models.moe_layer import TokenRouting
 from mtlmoe_jax.models.token_moe import token_moe
 from mtlmoe_jax.models.towers import BoxTower, ClassTower
-from mtlmoe_jax.routing import Routing
+from mtlmoe_jax.moe import buffers, engine, exchange
+from mtlmoe_jax.moe.routing import Routing
 
 # Strategies that take the experts as functions of their variables.
 _UNBOUND = ("pairs", "all_to_all")
@@ -207,7 +207,7 @@ class MTLMoE(nn.Module):
       ks = ks[:1]
     capacity = None  # Evaluation drops nothing, whatever the batch.
     if train:
-      capacity = dispatch.capacity(
+      capacity = buffers.capacity(
         x.shape[0], ks, self.num_experts, self.capacity_factor
       )
     strategy = self._strategy(x.shape[0], ks, capacity, train)

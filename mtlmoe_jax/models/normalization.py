@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mtlmoe_jax import meshes
+from mtlmoe_jax.devices import meshes
 
 # As in the published EfficientNets.
 EPSILON = 1e-3

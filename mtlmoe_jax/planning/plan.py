@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax import compilation, models
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import models
+from mtlmoe_jax.devices import compilation, sharding
 from mtlmoe_jax.planning import chips, collectives
 from mtlmoe_jax.training import optimizer as optim
-from mtlmoe_jax.training import sharding
 from mtlmoe_jax.training import state as state_lib
 from mtlmoe_jax.training import step as step_lib
 

@@ -1,9 +1,9 @@
 """Pretrained weights: safe readers, names, and their place in a model."""
 
 from mtlmoe_jax.pretrained.cards import set_normalisation
+from mtlmoe_jax.pretrained.formats.readers import read_weights
+from mtlmoe_jax.pretrained.formats.safetensors_file import save_safetensors
 from mtlmoe_jax.pretrained.insertion import insert
-from mtlmoe_jax.pretrained.readers import read_weights
-from mtlmoe_jax.pretrained.safetensors_file import save_safetensors
 from mtlmoe_jax.pretrained.weights import Weights, load, of_model
 
 __all__ = [

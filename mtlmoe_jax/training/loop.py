@@ -13,23 +13,15 @@ import jax
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax import (
-  compilation,
-  errors,
-  files,
-  models,
-  pretrained,
-  processes,
-  progress,
-)
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import errors, models, pretrained
+from mtlmoe_jax.devices import compilation, processes, sharding
 from mtlmoe_jax.evaluation import calibrate, evaluate, results
 from mtlmoe_jax.training import (
   checkpoint,
   features,
   metric_log,
-  sharding,
   start,
   transfer,
 )
@@ -37,6 +29,7 @@ from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 from mtlmoe_jax.training import step as step_lib
 from mtlmoe_jax.training import workdir as workdir_lib
+from mtlmoe_jax.utils import files, progress
 
 STOPPED = 143  # exit code after a checkpointed stop by SIGTERM
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import ml_collections
 
-from mtlmoe_jax import errors, files
+from mtlmoe_jax import errors
+from mtlmoe_jax.utils import files
 
 FILE = "metrics.jsonl"
 

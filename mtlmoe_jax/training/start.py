@@ -7,7 +7,8 @@ from typing import Any
 import ml_collections
 from flax import traverse_util
 
-from mtlmoe_jax import errors, models, pixels, pretrained
+from mtlmoe_jax import errors, models, pretrained
+from mtlmoe_jax.ops import pixels
 from mtlmoe_jax.training import checkpoint
 
 

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from mtlmoe_jax import boxes, losses, mixing
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax.ops import boxes, losses
+from mtlmoe_jax.ops import mixup as mixing
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 

@@ -12,8 +12,9 @@ import jax
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import errors, files
+from mtlmoe_jax import errors
 from mtlmoe_jax.training import checkpoint
+from mtlmoe_jax.utils import files
 from mtlmoe_jax.version import __version__
 
 # A run may go on with other values of these: they change no result.

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from mtlmoe_jax import pixels
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
 from mtlmoe_jax.models.backbones.efficientnet import (
@@ -13,6 +12,7 @@ from mtlmoe_jax.models.backbones.efficientnet import (
 from mtlmoe_jax.models.backbones.resnet import ResNetSizes
 from mtlmoe_jax.models.backbones.units import Sizes
 from mtlmoe_jax.models.backbones.vit import ViTSizes
+from mtlmoe_jax.ops import pixels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The drawn birds: a data set that needs no download."""

@@ -1,0 +1,201 @@
+"""A folder of images with one sub-folder for each class.
+
+```
+DIR/<class>/*.jpg                          split here, seeded (see TEST_SHARE)
+DIR/{train,test}/<class>/*.jpg             split as it is
+DIR/{train,val,test}/<class>/*.jpg         val chooses the best checkpoint
+DIR/{train,val}/<class>/*.jpg              val is the test split
+DIR/boxes.csv                              optional
+```
+
+`boxes.csv` begins with a header that tells the unit. Pixels of the upright
+image (right edge of an image W wide: x = W):
+
+    path,x_min_px,y_min_px,x_max_px,y_max_px
+
+or shares of its width and height, in [0, 1]:
+
+    path,x_min,y_min,x_max,y_max
+
+`path` is relative to DIR. One row an image; an image without a row has no box.
+"""
+
+import csv
+import pathlib
+
+import numpy as np
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data import images, splits
+from mtlmoe_jax.data.readers.file_source import FileSource, Item, Whole
+from mtlmoe_jax.data.readers.problems import Problems, checked_box
+from mtlmoe_jax.ops import boxes
+
+# Share of each class that is held out where the folder has no split. Its seed
+# is fixed, so that runs with different seeds are tested on the same images.
+TEST_SHARE = 0.2
+TEST_SEED = 0
+
+BOXES = "boxes.csv"
+_CORNERS = ("x_min", "y_min", "x_max", "y_max")
+_NORMALISED = ("path", *_CORNERS)
+_PIXELS = ("path", *(f"{name}_px" for name in _CORNERS))
+_SPLITS = {
+  "train": "train",
+  "test": "test",
+  "val": "validation",
+  "validation": "validation",
+  "valid": "validation",
+}
+
+
+def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
+  """Opens the folder; reads `boxes.csv` and every image's header.
+
+  Args:
+    path: the folder.
+    problems: where mistakes are reported.
+    key: of the config, that named the folder.
+
+  Returns:
+    All images, sorted by split folder, class and name, and the splits.
+
+  Raises:
+    InputError: no such folder or no images in class folders; and, unless
+      `problems` collects, the first problem.
+  """
+  root = pathlib.Path(path)
+  if not root.is_dir():
+    raise errors.InputError(
+      f"config.{key}={path!r}: no such folder; give the folder that "
+      "holds the class folders (or train/ and test/)"
+    )
+  files = _list(root)
+  if not files:
+    raise errors.InputError(
+      f"config.{key}={path!r}: no images in class sub-folders; expected "
+      f"CLASS/NAME or train/CLASS/NAME with {', '.join(images.SUFFIXES)}"
+    )
+  names = sorted({folder for _, folder, _ in files})
+  rows = _read_boxes(root, problems)
+  items, kinds = [], []
+  for split, folder, file in files:
+    item = _item(root, file, names.index(folder), rows, problems)
+    if item is not None:
+      items.append(item)
+      kinds.append(split)
+  for name, (line, _) in rows.items():
+    # What was found has been taken out of `rows`.
+    problems(
+      f"{root / BOXES} line {line}: no image {name!r} in a class folder: "
+      "correct or remove the row"
+    )
+  source = FileSource("folder", names, items)
+  found = _found_splits(np.asarray(kinds, object))
+  if set(found) >= {"train", "test"}:
+    return Whole(source, found)
+  # No split, or only one of its sides: hold out a share of what there is.
+  kept, held = splits.hold_out(source.labels, TEST_SHARE, TEST_SEED)
+  return Whole(source, {"train": kept, "test": held}, has_split=False)
+
+
+def _list(root: pathlib.Path) -> list[tuple[str, str, pathlib.Path]]:
+  """(split or "", class folder, file), sorted."""
+  tops = [p for p in _folders(root) if p.name.lower() in _SPLITS]
+  out = []
+  for top in tops or [root]:
+    split = _SPLITS[top.name.lower()] if tops else ""
+    for folder in _folders(top):
+      out += [
+        (split, folder.name, file)
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in images.SUFFIXES
+        and not file.name.startswith(".")
+      ]
+  return out
+
+
+def _folders(root: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(
+    p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")
+  )
+
+
+def _found_splits(kinds: np.ndarray) -> dict[str, np.ndarray]:
+  found = {
+    name: np.flatnonzero(kinds == name)
+    for name in ("train", "validation", "test")
+    if (kinds == name).any()
+  }
+  if found and "test" not in found and "validation" in found:
+    found["test"] = found.pop("validation")
+  return found
+
+
+def _read_boxes(
+  root: pathlib.Path, problems: Problems
+) -> dict[str, tuple[int, dict[str, str]]]:
+  """Rows of `boxes.csv` by path, each with its line number."""
+  path = root / BOXES
+  if not path.is_file():
+    return {}
+  rows: dict[str, tuple[int, dict[str, str]]] = {}
+  with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+    reader = csv.DictReader(file, skipinitialspace=True)
+    header = {name.strip() for name in reader.fieldnames or ()}
+    if not (header >= set(_PIXELS) or header >= set(_NORMALISED)):
+      problems(
+        f"{path}: header {','.join(reader.fieldnames or ())!r} must be "
+        f"{','.join(_PIXELS)} (pixels) or {','.join(_NORMALISED)} (shares "
+        "of the image, 0 to 1)"
+      )
+      return {}
+    for row in reader:
+      row = {(k or "").strip(): v for k, v in row.items()}
+      name = (row["path"] or "").strip().replace("\\", "/").removeprefix("./")
+      if name in rows:
+        problems(
+          f"{path} line {reader.line_num}: {name!r} has a row already: one "
+          "box an image is supported, remove the others"
+        )
+      else:
+        rows[name] = (reader.line_num, row)
+  return rows
+
+
+def _item(
+  root: pathlib.Path,
+  file: pathlib.Path,
+  label: int,
+  rows: dict[str, tuple[int, dict[str, str]]],
+  problems: Problems,
+) -> Item | None:
+  name = file.relative_to(root).as_posix()
+  line, row = rows.pop(name, (0, None))
+  try:
+    size = images.image_size(file)
+  except errors.InputError as error:
+    problems(str(error))
+    return None
+  if row is None:
+    return Item(name, file, label, None)
+  what = f"{root / BOXES} line {line} ({name})"
+  pixels = _PIXELS[1] in row
+  columns = (_PIXELS if pixels else _NORMALISED)[1:]
+  try:
+    values = np.asarray([float(row[c]) for c in columns], np.float64)
+  except (TypeError, ValueError):
+    told = ",".join(str(row[c]) for c in columns)
+    problems(f"{what}: {told!r} must be four numbers {','.join(columns)}")
+    return None
+  if pixels:
+    values = boxes.convert(values, "pixel_xyxy", "xyxy", size)
+  elif (values > 2).any():
+    problems(
+      f"{what}: {values.tolist()} looks like pixels, but the header says "
+      f"shares of the image: name the columns {','.join(columns)} with "
+      "_px at their ends"
+    )
+    return None
+  box = checked_box(values, what, problems)
+  return None if box is None else Item(name, file, label, box)

@@ -1,0 +1,67 @@
+"""One list of what is wrong with a data set, and the rule for its boxes."""
+
+import numpy as np
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.ops import boxes
+
+# What sticks out of the image is cut off. A box with less than this share of
+# its area inside is a mistake (another image's box, swapped axes, other
+# units). In CUB a few boxes end 1 pixel and one 32 pixels outside.
+MIN_INSIDE = 0.8
+
+
+class Problems:
+  """Takes every problem a reader finds; stops at the first, or collects all.
+
+  Readers call `problems(message)` and go on without the bad row, so one piece
+  of code serves training (fail early) and `check_data` (list everything).
+  """
+
+  def __init__(self, collect: bool = False):
+    self._collect = collect
+    self.messages: list[str] = []
+
+  def __call__(self, message: str) -> None:
+    """Reports one problem.
+
+    Raises:
+      InputError: unless problems are collected.
+    """
+    if not self._collect:
+      raise errors.InputError(message)
+    self.messages.append(message)
+
+
+def checked_box(
+  box: np.ndarray, what: str, problems: Problems
+) -> np.ndarray | None:
+  """A box cut to its image, or None after a report.
+
+  Args:
+    box: f64 [4] xyxy, normalised to its image.
+    what: file and row or image, to begin the message with.
+    problems: where a bad box is reported.
+
+  Returns:
+    f32 [4] xyxy in [0, 1], or None.
+  """
+  told = "[" + ", ".join(f"{v:.4g}" for v in box) + "]"
+  if not np.isfinite(box).all():
+    problems(f"{what}: box {told} is not a number: correct the row")
+    return None
+  if not (box[2] > box[0] and box[3] > box[1]):
+    problems(
+      f"{what}: box {told} (x_min, y_min, x_max, y_max as shares of the "
+      "image) has no area: correct or remove the row"
+    )
+    return None
+  inside, visible = boxes.crop(box, np.array([0.0, 0.0, 1.0, 1.0]))
+  if visible < MIN_INSIDE:
+    problems(
+      f"{what}: box {told} (x_min, y_min, x_max, y_max as shares of the "
+      f"image) lies outside its image, {100 * visible:.0f} % is inside: "
+      "correct or remove the row"
+    )
+    return None
+  return inside.astype(np.float32)

@@ -1,0 +1,225 @@
+"""Any prepared TFDS data set with an image, a label and a box per example.
+
+Read by `builder.as_data_source` (what `tfds.data_source` calls) from
+ArrayRecord files, so no TensorFlow is imported. Preparing the files does need
+TensorFlow, once: `launch/prepare_cub.py --tfds_dir=DIR`, or `tfds build` with
+`--file_format=array_record`. TFDS boxes are ymin, xmin, ymax, xmax in [0, 1].
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data import images
+from mtlmoe_jax.data.readers.file_source import Whole
+from mtlmoe_jax.data.readers.problems import Problems, checked_box
+from mtlmoe_jax.data.source import Concat, Record, Subset, fingerprint
+from mtlmoe_jax.ops import boxes
+
+_SPLITS = ("train", "validation", "test")
+
+
+class Keys(NamedTuple):
+  """Names of the features that are read; None: there is none."""
+
+  image: str
+  label: str
+  box: str | None
+  file_name: str | None
+  label_name: str | None
+
+
+def open_tfds(
+  path: str, name: str, need_box: bool, problems: Problems
+) -> Whole:
+  """Opens a prepared data set; reads all labels and boxes, decodes no image.
+
+  Args:
+    path: TFDS data directory (the one that holds the folder `name`).
+    name: data set, for example "caltech_birds2011" or "name/config:1.2.3".
+    need_box: whether the data set must have boxes.
+    problems: where mistakes are reported.
+
+  Returns:
+    Train, validation and test examples in stored order, and those splits. A
+    data set without a test split is tested on its validation split.
+
+  Raises:
+    InputError: a missing package, folder, feature or split, files that are not
+      ArrayRecord; and, unless `problems` collects, the first bad example.
+  """
+  builder = _builder(path, name)
+  what = f"TFDS data set {builder.info.full_name}"
+  keys = _keys(builder.info.features, what, need_box)
+  found = [split for split in _SPLITS if split in builder.info.splits]
+  if "train" not in found or len(found) < 2:
+    raise errors.InputError(
+      f"{what} has the splits {', '.join(builder.info.splits) or 'none'}: "
+      "train and test (or validation) are needed"
+    )
+  sources = [TfdsSource(builder, split, keys, problems) for split in found]
+  whole = Concat(sources)
+  ends = np.cumsum([0] + [len(source) for source in sources])
+  official = {
+    split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(found)
+  }
+  if "test" not in official:
+    official["test"] = official.pop("validation")
+  names = _told_names(whole.class_names, sources)
+  return Whole(Subset(whole, np.arange(len(whole)), names), official)
+
+
+class TfdsSource:
+  """One split of a data set."""
+
+  def __init__(self, builder: Any, split: str, keys: Keys, problems: Problems):
+    """Reads every example once, without decoding its image.
+
+    Args:
+      builder: a `tfds.core.DatasetBuilder` with ArrayRecord files.
+      split: name of the split.
+      keys: the features to read.
+      problems: where bad labels and boxes are reported.
+
+    Raises:
+      InputError: files of another format; and, unless `problems` collects, a
+        bad label or box.
+    """
+    import tensorflow_datasets as tfds
+
+    self.name = builder.name
+    self.class_names = tuple(builder.info.features[keys.label].names)
+    self.told_names: dict[int, str] = {}
+    self._keys, self._where = keys, f"{builder.info.full_name} {split}"
+    # Images stay encoded: `images` decodes them as it does files.
+    skip = {
+      key: tfds.decode.SkipDecoding()
+      for key, feature in builder.info.features.items()
+      if isinstance(feature, tfds.features.Image)
+    }
+    try:
+      self._data = builder.as_data_source(split=split, decoders=skip)
+    except (NotImplementedError, ValueError) as error:
+      raise errors.InputError(
+        f"{self._where} is not stored as ArrayRecord "
+        f"({builder.info.file_format}): prepare it with "
+        "--file_format=array_record"
+      ) from error
+    rows = [self._row(i, problems) for i in range(len(self._data))]
+    self.ids = [row[0] for row in rows]
+    self.labels = np.asarray([row[1] for row in rows], np.int32)
+    self._has_box = np.asarray([row[2] is not None for row in rows], bool)
+    none = np.zeros(4, np.float32)
+    self._boxes = np.asarray(
+      [none if row[2] is None else row[2] for row in rows], np.float32
+    ).reshape(-1, 4)
+    self.fingerprint = fingerprint(
+      self.class_names, self.ids, self.labels, self._boxes, self._has_box
+    )
+
+  def _row(
+    self, index: int, problems: Problems
+  ) -> tuple[str, int, np.ndarray | None]:
+    """(id, label, box or None) of one example."""
+    example, keys = self._data[index], self._keys
+    where = f"{self._where}[{index}]"
+    label = int(example[keys.label])
+    if not -1 <= label < len(self.class_names):
+      problems(
+        f"{where}: label {label} is not one of the "
+        f"{len(self.class_names)} classes (0, 1, ...): "
+        "prepare the data set again"
+      )
+      label = -1
+    if keys.label_name and label >= 0:
+      self.told_names[label] = example[keys.label_name].decode()
+    box = None
+    if keys.box:
+      yxyx = np.asarray(example[keys.box], np.float64)
+      box = checked_box(boxes.convert(yxyx, "yxyx", "xyxy"), where, problems)
+    name = example[keys.file_name].decode() if keys.file_name else where
+    return name, label, box
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+  def __getitem__(self, index: int) -> Record:
+    data = self._data[index][self._keys.image]
+    return {
+      "image": images.decode_bytes(data, f"{self._where} {self.ids[index]}"),
+      "label": self.labels[index],
+      "box": self._boxes[index].copy(),
+      "has_label": bool(self.labels[index] >= 0),
+      "has_box": bool(self._has_box[index]),
+      "id": self.ids[index],
+    }
+
+
+def _builder(path: str, name: str) -> Any:
+  try:
+    from tensorflow_datasets.core import read_only_builder, registered
+  except ImportError:
+    raise errors.InputError(
+      "config.data.name='tfds' needs the package tensorflow-datasets: "
+      "pip install 'mtlmoe_jax[tfds]'"
+    ) from None
+  try:
+    # From the prepared files alone: the code of a data set may need
+    # TensorFlow, its files do not.
+    return read_only_builder.builder_from_files(name, data_dir=path)
+  except (registered.DatasetNotFoundError, OSError, ValueError) as error:
+    raise errors.InputError(
+      f"config.data.path={path!r}: no prepared TFDS data set {name!r} there "
+      "(config.data.tfds_name); give TFDS's data_dir, or prepare it with "
+      "launch/prepare_cub.py --tfds_dir=DIR"
+    ) from error
+
+
+def _keys(features: Any, what: str, need_box: bool) -> Keys:
+  import tensorflow_datasets as tfds
+
+  kinds = tfds.features
+
+  def first(usual: str, kind: type) -> str | None:
+    """The feature with the usual name, or the only one of its kind."""
+    found = [key for key, f in features.items() if isinstance(f, kind)]
+    if usual in found:
+      return usual
+    return found[0] if len(found) == 1 else None
+
+  image = first("image", kinds.Image)
+  label = first("label", kinds.ClassLabel)
+  box = first("bbox", kinds.BBoxFeature)
+  for key, wanted in (("image", image), ("label", label), ("bbox", box)):
+    if wanted is None and (key != "bbox" or need_box):
+      raise errors.InputError(
+        f"{what} has no {key} feature (it has {', '.join(features)}): choose "
+        "another data set with one image, label and bbox an example"
+        + (", or model.tasks=class" if key == "bbox" else "")
+      )
+  texts = {k for k, f in features.items() if isinstance(f, kinds.Text)}
+  names = [k for k in ("image/filename", "file_name", "id") if k in texts]
+  return Keys(
+    image,
+    label,
+    box,
+    names[0] if names else None,
+    "label_name" if "label_name" in texts else None,
+  )
+
+
+def _told_names(
+  names: tuple[str, ...], sources: list[TfdsSource]
+) -> tuple[str, ...]:
+  """Class names, with bare numbers replaced by what the examples say.
+
+  caltech_birds2011 numbers its classes and writes their names beside each
+  example.
+  """
+  if not all(name.isdigit() for name in names):
+    return names
+  told = {k: v for source in sources for k, v in source.told_names.items()}
+  if len(set(told.values())) < len(told):
+    return names
+  return tuple(told.get(i, name) for i, name in enumerate(names))

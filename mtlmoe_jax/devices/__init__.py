@@ -1,0 +1,1 @@
+"""What programs run on: meshes, sharding rules, processes, the compiler."""

@@ -1,0 +1,1 @@
+"""Numbers about predictions and about runs, on NumPy arrays."""

@@ -1,0 +1,1 @@
+"""Mixtures of experts on arrays: gates, dispatch, combine. Needs JAX alone."""

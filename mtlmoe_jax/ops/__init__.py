@@ -1,0 +1,1 @@
+"""Pure functions of arrays: boxes, losses, mixup, pixels."""

@@ -1,0 +1,166 @@
+"""Metrics as rows for the eye: name, value, 95 % interval, formula."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mtlmoe_jax.metrics import split as metrics_lib
+
+# What depends on probabilities, not only on their order: name -> (label,
+# formula).
+_PROBABILITY = {
+  "loss_class": (
+    "class loss",
+    "mean of -log(probability of the true class), nats",
+  ),
+  "ece": (
+    "calibration error",
+    "sum over 15 bins of (share of images) |accuracy - mean confidence|",
+  ),
+  "brier": (
+    "Brier score",
+    "mean over images of the sum over classes of (probability - truth)^2",
+  ),
+}
+# Name -> (label, formula, the count it is a share of or "" for a mean).
+KNOWN = {
+  "top1": (
+    "top-1 accuracy",
+    "share of images whose most probable class is the true one",
+    "n_label",
+  ),
+  "top5": (
+    "top-5 accuracy",
+    "share of images whose true class is among the five most probable",
+    "n_label",
+  ),
+  "top1_loc": (
+    "top-1 localisation",
+    "share of images with the right class and IoU >= 0.5",
+    "n_both",
+  ),
+  "miou": ("mean IoU", "mean of intersection / union of the two boxes", ""),
+  "mciou": ("mean CIoU", "mean of 1 - CIoU loss", ""),
+  "ciou_score": ("CIoU score", "1 - mean CIoU loss / 2", ""),
+  **{
+    f"acc_iou_{round(100 * t)}": (
+      f"IoU ≥ {t:.2f}",
+      f"share of images with IoU >= {t:.2f}",
+      "n_box",
+    )
+    for t in metrics_lib.IOU_THRESHOLDS
+  },
+  **{name: (*words, "") for name, words in _PROBABILITY.items()},
+  "temperature": (
+    "temperature",
+    "divides the logits; fitted on the validation split",
+    "",
+  ),
+  **{
+    f"{name}_calibrated": (
+      f"{label}, calibrated",
+      f"{formula}; at the temperature",
+      "",
+    )
+    for name, (label, formula) in _PROBABILITY.items()
+  },
+  "gate_divergence": (
+    "divergence of the gates",
+    "mean Jensen-Shannon divergence of the two gates' probs, bits; 0 equal",
+    "",
+  ),
+  "score": ("score", "mean of those of top1 and miou that exist", ""),
+}
+# Name below a task -> (label, formula).
+GATE = {
+  "effective_experts": (
+    "effective experts",
+    "exp(entropy of the mean gate); N when all are used alike",
+  ),
+  "entropy": ("entropy per image", "mean entropy of the gate, nats"),
+  "cv_load": ("CV of load", "deviation / mean of images per expert"),
+  "cv_importance": (
+    "CV of importance",
+    "deviation / mean of summed weights per expert",
+  ),
+  "max_load": ("largest / mean load", "1 when all are used alike"),
+  "mutual_information": (
+    "I(class; expert)",
+    "mutual information of class and expert, nats",
+  ),
+  "mutual_information_null": (
+    "I by chance",
+    "the same with shuffled labels: what few images per class fake",
+  ),
+  "specialisation": (
+    "specialisation",
+    "(I(class; expert) - I by chance) / log N; about 0 without any",
+  ),
+  "dropped": ("dropped", "share of choices dropped over capacity"),
+}
+
+
+class Row(NamedTuple):
+  """One line of the table; `interval` is None for what is no share."""
+
+  name: str
+  label: str
+  value: float
+  interval: tuple[float, float] | None
+  count: int | None
+  formula: str
+
+
+def rows(metrics: Mapping[str, Any]) -> list[Row]:
+  """The rows of those metrics that exist, in a fixed order.
+
+  Args:
+    metrics: from `evaluate.evaluate_source`.
+
+  Returns:
+    Rows; shares carry Wilson's 95 % interval and their n.
+  """
+  out = []
+  for name, (label, formula, of) in KNOWN.items():
+    value = metrics.get(name)
+    if value is None:
+      continue
+    n = metrics.get(of)
+    interval = metrics_lib.wilson(value * n, n) if n else None
+    out.append(Row(name, label, value, interval, n, formula))
+  return out
+
+
+def gate_rows(metrics: Mapping[str, Any], task: str) -> list[Row]:
+  """The rows of one task's gate; [] where there is none."""
+  return [
+    Row(f"{task}/{name}", label, metrics[f"{task}/{name}"], None, None, formula)
+    for name, (label, formula) in GATE.items()
+    if metrics.get(f"{task}/{name}") is not None
+  ]
+
+
+def gate_tasks(metrics: Mapping[str, Any]) -> list[str]:
+  """Tasks whose gates have figures."""
+  return [
+    name.removesuffix("/load") for name in metrics if name.endswith("/load")
+  ]
+
+
+def text(metrics: Mapping[str, Any]) -> str:
+  """The table for a terminal."""
+  shown = rows(metrics)
+  for task in gate_tasks(metrics):
+    shown += gate_rows(metrics, task)
+  width = max((len(r.name) for r in shown), default=0)
+  lines = [f"{'metric':{width}}   value   95 % interval     n  formula"]
+  for row in shown:
+    low_high = "[{:.3f}, {:.3f}]".format(*row.interval) if row.interval else ""
+    count = "" if row.count is None else row.count
+    lines.append(
+      f"{row.name:{width}}  {row.value:6.4f}  {low_high:14}  {count:>5}  "
+      f"{row.formula}"
+    )
+  for task in gate_tasks(metrics):
+    shares = "  ".join(f"{v:.3f}" for v in metrics[f"{task}/importance"])
+    lines.append(f"{f'{task}/importance':{width}}  {shares}")
+  return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""A suite's figures while training, a line a variation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mtlmoe_jax.reports import overlay, plots
+from mtlmoe_jax.reports.suite.document import Picture
+from mtlmoe_jax.reports.suite.findings import Curve
+
+COLORS = (plots.MAIN, plots.ACCENT, *overlay.EXPERT_COLORS[2:])
+STYLES = ("-", "--", ":")
+
+
+def look(i: int) -> tuple[str, str]:
+  """Colour and line style of line i; all differ up to 24."""
+  return COLORS[i % len(COLORS)], STYLES[i // len(COLORS) % len(STYLES)]
+
+
+def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
+  """The unit to show times in, and its seconds."""
+  longest = max((s for s in seconds if np.isfinite(s)), default=0.0)
+  return ("hours", 3600.0) if longest >= 7200 else ("minutes", 60.0)
+
+
+def learning(
+  name: str,
+  title: str,
+  lines: Sequence[tuple[str, Curve]],
+  what: str = "test accuracy, %",
+) -> Picture | None:
+  """A figure over epochs and over training time, a line a variation.
+
+  Args:
+    name: of the picture.
+    title: of the picture.
+    lines: label and curve; mean of the seeds, the band from the lowest to the
+      highest.
+    what: the figure and its unit.
+
+  Returns:
+    None where no curve has a point.
+  """
+  lines = [(label, curve) for label, curve in lines if len(curve.epochs)]
+  if not lines:
+    return None
+  unit, divisor = time_unit([s for _, curve in lines for s in curve.seconds])
+
+  def draw(figure: Figure) -> None:
+    axes = figure.subplots(1, 2, sharey=True)
+    for i, (label, curve) in enumerate(lines):
+      color, style = look(i)
+      values = 100 * np.asarray(curve.values, float)
+      seconds = np.asarray(curve.seconds, float)
+      for axis, x in zip(axes, (curve.epochs, seconds / divisor)):
+        _band(axis, x, values, color)
+        axis.plot(
+          x,
+          _mean(values),
+          style,
+          color=color,
+          label=label,
+          marker="o" if len(x) <= 30 else None,
+          markersize=2.5,
+        )
+    axes[0].set_ylabel(what)
+    axes[0].set_xlabel("epochs")
+    axes[0].xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    axes[1].set_xlabel(f"training time, {unit}")
+    for axis in axes:
+      axis.set_xlim(left=0)
+    axes[0].set_title(title)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+
+  return Picture(name, title, draw, (9, 3.3 + 0.19 * -(-len(lines) // 2)))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+  """f [P]: over the seeds that are known; NaN where none is."""
+  known = np.isfinite(values)
+  total = np.where(known, values, 0).sum(0)
+  count = known.sum(0)
+  return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _band(axis: Axes, x: np.ndarray, values: np.ndarray, color: str) -> None:
+  if len(values) < 2:
+    return
+  low = np.fmin.reduce(values)
+  high = np.fmax.reduce(values)
+  axis.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)

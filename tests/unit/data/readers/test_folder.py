@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data.readers import folder
+from mtlmoe_jax.data.readers.problems import Problems
+from tests.support import layouts
+
+PIXELS = "path,x_min_px,y_min_px,x_max_px,y_max_px\n"
+SHARES = "path,x_min,y_min,x_max,y_max\n"
+
+
+def fill(root, *names):
+  for i, name in enumerate(names):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(layouts.encode(layouts.picture(i, 20, 10)))
+  return root
+
+
+def opened(root):
+  return folder.open_folder(str(root), Problems())
+
+
+def test_split_folders_and_hidden_files(tmp_path):
+  fill(
+    tmp_path,
+    "train/cat/b.jpg",
+    "train/cat/a.jpg",
+    "train/ant/c.JPG",
+    "val/cat/d.jpg",
+    "test/bee/e.jpg",
+  )
+  (tmp_path / "train/cat/notes.txt").write_text("x")
+  (tmp_path / "train/cat/._a.jpg").write_text("x")
+  whole = opened(tmp_path)
+  assert whole.source.class_names == ("ant", "bee", "cat")
+  ids = {
+    split: [whole.source.ids[i] for i in index]
+    for split, index in whole.official.items()
+  }
+  assert ids == {
+    "train": ["train/ant/c.JPG", "train/cat/a.jpg", "train/cat/b.jpg"],
+    "validation": ["val/cat/d.jpg"],
+    "test": ["test/bee/e.jpg"],
+  }
+  record = whole.source[0]
+  assert record["has_box"] is False
+  np.testing.assert_array_equal(record["box"], np.zeros(4))
+
+
+def test_train_and_val_alone_test_on_val(tmp_path):
+  whole = opened(fill(tmp_path, "train/a/1.jpg", "val/a/2.jpg"))
+  assert set(whole.official) == {"train", "test"}
+  assert whole.source.ids[whole.official["test"][0]] == "val/a/2.jpg"
+
+
+def test_no_split_holds_out_a_seeded_fifth_of_each_class(tmp_path):
+  fill(tmp_path, *(f"{c}/{i}.jpg" for c in "ab" for i in range(10)))
+  first, again = opened(tmp_path), opened(tmp_path)
+  test = first.official["test"]
+  np.testing.assert_array_equal(test, again.official["test"])
+  np.testing.assert_array_equal(np.bincount(first.source.labels[test]), [2, 2])
+  both = np.sort(np.concatenate([test, first.official["train"]]))
+  np.testing.assert_array_equal(both, np.arange(20))
+
+
+def test_boxes_in_pixels_and_in_shares_are_equal(tmp_path):
+  fill(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
+  (tmp_path / "boxes.csv").write_text(
+    PIXELS + "a/1.jpg,2,1,12,9\n./b/3.jpg, 0, 0, 20, 10\n"
+  )
+  pixels = opened(tmp_path).source
+  (tmp_path / "boxes.csv").write_text(
+    SHARES + "b/3.jpg,0,0,1,1\na\\1.jpg,0.1,0.1,0.6,0.9\n"
+  )
+  shares = opened(tmp_path).source
+  for source in (pixels, shares):
+    want = np.array([0.1, 0.1, 0.6, 0.9], np.float32)
+    np.testing.assert_array_equal(source[0]["box"], want)
+    assert source[1]["has_box"] is False
+    assert source[2]["has_box"] is True
+  assert pixels.fingerprint == shares.fingerprint
+
+
+BAD = {
+  PIXELS + "a/9.jpg,0,0,5,5\n": r"boxes\.csv line 2: no image 'a/9\.jpg'",
+  PIXELS + "a/1.jpg,0,0,0,5\n": r"line 2 \(a/1\.jpg\): .*no area",
+  PIXELS + "a/1.jpg,30,0,50,5\n": "outside its image",
+  PIXELS + "a/1.jpg,x,0,5,5\n": "four numbers",
+  PIXELS + "a/1.jpg,1,2\n": "four numbers",
+  PIXELS + "a/1.jpg,0,0,5,5\na/1.jpg,0,0,6,6\n": "line 3: .* already",
+  SHARES + "a/1.jpg,0,0,15,8\n": "looks like pixels",
+  "path,x,y,w,h\na/1.jpg,0,0,5,5\n": "header 'path,x,y,w,h' must be",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_bad_boxes_file(tmp_path, text):
+  fill(tmp_path, "a/1.jpg", "a/2.jpg")
+  (tmp_path / "boxes.csv").write_text(text)
+  with pytest.raises(errors.InputError, match=BAD[text]) as info:
+    opened(tmp_path)
+  assert "\n" not in str(info.value)
+
+
+def test_wrong_folders(tmp_path):
+  with pytest.raises(errors.InputError, match="no such folder"):
+    opened(tmp_path / "none")
+  with pytest.raises(errors.InputError, match="no images in class"):
+    opened(tmp_path)
+  (tmp_path / "loose.jpg").write_bytes(layouts.encode(QUARTER))
+  with pytest.raises(errors.InputError, match="no images in class"):
+    opened(tmp_path)
+  (tmp_path / "a").mkdir()
+  (tmp_path / "a" / "text.png").write_text("text")
+  with pytest.raises(errors.InputError, match=r"text\.png cannot be read"):
+    opened(tmp_path)
+
+
+QUARTER = layouts.picture(0, 8, 8)

@@ -1,0 +1,139 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data import images
+from tests.support import layouts
+
+# Four flat quarters: red, green / blue, white.
+QUARTERS = np.zeros((16, 24, 3), np.uint8)
+QUARTERS[:8, :12] = (255, 0, 0)
+QUARTERS[:8, 12:] = (0, 255, 0)
+QUARTERS[8:, :12] = (0, 0, 255)
+QUARTERS[8:, 12:] = 255
+
+
+def save(path, image, **options):
+  image.save(path, **options)
+  return path
+
+
+def test_lossless_rgb_is_exact(tmp_path):
+  path = save(tmp_path / "a.png", Image.fromarray(QUARTERS))
+  out = images.load_image(path)
+  assert out.dtype == np.uint8
+  np.testing.assert_array_equal(out, QUARTERS)
+  assert images.image_size(path) == (16, 24)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "I;16", "LA"])
+def test_greyscale_becomes_three_equal_channels(tmp_path, mode):
+  grey = np.zeros((6, 4), np.uint8)
+  grey[:3] = 255
+  if mode == "I;16":
+    image = Image.fromarray(grey.astype(np.uint16) * 257)
+  else:
+    image = Image.fromarray(grey).convert(mode)
+  out = images.load_image(save(tmp_path / "a.png", image))
+  np.testing.assert_array_equal(out, np.repeat(grey[..., None], 3, -1))
+
+
+def test_palette_and_cmyk(tmp_path):
+  rgb = Image.fromarray(QUARTERS)
+  palette = rgb.convert("P", palette=Image.Palette.ADAPTIVE)
+  out = images.load_image(save(tmp_path / "a.png", palette))
+  np.testing.assert_array_equal(out, QUARTERS)
+  out = images.load_image(
+    save(tmp_path / "b.jpg", rgb.convert("CMYK"), quality=98, subsampling=0)
+  )
+  assert np.abs(out.astype(int) - QUARTERS).mean() < 12
+
+
+def test_transparent_parts_become_white(tmp_path):
+  rgba = np.dstack([QUARTERS, np.full((16, 24), 255, np.uint8)])
+  rgba[:8, :12] = (255, 0, 0, 0)
+  out = images.load_image(save(tmp_path / "a.png", Image.fromarray(rgba)))
+  assert (out[:8, :12] == 255).all()
+  np.testing.assert_array_equal(out[8:], QUARTERS[8:])
+  flat = Image.fromarray(QUARTERS).convert("P")
+  key = flat.getpixel((0, 0))
+  out = images.load_image(save(tmp_path / "b.png", flat, transparency=key))
+  assert (out[:8, :12] == 255).all()
+  assert (out[:8, 12:] == (0, 255, 0)).all()
+
+
+UPRIGHT = {
+  1: QUARTERS,
+  2: QUARTERS[:, ::-1],
+  3: QUARTERS[::-1, ::-1],
+  4: QUARTERS[::-1],
+  5: QUARTERS.transpose(1, 0, 2),
+  6: np.rot90(QUARTERS, -1),
+  7: QUARTERS[::-1, ::-1].transpose(1, 0, 2),
+  8: np.rot90(QUARTERS, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  path = save(tmp_path / "a.png", Image.fromarray(QUARTERS), exif=exif)
+  out = images.load_image(path)
+  np.testing.assert_array_equal(out, UPRIGHT[orientation])
+  assert images.image_size(path) == out.shape[:2]
+  # TFDS boxes refer to the stored pixels.
+  np.testing.assert_array_equal(
+    images.decode_bytes(path.read_bytes(), "a"), QUARTERS
+  )
+
+
+def test_bad_files_are_named(tmp_path):
+  with pytest.raises(errors.InputError, match=r"no such image file: .*no\.jpg"):
+    images.load_image(tmp_path / "no.jpg")
+  (tmp_path / "text.jpg").write_text("hello")
+  for read in (images.load_image, images.image_size):
+    with pytest.raises(errors.InputError, match=r"text\.jpg .*format") as info:
+      read(tmp_path / "text.jpg")
+    assert "\n" not in str(info.value)
+  whole = layouts.encode(layouts.picture(0, 200, 150))
+  (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+  assert images.image_size(tmp_path / "cut.jpg") == (150, 200)
+  with pytest.raises(errors.InputError, match=r"cut\.jpg .*truncated"):
+    images.load_image(tmp_path / "cut.jpg")
+  png = layouts.encode(layouts.picture(0, 200, 150), "PNG")
+  (tmp_path / "cut.png").write_bytes(png[: len(png) // 2])
+  with pytest.raises(errors.InputError, match=r"cut\.png"):
+    images.load_image(tmp_path / "cut.png")
+  with pytest.raises(errors.InputError, match="record 7"):
+    images.decode_bytes(whole[:100], "record 7")
+
+
+def test_first_frame_of_an_animation(tmp_path):
+  frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
+  buffer = io.BytesIO()
+  frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+  (tmp_path / "a.gif").write_bytes(buffer.getvalue())
+  assert (images.load_image(tmp_path / "a.gif") == (255, 0, 0)).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_jpeg_pixels_are_pillows(tmp_path, mode, subsampling):
+  picture = Image.fromarray(layouts.picture(4, 61, 47)).convert(mode)
+  path = tmp_path / "a.jpg"
+  picture.save(path, quality=90, subsampling=subsampling, progressive=True)
+  with Image.open(path) as image:
+    want = np.asarray(image.convert("RGB"))
+  np.testing.assert_array_equal(images.load_image(path), want)
+
+
+def test_jpeg_with_bytes_after_its_end_is_read(tmp_path):
+  path = tmp_path / "a.jpg"
+  Image.fromarray(layouts.picture(4, 20, 20)).save(path)
+  want = images.load_image(path)
+  path.write_bytes(path.read_bytes() + b"appended by some camera")
+  np.testing.assert_array_equal(images.load_image(path), want)

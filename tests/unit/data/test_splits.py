@@ -1,0 +1,219 @@
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import data, errors
+from mtlmoe_jax.data import splits
+from mtlmoe_jax.data.source import Concat, Subset
+from tests.support import layouts
+
+LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(
+  lambda v: np.asarray(v, np.int32)
+)
+
+
+@given(LABELS)
+@settings(max_examples=25, deadline=None)
+def test_poster_split_against_a_naive_one(labels):
+  train, test = splits.poster_split(labels)
+  seen, want = {}, []
+  for i, label in enumerate(labels.tolist()):
+    if seen.get(label, 0) % 10 == 0:
+      want.append(i)
+    seen[label] = seen.get(label, 0) + 1
+  np.testing.assert_array_equal(test, want)
+  assert sorted([*train, *test]) == list(range(len(labels)))
+  for label, count in seen.items():
+    assert (labels[test] == label).sum() == -(-count // 10)
+
+
+@given(LABELS, st.floats(0.01, 0.99), st.integers(0, 5))
+@settings(max_examples=25, deadline=None)
+def test_hold_out_takes_a_share_of_each_class(labels, share, seed):
+  kept, held = splits.hold_out(labels, share, seed)
+  assert sorted([*kept, *held]) == list(range(len(labels)))
+  for label in set(labels.tolist()):
+    count = (labels == label).sum()
+    out = (labels[held] == label).sum()
+    if count == 1:
+      assert out == 0
+    else:
+      assert 1 <= out <= count - 1
+      assert abs(out - share * count) <= 1
+  again = splits.hold_out(labels, share, seed)[1]
+  np.testing.assert_array_equal(held, again)
+
+
+def test_hold_out_depends_on_the_seed_and_spares_unlabelled():
+  labels = np.repeat([0, 1, -1], 40)
+  held = [splits.hold_out(labels, 0.25, seed)[1] for seed in (0, 1)]
+  assert [len(h) for h in held] == [20, 20]
+  assert set(held[0]) != set(held[1])
+  assert (labels[held[0]] >= 0).all()
+
+
+def test_true_cub_sizes():
+  # The parent of MTLMOE_CUB_DIR may hold all annotation files.
+  parent = pathlib.Path(os.environ.get("MTLMOE_CUB_DIR", "/none")).parent
+  file = parent / "cub_annotations_full" / "image_class_labels.txt"
+  if not file.is_file():
+    pytest.skip("no cub_annotations_full beside MTLMOE_CUB_DIR")
+  labels = np.loadtxt(file, dtype=np.int32)[:, 1] - 1
+  assert len(labels) == 11788
+  train, test = splits.poster_split(labels)
+  assert len(test) == 1191
+  assert len(train) == 11788 - 1191
+  last = splits.choose_classes([str(i) for i in range(200)], "last:10")
+  assert np.isin(labels[test], last).sum() == 60
+  kept, held = splits.hold_out(labels[train], 0.1, 0)
+  assert len(np.unique(labels[train][held])) == 200
+  assert abs(len(held) - 0.1 * len(train)) < 100
+  assert len(kept) + len(held) == len(train)
+
+
+NAMES = ("ant", "bee", "cat", "dog", "7")
+
+
+@pytest.mark.parametrize(
+  ("wanted", "labels"),
+  [
+    ("all", [0, 1, 2, 3, 4]),
+    ("first:2", [0, 1]),
+    ("last:2", [3, 4]),
+    ("except_last:2", [0, 1, 2]),
+    ("cat,ant", [0, 2]),
+    (("dog", "1"), [1, 3]),
+    ("7", [4]),  # the name wins over the index
+    (" bee , 0 ", [0, 1]),
+  ],
+)
+def test_choose_classes(wanted, labels):
+  assert splits.choose_classes(NAMES, wanted) == labels
+
+
+@pytest.mark.parametrize(
+  ("wanted", "message"),
+  [
+    ("first:0", "from 1 to 5"),
+    ("last:6", "from 1 to 5"),
+    ("first:x", "'x'"),
+    ("except_last:5", "leaves none"),
+    ("", "names no class"),
+    ((), "names no class"),
+    ("cow", "unknown class 'cow'"),
+    ("5", "unknown class '5'"),
+    ("middle:2", "unknown class 'middle:2'"),
+    ("ant,0", "names a class twice"),
+  ],
+)
+def test_bad_classes(wanted, message):
+  with pytest.raises(errors.InputError, match=message) as info:
+    splits.choose_classes(NAMES, wanted)
+  assert "config.data.classes" in str(info.value)
+
+
+def cub_config(root, **options):
+  config = config_lib.default_config()
+  config.data.name = "cub"
+  config.data.path = str(root)
+  config.data.image_size = 32
+  for key, value in options.items():
+    config.data[key] = value
+  return config
+
+
+@pytest.fixture
+def eleven_each(tmp_path, monkeypatch):
+  rows = {
+    100 * c + i + 1: (f"{c + 1:03d}.{n}", 12, 8, (1, 1, 9, 5), i % 2)
+    for c, n in enumerate(("a", "b", "c"))
+    for i in range(11)
+  }
+  monkeypatch.setattr(layouts, "CUB_ROWS", rows)
+  return layouts.make_cub(tmp_path / "cub")
+
+
+def test_open_data_official(eleven_each):
+  opened = data.open_data(cub_config(eleven_each, validation_fraction=0.2))
+  assert opened.class_names == ("001.a", "002.b", "003.c")
+  np.testing.assert_array_equal(np.bincount(opened.test.labels), [6, 6, 6])
+  np.testing.assert_array_equal(np.bincount(opened.train.labels), [4, 4, 4])
+  np.testing.assert_array_equal(
+    np.bincount(opened.validation.labels), [1, 1, 1]
+  )
+  ids = [*opened.train.ids, *opened.validation.ids, *opened.test.ids]
+  assert len(set(ids)) == 33
+
+
+def test_open_data_poster_subset_and_no_validation(eleven_each):
+  config = cub_config(
+    eleven_each,
+    split_scheme="poster",
+    classes="last:2",
+    validation_fraction=0.0,
+  )
+  opened = data.open_data(config)
+  assert opened.validation is None
+  assert opened.class_names == ("002.b", "003.c")
+  # Labels begin at 0 again, and name the right folder.
+  for part in (opened.train, opened.test):
+    for i in range(len(part)):
+      record = part[i]
+      assert record["id"].startswith(opened.class_names[record["label"]])
+      assert record["label"] == part.labels[i]
+  np.testing.assert_array_equal(np.bincount(opened.test.labels), [2, 2])
+  np.testing.assert_array_equal(np.bincount(opened.train.labels), [9, 9])
+
+
+def test_fingerprint_follows_split_and_seed(eleven_each):
+  def told(seed=0, **options):
+    config = cub_config(eleven_each, **options)
+    config.seed = seed
+    return data.open_data(config).fingerprint
+
+  prints = [
+    told(),
+    told(seed=1),
+    told(split_scheme="poster"),
+    told(classes="first:2"),
+  ]
+  assert len(set(prints)) == 4
+  assert told() == prints[0]
+
+
+def test_empty_split_is_refused(tmp_path):
+  rows = {
+    n: (*row[:4], 1) for n, row in layouts.CUB_ROWS.items()
+  }  # nothing in test
+  root = layouts.make_cub(tmp_path / "cub", rows)
+  with pytest.raises(errors.InputError, match="test split is empty"):
+    data.open_data(cub_config(root))
+
+
+def test_synthetic_goes_through_the_same_door():
+  config = config_lib.default_config()
+  config.data.synthetic.classes = 5
+  config.data.synthetic.train_per_class = 4
+  config.data.synthetic.test_per_class = 2
+  config.data.synthetic.size = 32
+  config.data.classes = "last:2"
+  opened = data.open_data(config)
+  assert len(opened.train) == 6
+  assert len(opened.validation) == 2
+  assert len(opened.test) == 4
+  assert opened.train[0]["label"] == opened.train.labels[0]
+
+
+def test_concat_and_subset_views(eleven_each):
+  source = data.open_data(cub_config(eleven_each)).test
+  both = Concat([Subset(source, [3, 1]), Subset(source, [0])])
+  assert both.ids == [source.ids[3], source.ids[1], source.ids[0]]
+  assert [both[i]["id"] for i in range(3)] == both.ids
+  relabelled = Subset(source, [0], ("x", "y"), {0: 1})
+  assert relabelled[0]["label"] == relabelled.labels[0] == 1
+  assert relabelled.fingerprint != Subset(source, [0]).fingerprint

@@ -1,0 +1,282 @@
+"""The pure step: it learns, guards against NaN and is the same on 8 devices."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from mtlmoe_jax import errors, models
+from mtlmoe_jax.devices import sharding
+from mtlmoe_jax.models import towers
+from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.training import state as state_lib
+from mtlmoe_jax.training import step as step_lib
+from tests.support import tiny
+
+CLASSES = 3
+
+
+def batch(n=8, size=32, seed=0):
+  rng = np.random.default_rng(seed)
+  label = np.arange(n) % CLASSES
+  low = rng.uniform(0.0, 0.4, (n, 2))
+  image = rng.integers(0, 60, (n, size, size, 3), dtype=np.uint8)
+  image += (label * 80).astype(np.uint8)[:, None, None, None]
+  return {
+    "image": image,
+    "label": label.astype(np.int32),
+    "box": np.concatenate([low, low + 0.5], 1).astype(np.float32),
+    "has_label": np.ones(n, bool),
+    "has_box": np.ones(n, bool),
+    "valid": np.ones(n, bool),
+    "index": np.arange(n, dtype=np.int32),
+  }
+
+
+def build(mesh=None, frozen_patterns=(), **overrides):
+  state, step = parts(frozen_patterns, **overrides)
+  return (state, jax.jit(step)) if mesh is None else placed(state, step, mesh)
+
+
+def parts(frozen_patterns=(), **overrides):
+  """The state on one device, and the pure step."""
+  config = tiny.config(**{"data.image_size": 32, **overrides})
+  config.optimizer.frozen = frozen_patterns
+  config.optimizer.schedule = "constant"
+  config.optimizer.warmup_epochs = 0.0
+  config.optimizer.lr = 3e-3
+  model = models.build_model(config, CLASSES)
+  # Operation by operation it takes half a minute; it runs once.
+  init = jax.jit(
+    functools.partial(model.init, train=False),
+    compiler_options={"xla_backend_optimization_level": 0},
+  )
+  variables = init({"params": jax.random.key(0)}, batch()["image"])
+  flat = optim.flatten(variables["params"])
+  frozen = optim.frozen_names(flat, config)
+  trainable, _ = optim.split(flat, frozen)
+  optimizer, schedule = optim.make_optimizer(config, trainable, 100, 10)
+  state = state_lib.create_state(variables, optimizer, frozen, False)
+  step = step_lib.make_train_step(
+    model, optimizer, schedule, frozen, config, config.steps
+  )
+  return state, step
+
+
+def placed(state, step, mesh):
+  """Both on a mesh."""
+  shardings = sharding.tree_shardings(state, mesh)
+  state = jax.device_put(state, shardings)
+  return state, jax.jit(
+    step,
+    in_shardings=(shardings, sharding.batch_sharding(mesh)),
+    out_shardings=(shardings, sharding.replicated(mesh)),
+  )
+
+
+def losses_of(state, step, count, data=None):
+  out = []
+  for _ in range(count):
+    state, metrics = step(state, data or batch())
+    out.append({k: float(v) for k, v in metrics.items()})
+  return state, out
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+def test_overfits_a_tiny_batch(weighting):
+  state, step = build(
+    **{
+      "loss.weighting": weighting,
+      "model.dropout": 0.0,
+      "loss.label_smoothing": 0.0,
+    }
+  )
+  _, metrics = losses_of(state, step, 60)
+  assert metrics[-1]["loss_class"] < 0.2 < metrics[0]["loss_class"]
+  assert metrics[-1]["miou"] > metrics[0]["miou"] + 0.1
+  assert metrics[-1]["top1"] == 1.0
+
+
+def test_masked_tasks_leave_their_towers_alone():
+  state, step = build(**{"optimizer.weight_decay": 0.0})
+  data = {**batch(), "has_box": np.zeros(8, bool)}
+  new, metrics = losses_of(state, step, 2, data)
+  assert metrics[0]["loss_box"] == 0.0
+  for name, value in state.params.items():
+    if name.startswith("tower_box"):
+      np.testing.assert_array_equal(value, new.params[name])
+    if name.startswith("tower_class"):
+      assert np.any(np.asarray(value) != np.asarray(new.params[name]))
+
+
+def test_images_without_boxes_are_left_out_of_the_box_loss():
+  # As images of a data set without boxes beside those of one with boxes.
+  mixed = {**batch(), "has_box": np.arange(8) % 2 == 0}
+  mixed["box"][1::2] = np.nan
+  pred = np.random.default_rng(1).uniform(0.0, 0.4, (8, 4)).astype(np.float32)
+  pred[:, 2:] += 0.5
+  config = tiny.config(**{"model.tasks": "box"})
+
+  def gradient(rows):
+    data = {name: value[rows] for name, value in mixed.items()}
+
+    def loss(box):
+      outputs = models.Outputs(None, box, {}, None, {})
+      return step_lib.loss_of(outputs, data, config)[0]
+
+    return jax.jit(jax.value_and_grad(loss))(pred[rows])
+
+  with_all, alone = gradient(np.arange(8)), gradient(np.arange(0, 8, 2))
+  np.testing.assert_array_equal(with_all[0], alone[0])
+  np.testing.assert_array_equal(with_all[1][::2], alone[1])
+  assert np.all(np.any(np.asarray(alone[1]) != 0, 1))
+  assert not with_all[1][1::2].any()
+
+
+def test_frozen_parameters_and_their_moments_are_absent():
+  state, step = build(frozen_patterns=("experts/backbone/",))
+  assert not any(
+    "experts/backbone" in jax.tree_util.keystr(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(state.opt_state)
+  )
+  new, _ = losses_of(state, step, 2)
+  for name, value in state.params.items():
+    same = np.array_equal(value, new.params[name])
+    assert same == name.startswith("experts/backbone/"), name
+
+
+def test_a_bad_step_changes_nothing_but_the_count():
+  state, step = build()
+  poisoned = batch()
+  poisoned["box"] = np.full((8, 4), np.nan, np.float32)
+  new, metrics = step(state, poisoned)
+  assert int(metrics["bad_steps"]) == 1 and int(new.step) == 1
+  for name, value in state.params.items():
+    np.testing.assert_array_equal(value, new.params[name], err_msg=name)
+  new, metrics = step(new, batch())
+  assert int(metrics["bad_steps"]) == 0
+
+
+class Linear:
+  """A model of mean colours: nothing random, nothing to compile."""
+
+  def apply(self, variables, images, **_):
+    params = variables["params"]
+    features = jnp.mean(images.astype(jnp.float32), (1, 2)) / 255
+    box = towers.decode_box(features @ params["box"])
+    return models.Outputs(features @ params["class"], box, {}, None, {}), {}
+
+
+def test_mixup_comes_from_the_step_and_masks_the_boxes():
+  config = tiny.config(**{"data.augment.mixup": 1.0})
+  config.optimizer.schedule = "constant"
+  config.optimizer.warmup_epochs = 0.0
+  params = {"class": np.ones((3, CLASSES), "f4"), "box": np.ones((3, 4), "f4")}
+  optimizer, schedule = optim.make_optimizer(config, params, 100, 10)
+  start = state_lib.create_state(
+    {"params": jax.tree.map(jnp.asarray, params)}, optimizer, frozenset(), False
+  )
+  step = jax.jit(
+    step_lib.make_train_step(Linear(), optimizer, schedule, frozenset(), config)
+  )
+
+  def after(state):
+    new, metrics = step(state, batch())
+    assert metrics["loss_box"] == 0
+    np.testing.assert_array_equal(new.params["box"], params["box"])
+    return np.asarray(new.params["class"])
+
+  first = after(start)
+  assert np.any(first != params["class"])
+  np.testing.assert_array_equal(after(start), first)
+  # Nothing but the number of the step differs, and so the images mixed.
+  assert np.any(after(start.replace(step=start.step + 1)) != first)
+
+
+def test_micro_batches_add_up_to_the_batch():
+  """Without noise, dropout and balance a mean over parts is that over all."""
+  options = {
+    "model.gate": "dense",
+    "model.dropout": 0.0,
+    "loss.importance": 0.0,
+    "loss.load": 0.0,
+    "optimizer.name": "sgd",
+  }
+  state, step = build(**options)
+  whole, (first, *_) = losses_of(state, step, 2)
+  state, step = build(**options, micro_batches=4)
+  parts, (other, *_) = losses_of(state, step, 2)
+  for key in ("loss", "loss_class", "loss_box", "grad_norm", "top1"):
+    np.testing.assert_allclose(other[key], first[key], rtol=1e-5, err_msg=key)
+  for name, value in whole.params.items():
+    np.testing.assert_allclose(
+      parts.params[name], value, atol=1e-6, err_msg=name
+    )
+
+
+@pytest.mark.parametrize(
+  ("shape", "message"),
+  [
+    (
+      (1, 1, 1),
+      r"batch_size=6 does not .* 1 devices and 4 micro-batches: use 8",
+    ),
+  ],
+)
+def test_a_batch_that_does_not_divide_is_refused(shape, message):
+  mesh = sharding.make_mesh(*shape)
+  with pytest.raises(errors.InputError, match=message):
+    sharding.check_batch(6, mesh, "batch_size", 4)
+
+
+def test_where_leaves_live():
+  shape = {"data": 2, "expert": 4, "fsdp": 2}
+  mesh = jax.sharding.AbstractMesh(tuple(shape.values()), tuple(shape))
+  spec = functools.partial(sharding.leaf_spec, mesh=mesh)
+  big = 2**8
+  assert spec("experts/x/kernel", (8, big, 512)) == P("expert", None, "fsdp")
+  assert spec("opt/mu/experts/x/kernel", (8, 3)) == P("expert")
+  assert spec("stem/conv/kernel", (3, 3, 32, 512)) == P(
+    None, None, None, "fsdp"
+  )
+  assert spec("stem/conv/kernel", (512, 31)) == P()  # small
+  assert spec("stem/conv/kernel", (big, big + 1)) == P("fsdp")
+  assert spec("experts/x/kernel", (3, big, big)) == P(None, "fsdp")
+  assert spec("step", ()) == P()
+  with pytest.raises(errors.InputError, match="3 and 6 experts do not divide"):
+    sharding.check_experts((3, 6), mesh)
+  sharding.check_experts((3, 8), mesh)
+
+
+_EIGHT = """
+import json, sys
+from tests.unit.training import test_step as t
+from mtlmoe_jax.devices import sharding
+import jax
+data, expert = map(int, sys.argv[1:])
+mesh = sharding.make_mesh(data, expert)
+with jax.set_mesh(mesh):
+  state, step = t.build(mesh, **{"model.experts": 4})
+  leaf = state.params["experts/condense/kernel"]
+  _, metrics = t.losses_of(state, step, 3)
+print(json.dumps([str(leaf.sharding.spec), metrics]))
+"""
+
+
+def run_on(devices, data, expert):
+  out = tiny.run_on_devices(devices, _EIGHT, str(data), str(expert))
+  return json.loads(out.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_eight_devices_train_as_one():
+  _, alone = run_on(1, 1, 1)
+  spec, many = run_on(8, 2, 4)
+  assert "expert" in spec
+  for one, other in zip(alone, many, strict=True):
+    for key in ("loss", "loss_class", "loss_box", "grad_norm"):
+      np.testing.assert_allclose(other[key], one[key], rtol=2e-4, err_msg=key)
