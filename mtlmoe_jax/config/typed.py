@@ -1,0 +1,80 @@
+"""A config's values as they are used: parsed once, typed, frozen."""
+
+import dataclasses
+
+import ml_collections
+
+from mtlmoe_jax.config.words import TASKS
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+  """What the texts and pairs of options in a config mean.
+
+  Attributes:
+    tasks: in the program's fixed order (class, box).
+    ks: experts per image for each of `tasks`, in its order.
+    task_weights: of the losses of `tasks` (not of the uncertainty weighting).
+    expert_counts: experts of whole images, and of V-MoE layers where there are
+      any.
+    mirrored: test-time views have their mirror images.
+    crops: test-time views have the centre and the corners.
+    zoom: a closer view follows the first ones.
+  """
+
+  tasks: tuple[str, ...]
+  ks: tuple[int, ...]
+  task_weights: dict[str, float]
+  expert_counts: tuple[int, ...]
+  mirrored: bool
+  crops: bool
+  zoom: bool
+
+  @property
+  def has_class(self) -> bool:
+    """Whether the model tells the class."""
+    return "class" in self.tasks
+
+  @property
+  def has_box(self) -> bool:
+    """Whether the model tells the box."""
+    return "box" in self.tasks
+
+
+def resolve(config: ml_collections.ConfigDict) -> Resolved:
+  """The typed values of a config.
+
+  Args:
+    config: the whole config, checked (`check_config`).
+  """
+  tasks = tasks_of(config)
+  views = config.eval.views.split("+")
+  return Resolved(
+    tasks=tasks,
+    ks=k_of(config),
+    task_weights={task: config.loss[task] for task in tasks},
+    expert_counts=expert_counts(config),
+    mirrored="flip" in views,
+    crops="crops" in views,
+    zoom="zoom" in views,
+  )
+
+
+def tasks_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """The tasks of a config, in the program's fixed order (class, box)."""
+  named = [t.strip() for t in config.model.tasks.split(",")]
+  return tuple(t for t in TASKS if t in named)
+
+
+def k_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+  """Experts per image for each task of `tasks_of`, in its order."""
+  parts = [int(v) for v in str(config.model.k).split(",")]
+  tasks = tasks_of(config)
+  return tuple(parts) * len(tasks) if len(parts) == 1 else tuple(parts)
+
+
+def expert_counts(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+  """Experts of whole images, and of V-MoE layers where there are any."""
+  token = config.model.token_moe
+  extra = (token.experts,) if token.blocks else ()
+  return (config.model.experts, *extra)

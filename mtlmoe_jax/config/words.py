@@ -1,0 +1,27 @@
+"""The words that options may have, each list once."""
+
+TASKS = ("class", "box")
+DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
+EXTRA_NAMES = ("cub", "folder")
+SPLIT_SCHEMES = ("official", "poster")
+GATES = ("dense", "noisy_top_k", "top_k", "uniform", "random")
+# Gates that let experts choose among tokens: right within one image only.
+TOKEN_GATES = ("expert_choice", "soft")
+# Of `MoEMlp`, and who competes for its experts.
+MOE_GATES = ("noisy_top_k", "top_k", "dense", *TOKEN_GATES)
+MOE_GROUPS = ("image", "batch")
+NOISE_SCHEDULES = ("constant", "linear", "cosine")
+SELECTS = ("separate", "joint")
+COMPUTES = ("dense", "sparse")
+DISPATCHES = ("auto", "gather", "einsum", "pairs", "all_to_all")
+NORMS = ("frozen", "batch", "group")
+CLASSIFIERS = ("linear", "cosine")
+CONDENSES = ("pool", "spatial", "pyramid")
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "constant")
+WEIGHTINGS = ("fixed", "uncertainty", "pcgrad")
+PRECISIONS = ("float32", "bfloat16")
+VIEWS = (
+  *("whole", "flip", "crops", "crops+flip"),
+  *("zoom", "flip+zoom", "crops+zoom", "crops+flip+zoom"),
+)
