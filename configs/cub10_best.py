@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.batch_size = 16
   config.epochs = 32
   # Boxes are learned last: classes are all right after a third of the steps.
-  config.loss.box = 3.0
+  config.loss.box_weight = 3.0
   config.eval.views = "crops+flip+zoom"
   config.checkpoint.every_steps = 90
   return config_lib.apply_overrides(config, arg)

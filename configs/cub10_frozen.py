@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # a step takes 1.3 times as long.
   config.model.gate_width = 16
   config.features.views = 6
-  config.loss.box = 3.0
+  config.loss.box_weight = 3.0
   config.batch_size = 30
   config.epochs = 36
   config.checkpoint.every_steps = 180

@@ -37,6 +37,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # that the test never shows. Boxes take longer to learn than these classes.
   config.data.augment.crop_area_min = 0.75
   config.data.augment.crop_aspect_max = 1.1
-  config.loss.box = 3.0
+  config.loss.box_weight = 3.0
   config.model.dropout = 0.0
   return config_lib.apply_overrides(config, arg)

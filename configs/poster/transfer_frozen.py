@@ -2,7 +2,7 @@
 
   python launch/train.py --config=configs/poster/transfer_frozen.py \\
       --workdir=DIR --config.data.path=CUB_200_2011 \\
-      --config.transfer.from=BASE
+      --config.transfer.source=BASE
 
 Statistics of the frozen experts stay as they were as well; the poster does not
 say whether its did.

@@ -2,7 +2,7 @@
 
   python launch/train.py --config=configs/poster/transfer_unfrozen.py \\
       --workdir=DIR --config.data.path=CUB_200_2011 \\
-      --config.transfer.from=BASE
+      --config.transfer.source=BASE
 
 Runtime and result: not measured here (needs the whole data set and a GPU)."""
 

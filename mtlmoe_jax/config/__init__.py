@@ -13,9 +13,11 @@ from mtlmoe_jax.config.checks import (
 from mtlmoe_jax.config.defaults import (
   default_config,
 )
+from mtlmoe_jax.config.names import (
+  closest,
+)
 from mtlmoe_jax.config.overrides import (
   apply_overrides,
-  closest,
   flat_keys,
   set_path,
 )

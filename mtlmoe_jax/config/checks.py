@@ -68,8 +68,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   among("model.compute", COMPUTES)
   among("model.dispatch", DISPATCHES)
   among("model.norm", NORMS)
-  if model.normalisation:
-    among("model.normalisation", tuple(pixels.NORMALISATIONS))
+  if model.normalization:
+    among("model.normalization", tuple(pixels.NORMALISATIONS))
   among("model.condense", CONDENSES)
   among("model.classifier", CLASSIFIERS)
   among("optimizer.name", OPTIMIZERS)

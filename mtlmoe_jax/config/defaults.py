@@ -89,11 +89,11 @@ def default_config() -> ml_collections.ConfigDict:
   # "hf:timm/NAME" (the Hugging Face hub, extra `hub`; see docs/weights.md), the
   # path of a .pth / .safetensors / .npz file, or the workdir of another run,
   # whose backbone is taken: expert i from its expert i, or all from a lone one
-  # (transfer.from takes the whole model of a run).
+  # (transfer.source takes the whole model of a run).
   model.pretrained = ""
   # How pixels are normalised (pixels.py): imagenet | half | lite | clip; "" is
   # as the card of the pretrained weights says, else the backbone's own.
-  model.normalisation = ""
+  model.normalization = ""
   # Relative noise added to each expert's copy of pretrained weights, as a
   # share of each leaf's standard deviation. 0: the experts start equal and
   # part by their own condense layers and by what the gates send them.
@@ -192,8 +192,8 @@ def default_config() -> ml_collections.ConfigDict:
   # tasks' gradients what conflicts is projected away. pcgrad goes back through
   # the network once for each task and once for the losses below.
   loss.weighting = "fixed"
-  loss["class"] = 1.0  # weights of the task losses (fixed, pcgrad)
-  loss.box = 1.0
+  loss.class_weight = 1.0  # weights of the task losses (fixed, pcgrad)
+  loss.box_weight = 1.0
   loss.label_smoothing = 0.1
   loss.importance = 0.01  # CV^2 of summed weights (Shazeer et al. 2017)
   loss.load = 0.01  # CV^2 of the smooth load
@@ -228,7 +228,7 @@ def default_config() -> ml_collections.ConfigDict:
   config.mesh.fsdp = 1
 
   transfer = config.transfer = ml_collections.ConfigDict()
-  transfer["from"] = ""  # workdir of a finished run to start from
+  transfer.source = ""  # workdir of a finished run to start from
   transfer.step = "best"  # best | latest | a number
   # Patterns (regular expressions on parameter paths such as
   # "experts/.*") whose values and statistics stay as they were loaded.

@@ -1,11 +1,11 @@
 """Options set by name from text: `:k=v,k=v` and suites of runs."""
 
-import difflib
 from typing import Any
 
 import ml_collections
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.config import names
 
 
 def apply_overrides(
@@ -35,18 +35,14 @@ def apply_overrides(
         f"config argument {item!r} has no '=': write KEY=VALUE, for example "
         "experts=3"
       )
-    matches = [p for p in paths if p == key] or [
-      p for p in paths if p.rsplit(".", 1)[-1] == key
-    ]
-    depth = min((p.count(".") for p in matches), default=0)
-    matches = [p for p in matches if p.count(".") == depth]
-    if len(matches) != 1:
-      near = ", ".join(matches) or closest(key, paths)
+    options = names.matches(key, paths)
+    if len(options) != 1:
+      near = ", ".join(options) or names.closest(key, paths)
       raise errors.InputError(
-        f"config key {key!r} is {'ambiguous' if matches else 'unknown'}: "
+        f"config key {key!r} is {'ambiguous' if options else 'unknown'}: "
         f"use one of {near}"
       )
-    set_path(config, matches[0], value)
+    set_path(config, options[0], value)
   return config
 
 
@@ -62,19 +58,9 @@ def flat_keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
   return out
 
 
-def closest(key: str, keys: list[str]) -> str:
-  """The known keys nearest to a mistyped one, for an error message."""
-  last = {k.rsplit(".", 1)[-1]: k for k in keys}
-  near = difflib.get_close_matches(key, keys, 3, 0.5) or [
-    last[n]
-    for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], last, 3, 0.5)
-  ]
-  return ", ".join(near) or "the keys in mtlmoe_jax/config/defaults.py"
-
-
 def set_path(config: ml_collections.ConfigDict, path: str, text: Any) -> None:
   """Sets one leaf from text (or a value), converted to the leaf's type."""
-  *parents, last = path.split(".")
+  *parents, last = names.current(path).split(".")
   node = config
   for parent in parents:
     node = node[parent]

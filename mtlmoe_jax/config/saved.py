@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.config import names
 from mtlmoe_jax.config.defaults import default_config
 from mtlmoe_jax.version import __version__
 
@@ -16,13 +17,14 @@ def update_from_dict(
 ) -> ml_collections.ConfigDict:
   """Sets leaves from a nested dict (a saved config.json), in place.
 
-  Keys that this version does not know are refused, missing ones keep their
-  defaults.
+  Earlier names are today's options, keys that this version does not know are
+  refused, missing ones keep their defaults.
 
   Raises:
     InputError: an unknown key.
   """
   for key, value in values.items():
+    key = names.current(f"{prefix}{key}").removeprefix(prefix)
     if key not in config:
       raise errors.InputError(
         f"unknown config key {prefix}{key}: the file was written by another "

@@ -52,7 +52,7 @@ def resolve(config: ml_collections.ConfigDict) -> Resolved:
   return Resolved(
     tasks=tasks,
     ks=k_of(config),
-    task_weights={task: config.loss[task] for task in tasks},
+    task_weights={task: config.loss[f"{task}_weight"] for task in tasks},
     expert_counts=expert_counts(config),
     mirrored="flip" in views,
     crops="crops" in views,

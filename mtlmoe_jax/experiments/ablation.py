@@ -46,7 +46,7 @@ VARIATIONS = (
   Variation(
     "pyramid", {"model.condense": "pyramid"}, "pyramid condense", _TASKS
   ),
-  Variation("box_weight", {"loss.box": 3.0}, "box loss times 3", _TASKS),
+  Variation("box_weight", {"loss.box_weight": 3.0}, "box loss times 3", _TASKS),
   Variation(
     "uncertainty",
     {"loss.weighting": "uncertainty"},

@@ -43,7 +43,7 @@ class Variation:
     what: for people.
     group: heading it stands under.
     after: name of a variation whose run of the same seed this one starts from
-      (`transfer.from`).
+      (`transfer.source`).
     together: (name of a variation, M): nothing is trained; that variation's
       run of the same seed and M - 1 more of other seeds answer together.
   """
@@ -170,7 +170,7 @@ def config_of(
     config_lib.set_path(config, key, value)
   config.seed = cell.seed
   if cell.variation.after:
-    config.transfer["from"] = str(cell.needs[0])
+    config.transfer.source = str(cell.needs[0])
     # The checkpoint whose figures a suite reports first.
     config.transfer.step = "latest"
   # Cells with the same stem and the same images share its features.

@@ -212,5 +212,5 @@ def set_normalisation(config: ml_collections.ConfigDict) -> None:
   model = config.model
   card = find(model.pretrained, model.backbone)
   own = backbones.backbone(model.backbone).normalisation
-  if card and not model.normalisation and card.normalisation != own:
-    model.normalisation = card.normalisation
+  if card and not model.normalization and card.normalisation != own:
+    model.normalization = card.normalisation

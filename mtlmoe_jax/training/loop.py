@@ -285,12 +285,12 @@ def _start_from(
   variables: dict[str, Any], config: ml_collections.ConfigDict
 ) -> tuple[dict[str, Any], str]:
   """Pretrained weights, or another run's parameters, where asked for."""
-  if config.transfer["from"]:
+  if config.transfer.source:
     restored = checkpoint.restore_for_eval(
-      config.transfer["from"], config.transfer.step
+      config.transfer.source, config.transfer.step
     )
     start.check_preprocessing(
-      f"config.transfer.from={config.transfer['from']!r}",
+      f"config.transfer.source={config.transfer.source!r}",
       restored.meta["preprocessing"],
       config,
     )
@@ -304,7 +304,7 @@ def _start_from(
     raise errors.InputError(
       "config.model.norm='frozen' with new parameters normalises nothing: "
       "use group or batch, or load weights (config.model.pretrained, "
-      "config.transfer.from)"
+      "config.transfer.source)"
     )
   return variables, "new parameters"
 

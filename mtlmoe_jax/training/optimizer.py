@@ -112,7 +112,7 @@ def make_optimizer(
     (transformation over the flat dict, the schedule of new parameters).
   """
   opt = config.optimizer
-  started = bool(config.model.pretrained or config.transfer["from"])
+  started = bool(config.model.pretrained or config.transfer.source)
   names = list(names)
   labels = {
     n: "pretrained" if started and BACKBONE.match(n) else "new" for n in names

@@ -69,5 +69,5 @@ def check_preprocessing(
   raise errors.InputError(
     f"{source} was trained on pixels of mean {theirs['mean']} and deviation "
     f"{theirs['std']}, this run has {ours['mean']} and {ours['std']}: set "
-    f"config.model.normalisation={(names or ['...'])[0]!r}"
+    f"config.model.normalization={(names or ['...'])[0]!r}"
   )

@@ -239,7 +239,7 @@ def separate_losses(
   outputs: Any, batch: dict[str, jax.Array], config: ml_collections.ConfigDict
 ) -> jax.Array:
   """The weighted loss of each task, then all auxiliary ones: [T + 1]."""
-  weights = {t: config.loss[t] for t in config_lib.tasks_of(config)}
+  weights = config_lib.resolve(config).task_weights
   auxiliary, parts = loss_of(outputs, batch, config, dict.fromkeys(weights, 0))
   weighted = [
     # As in `total_loss`: a term of weight 0 cannot spoil anything.
@@ -264,7 +264,7 @@ def loss_of(
   """
   options = config.loss
   if task_weights is None:
-    task_weights = {t: options[t] for t in config_lib.tasks_of(config)}
+    task_weights = config_lib.resolve(config).task_weights
   task_losses = {}
   if outputs.logits is not None:
     task_losses["class"] = losses.cross_entropy(

@@ -48,7 +48,7 @@ def transfer(
   if wrong:
     shown = "; ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else "")
     raise errors.InputError(
-      f"config.transfer.from: {len(wrong)} parameters of that run do not fit "
+      f"config.transfer.source: {len(wrong)} parameters of that run do not fit "
       f"this model: {shown}. Use the same config.model there and here"
     )
   return out, f"took {taken} arrays; new: {', '.join(sorted(new)) or 'none'}"

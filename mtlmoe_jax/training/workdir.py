@@ -28,7 +28,7 @@ FREE = (
   "data.cache_gib",
   "features.cache",
   "eval.",
-  "transfer.from",
+  "transfer.source",
 )
 
 

@@ -152,9 +152,9 @@ def test_a_run_starts_from_another_of_its_seed(tmp_path):
   then = cells.Variation("then", {}, "", after="first")
   made = cells.make_cells([first, then], 2, tmp_path)
   config = cells.config_of(made[3], tiny.config())
-  assert config.transfer["from"] == str(tmp_path / "first" / "seed_1")
+  assert config.transfer.source == str(tmp_path / "first" / "seed_1")
   assert config.transfer.step == "latest"
-  assert cells.config_of(made[2], tiny.config()).transfer["from"] == ""
+  assert cells.config_of(made[2], tiny.config()).transfer.source == ""
 
 
 def test_tasks_wait_for_what_they_build_on(tmp_path, monkeypatch):

@@ -145,10 +145,10 @@ def test_a_run_of_another_backbone_or_range_is_refused(run):
   config = again(run, backbone="efficientnet_tiny")
   with pytest.raises(errors.InputError, match="backbone='efficientnet_nano'"):
     start.weights(config)
-  config = again(run, normalisation="imagenet")
-  with pytest.raises(errors.InputError, match="normalisation='lite'"):
+  config = again(run, normalization="imagenet")
+  with pytest.raises(errors.InputError, match="normalization='lite'"):
     start.weights(config)
-  config = again(run, normalisation="lite")  # nano's own, by name
+  config = again(run, normalization="lite")  # nano's own, by name
   assert start.weights(config).preprocessing == models.preprocessing(config)
 
 
@@ -166,10 +166,10 @@ def test_training_begins_with_it_or_says_why_not(run):
   new, note = loop._start_from(zeros(config), config)
   assert_same(backbone_of(new, 2), backbone_of(run[2], 2))
   assert f"pretrained: {run[0]} (step {STEP})" in note
-  config.transfer["from"] = str(run[0])
+  config.transfer.source = str(run[0])
   new, note = loop._start_from(zeros(config), config)
   assert_same(flat(new), flat(run[2]))
-  config.model.normalisation = "half"
+  config.model.normalization = "half"
   with pytest.raises(errors.InputError, match=r"config\.transfer\.from"):
     loop._start_from(zeros(config), config)
 
@@ -196,8 +196,8 @@ def test_a_whole_model_comes_back_from_its_file(run, tmp_path):
   assert_same(flat(started(config)[0]), flat(started(again(run))[0]))
   with pytest.raises(errors.InputError, match="backbone='efficientnet_nano'"):
     start.weights(again(run, pretrained=str(path), backbone="resnet50"))
-  with pytest.raises(errors.InputError, match="normalisation='lite'"):
-    start.weights(again(run, pretrained=str(path), normalisation="half"))
+  with pytest.raises(errors.InputError, match="normalization='lite'"):
+    start.weights(again(run, pretrained=str(path), normalization="half"))
 
 
 @pytest.mark.parametrize("convention", export.NAMES)

@@ -161,7 +161,7 @@ def test_transfer_takes_what_fits_and_freezes_what_is_told(finished, tmp_path):
   config = tiny.config(
     **{
       "steps": 3,
-      "transfer.from": str(finished),
+      "transfer.source": str(finished),
       "data.classes": "first:2",
     }
   )
@@ -180,7 +180,7 @@ def test_transfer_takes_what_fits_and_freezes_what_is_told(finished, tmp_path):
 def test_transfer_from_another_model_is_refused(finished, tmp_path):
   config = tiny.config(
     **{
-      "transfer.from": str(finished),
+      "transfer.source": str(finished),
       "model.condense_dim": 24,
     }
   )

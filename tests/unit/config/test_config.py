@@ -79,12 +79,12 @@ def test_extra_data_needs_images():
 def test_overrides_by_full_path_and_by_last_name():
   config = config_lib.default_config()
   config_lib.apply_overrides(
-    config, "experts=5,data.name=cub,loss.class=0.5,share_gate=true"
+    config, "experts=5,data.name=cub,loss.class_weight=0.5,share_gate=true"
   )
   assert config.model.experts == 5  # not the deeper model.token_moe.experts
   assert config.model.token_moe.experts == 8
   assert config.data.name == "cub"
-  assert config.loss["class"] == 0.5
+  assert config.loss.class_weight == 0.5
   assert config.model.share_gate is True
 
 
@@ -116,7 +116,7 @@ def test_k_per_task_and_task_order():
 def test_saved_config_round_trip_and_unknown_key():
   config = config_lib.default_config()
   config.optimizer.frozen = ("stem/", "experts/.*")
-  config.transfer["from"] = "elsewhere"
+  config.transfer.source = "elsewhere"
   saved = json.loads(json.dumps(config_lib.to_saved(config)))
   assert saved["version"] == __version__
   assert config_lib.from_saved(saved) == config
@@ -142,3 +142,26 @@ def test_a_saved_backbone_keeps_its_padding(version, saved, meant):
   if version:
     values["version"] = version
   assert config_lib.from_saved(values).model.backbone == meant
+
+
+OLD_NAMES = [
+  ("transfer.from", "transfer.source", "runs/a"),
+  ("loss.class", "loss.class_weight", 0.5),
+  ("loss.box", "loss.box_weight", 3.0),
+  ("model.normalisation", "model.normalization", "half"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "value"), OLD_NAMES)
+def test_earlier_names_still_work(old, new, value):
+  group, name = new.split(".")
+  nested = {old.split(".")[0]: {old.split(".")[1]: value}}
+  wanted = config_lib.default_config()
+  wanted[group][name] = value
+  assert config_lib.from_saved({"version": "0.2.0", **nested}) == wanted
+  for text in (f"{old}={value}", f"{old.split('.')[1]}={value}"):
+    config = config_lib.default_config()
+    assert config_lib.apply_overrides(config, text) == wanted
+  config = config_lib.default_config()
+  config_lib.set_path(config, old, str(value))
+  assert config == wanted

@@ -100,7 +100,7 @@ def test_weights_of_another_architecture_are_refused(spec, backbone):
 )
 def test_a_config_normalises_as_the_card_says(backbone, spec, name, pixels_):
   config = configured(backbone, spec.format(backbone))
-  assert config.model.normalisation == name
+  assert config.model.normalization == name
   if pixels_ is None:
     entry = models.backbone(backbone)
     pixels_ = {"mean": list(entry.mean), "std": list(entry.std)}
@@ -112,10 +112,10 @@ def test_a_config_normalises_as_the_card_says(backbone, spec, name, pixels_):
 
 def test_what_the_config_says_stays_and_is_checked():
   spec = "hf:timm/vit_base_patch16_224.mae"
-  config = configured("vit_base_patch16_224", spec, normalisation="half")
-  assert config.model.normalisation == "half"
-  config.model.normalisation = "halves"
-  with pytest.raises(errors.InputError, match=r"normalisation='halves'"):
+  config = configured("vit_base_patch16_224", spec, normalization="half")
+  assert config.model.normalization == "half"
+  config.model.normalization = "halves"
+  with pytest.raises(errors.InputError, match=r"normalization='halves'"):
     config_lib.check_config(config)
 
 

@@ -456,10 +456,15 @@ WEIGHTS = {"class": 0.7, "box": 2.0}
 
 def naive_step(params, batch):
   """Surgery by hand, of the gradients of three steps with one loss each."""
-  none = {"loss.class": 0.0, "loss.box": 0.0, "loss.importance": 0.0}
+  none = {
+    "loss.class_weight": 0.0,
+    "loss.box_weight": 0.0,
+    "loss.importance": 0.0,
+  }
+  alone = {f"loss.{task}_weight": weight for task, weight in WEIGHTS.items()}
   rows = [
-    step_of(params, batch, "fixed", **{**none, f"loss.{name}": weight})[0]
-    for name, weight in (*WEIGHTS.items(), ("importance", 0.3))
+    step_of(params, batch, "fixed", **{**none, name: weight})[0]
+    for name, weight in (*alone.items(), ("loss.importance", 0.3))
   ]
   total = {n: rows[0][n] + rows[1][n] + rows[2][n] for n in params}
   shared = [
@@ -471,7 +476,7 @@ def naive_step(params, batch):
   return total, shared[0] @ shared[1] / lengths
 
 
-PCGRAD = {f"loss.{task}": weight for task, weight in WEIGHTS.items()}
+PCGRAD = {f"loss.{task}_weight": weight for task, weight in WEIGHTS.items()}
 PCGRAD["loss.importance"] = 0.3
 
 
@@ -513,7 +518,7 @@ def test_micro_batches_have_their_own_surgery():
 def test_a_task_without_targets_or_weight_conflicts_with_none():
   batch, params = training.batch(), shared_parameters()
   without = {**batch, "has_box": np.zeros(8, bool)}
-  for rows, options in ((without, {}), (batch, {"loss.box": 0.0})):
+  for rows, options in ((without, {}), (batch, {"loss.box_weight": 0.0})):
     found, metrics = step_of(params, rows, "pcgrad", **options)
     plain, _ = step_of(params, rows, "fixed", **options)
     assert metrics["gradient_cosine"] == 0 and metrics["bad_steps"] == 0
