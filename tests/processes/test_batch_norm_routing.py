@@ -17,11 +17,10 @@ import pytest
 from jax import lax
 
 from mtlmoe_jax.devices import sharding
+from tests.support import experts as equal
 from tests.support import tiny
-from tests.support.models_common import filled
-from tests.unit.models import test_mtlmoe as mtlmoe
-from tests.unit.models import test_sparse_equals_dense as equal
-from tests.unit.moe.test_buffers import choices, draw
+from tests.support.draws import choices, draw
+from tests.support.models import filled, make, train_pass
 
 B, N, D = equal.B, equal.N, equal.D
 KS = (2, 1)
@@ -205,7 +204,7 @@ def experts_on(mesh, strategy):
 
 def model_on(mesh):
   """The same of a whole sparse model."""
-  model = mtlmoe.make(
+  model = make(
     norm="batch", experts=N, k="2,1", condense="pool", compute="sparse"
   ).clone(entry=equal.BARE)
   images = np.random.default_rng(0).integers(
@@ -217,7 +216,7 @@ def model_on(mesh):
       variables, sharding.tree_shardings(variables, mesh)
     )
     rows = jax.device_put((images, EIGHT_VALID), sharding.batch_sharding(mesh))
-    (value, (out, stats)), grads = mtlmoe.train_pass(model)(variables, *rows)
+    (value, (out, stats)), grads = train_pass(model)(variables, *rows)
   outputs = out.logits[EIGHT_VALID], out.box[EIGHT_VALID]
   return jax.device_get([(value, *outputs, stats), grads])
 

@@ -15,8 +15,9 @@ from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models import moe_layer
 from mtlmoe_jax.moe import engine
+from tests.support import engine_passes as t
 from tests.support import tiny
-from tests.unit.moe import test_engine as t
+from tests.support.draws import draw
 
 BATCH, EXPERTS, KS = 16, 8, (2, 1)
 MESHES = ((8, 1), (4, 2), (2, 4), (1, 8))
@@ -88,7 +89,7 @@ def compiled(mesh, gradient):
 def tokens_pass(place=lambda tree: tree, **options):
   """A layer over tokens: its output, dropped share and gradients."""
   layer = moe_layer.MoEMlp(EXPERTS, 8, gate="top_k", noise=0.0, **options)
-  x = t.draw(0, (BATCH, 6, 4))
+  x = draw(0, (BATCH, 6, 4))
   params = layer.init(jax.random.key(0), x)["params"]
 
   def loss(params, x):

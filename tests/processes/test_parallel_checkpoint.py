@@ -9,8 +9,7 @@ import pytest
 
 from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.training import checkpoint
-from tests.support import tiny
-from tests.unit.training import test_step
+from tests.support import steps, tiny
 
 # (data, expert, fsdp): of 8, 1, 2 and 8 devices.
 SAVED, OTHERS = (4, 2, 1), ((1, 1, 1), (2, 1, 1), (1, 8, 1), (2, 2, 2))
@@ -25,10 +24,10 @@ def mesh_of(shape):
 def trained(mesh):
   """A state whose every leaf is different from a new one's."""
   with jax.set_mesh(mesh):
-    state, step = test_step.build(
+    state, step = steps.build(
       mesh, **{"model.experts": 8, "model.norm": "batch"}
     )
-    state, _ = step(state, test_step.batch(8))
+    state, _ = step(state, steps.batch(8))
   return state
 
 

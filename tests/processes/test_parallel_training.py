@@ -9,8 +9,7 @@ import pytest
 from jax.sharding import AxisType
 
 from mtlmoe_jax.devices import sharding
-from tests.support import tiny
-from tests.unit.training import test_step
+from tests.support import steps, tiny
 
 STEPS, IMAGES, EXPERTS = 10, 16, 8
 ONE = (1, 1, 1)
@@ -52,7 +51,7 @@ def start(name):
   compute = {"model.compute": "dense"}
   if dispatch != "dense":
     compute = {"model.compute": "sparse", "model.dispatch": dispatch}
-  return test_step.parts(
+  return steps.parts(
     **compute,
     **{
       "model.experts": EXPERTS,
@@ -72,10 +71,10 @@ def train(name, shape):
     devices=jax.devices()[: int(np.prod(shape))],
   )
   with jax.set_mesh(mesh):
-    state, step = test_step.placed(*start(name), mesh)
-    batch = test_step.batch(IMAGES)
+    state, step = steps.placed(*start(name), mesh)
+    batch = steps.batch(IMAGES)
     batch["has_box"][3] = batch["valid"][5] = False
-    state, metrics = test_step.losses_of(state, step, STEPS, batch)
+    state, metrics = steps.losses_of(state, step, STEPS, batch)
   names = ("loss", "loss_class", "loss_box")
   losses = {key: [m[key] for m in metrics] for key in names}
   specs = {str(v.sharding.spec) for v in state.params.values()}

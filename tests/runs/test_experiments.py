@@ -18,6 +18,7 @@ from mtlmoe_jax.reports.suite import ablation_page
 from mtlmoe_jax.metrics import intervals
 from mtlmoe_jax.training import loop, workdir
 from tests.support import tiny
+from tests.support.suites import write
 
 BASE = cells.Variation(cells.BASE, {}, "base")
 ONE = cells.Variation(
@@ -28,30 +29,6 @@ SMALL = cells.Variation(
 )
 
 
-def write(cell, correct, iou, seconds=60.0, ids=None):
-  """What a finished run leaves."""
-  rows = [
-    {"id": name, "correct": c, "iou": i}
-    for name, c, i in zip(ids or map(str, itertools.count()), correct, iou)
-  ]
-  cell.evaluation.mkdir(parents=True)
-  with open(
-    cell.evaluation / "predictions.csv", "w", encoding="utf-8", newline=""
-  ) as file:
-    writer = csv.DictWriter(file, ["id", "correct", "iou"])
-    writer.writeheader()
-    writer.writerows(rows)
-  meta = {
-    "wall_seconds": seconds,
-    "class_names": ["a", "b"],
-    "device": "1 x cpu",
-    "commit": "",
-  }
-  files.write_json(
-    cell.evaluation / "metrics.json", {"n": len(rows), "meta": meta}
-  )
-  if cell.variation.trains:
-    files.write_json(cell.folder / "result.json", {})
 
 
 def test_cells_go_seed_by_seed(tmp_path):

@@ -22,7 +22,7 @@ from mtlmoe_jax.reports.suite import poster
 from mtlmoe_jax.metrics import intervals
 from mtlmoe_jax.reports.suite.findings import Curve, Row
 from tests.support import tiny
-from tests.runs.test_experiments import write
+from tests.support.suites import write
 
 CUB = "CUB_200_2011"
 

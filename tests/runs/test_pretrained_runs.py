@@ -273,7 +273,7 @@ def test_a_file_is_compared_with_a_backbone(run, tmp_path):
   ],
 )
 def test_timm_loads_what_is_written_for_it(name):
-  from tests.unit.pretrained.test_parity import parity
+  from tests.support.torch_side import parity
 
   torch, timm = parity.libraries()
   torch.manual_seed(0)

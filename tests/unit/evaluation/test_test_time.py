@@ -15,7 +15,7 @@ from mtlmoe_jax.data import resampling
 from mtlmoe_jax.evaluation import evaluate, test_time
 from mtlmoe_jax.metrics import split
 from mtlmoe_jax.ops import boxes
-from tests.unit.evaluation.test_evaluate import FakeSource
+from tests.support.fakes import FakeSource
 
 SIDE = 32
 

@@ -20,7 +20,7 @@ from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
 from mtlmoe_jax.models.backbones.efficientnet import round_channels
 from mtlmoe_jax.models.backbones.resnet import ResNetSizes
 from mtlmoe_jax.models.backbones.vit import ViTSizes
-from tests.support.models_common import filled, jit, shapes_of
+from tests.support.models import filled, jit, shapes_of
 
 # With ImageNet's classifier of 1000 classes: the published networks.
 PUBLISHED = {

@@ -12,9 +12,8 @@ from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.models.gates import BIAS, Gate, route
 from mtlmoe_jax.training import checkpoint
 from mtlmoe_jax.training import step as step_lib
-from tests.support import tiny
-from tests.support.models_common import filled, jit
-from tests.unit.training import test_step
+from tests.support import steps, tiny
+from tests.support.models import filled, jit
 
 X = np.random.default_rng(0).normal(size=(6, 16, 16, 3)).astype(np.float32)
 KEY = {"gating": jax.random.key(0)}
@@ -137,12 +136,12 @@ def biases(state):
 @pytest.fixture(scope="module")
 def run():
   # All stages shared and frozen: the gates are what is trained here.
-  return test_step.build(sharding.make_mesh(), ("stem/",), **OPTIONS)
+  return steps.build(sharding.make_mesh(), ("stem/",), **OPTIONS)
 
 
 def test_bias_and_schedule_resume_bit_equal(run, tmp_path):
   state, step = run
-  data = test_step.batch()
+  data = steps.batch()
   noise, states = [], [state]
   for _ in range(3):
     state, metrics = step(state, data)
@@ -179,8 +178,8 @@ def test_bias_and_schedule_resume_bit_equal(run, tmp_path):
 
 def test_a_bad_step_leaves_the_bias(run):
   state, step = run
-  state, _ = step(state, test_step.batch())
-  poisoned = test_step.batch()
+  state, _ = step(state, steps.batch())
+  poisoned = steps.batch()
   poisoned["box"] = np.full((8, 4), np.nan, np.float32)
   new, metrics = step(state, poisoned)
   assert int(metrics["bad_steps"]) == 1

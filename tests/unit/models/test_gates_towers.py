@@ -14,7 +14,7 @@ from mtlmoe_jax.models.towers import (
   cosine_logits,
   decode_box,
 )
-from tests.support.models_common import filled, jit
+from tests.support.models import filled, jit
 
 X = np.random.default_rng(0).normal(size=(6, 16, 16, 3)).astype(np.float32)
 

@@ -11,7 +11,7 @@ from scipy import special
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.gates import BIAS
 from mtlmoe_jax.models.moe_layer import KINDS, MoEMlp
-from tests.support.models_common import filled, jit
+from tests.support.models import filled, jit
 
 B, M, D, N, K = 3, 6, 8, 4, 2
 X = np.random.default_rng(0).normal(size=(B, M, D)).astype(np.float32)

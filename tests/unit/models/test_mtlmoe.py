@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.efficientnet import (
@@ -20,49 +19,23 @@ from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
 from mtlmoe_jax.models.layers import average_to
 from mtlmoe_jax.models.towers import ClassTower
 from mtlmoe_jax.moe import engine
-from tests.support.models_common import filled, jit, shapes_of
-from tests.unit.moe.test_buffers import all_eqns
-
-CLASSES = 5
-IMAGES = np.random.default_rng(1).integers(
-  0, 256, (5, 16, 16, 3), dtype=np.uint8
+from tests.support.jaxprs import all_eqns
+from tests.support.models import (
+  CLASSES,
+  IMAGES,
+  MICRO,
+  filled,
+  jit,
+  make,
+  make_config,
+  shapes_of,
+  train_pass,
 )
-
-
-def make_config(**options):
-  config = config_lib.default_config()
-  config.model.update(
-    backbone="efficientnet_nano",
-    gate_width=8,
-    condense_dim=8,
-    tower_dim=8,
-  )
-  config.data.image_size = 32
-  if "weighting" in options:
-    config.loss.weighting = options.pop("weighting")
-  if "precision" in options:
-    config.precision = options.pop("precision")
-  config.model.update(**options)
-  config_lib.check_config(config)
-  return config
-
-
-# One stage of one block: the machinery around a backbone is what is tested.
-MICRO = dataclasses.replace(
-  models.backbone("efficientnet_nano"),
-  variant=make_variant(8, ((2, 3, 2, 1, 16),), 16, lite=True),
-)
-
 
 # Two blocks with a branch that drop path may drop.
 DEEP = dataclasses.replace(
   MICRO, variant=make_variant(8, ((2, 3, 1, 2, 8),), 16, lite=True)
 )
-
-
-def make(**options):
-  model = models.build_model(make_config(**options), CLASSES)
-  return model.clone(entry=MICRO)
 
 
 def shapes(config, size=64):
@@ -73,40 +46,6 @@ def shapes(config, size=64):
 
 def close(a, b, **kwargs):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **kwargs), a, b)
-
-
-def train_pass(model, seed=3):
-  """(images, valid) -> (loss, outputs, updates) and gradients, compiled."""
-
-  def loss(params, stats, images, valid):
-    outputs, changed = model.apply(
-      {"params": params, **stats},
-      images,
-      train=True,
-      valid=valid,
-      rngs={
-        "gating": jax.random.key(seed),
-        "dropout": jax.random.key(seed + 1),
-      },
-      mutable=["batch_stats"],
-    )
-    total = 0.0
-    for out in (outputs.logits, outputs.box):
-      if out is not None:
-        weight = jnp.cos(jnp.arange(out.size)).reshape(out.shape)
-        total += jnp.sum(jnp.where(valid[:, None], weight * out, 0))
-    for routing in outputs.routing.values():
-      total += 0.1 * sum(routing.losses.values())
-    return total, (outputs, changed)
-
-  @jit
-  def run(variables, images, valid):
-    stats = {k: v for k, v in variables.items() if k != "params"}
-    return jax.value_and_grad(loss, has_aux=True)(
-      variables["params"], stats, images, valid
-    )
-
-  return run
 
 
 # Between them: every norm, gate with a gradient, layout; K differing, K = N.

@@ -23,7 +23,7 @@ from mtlmoe_jax.models.normalization import (
   normalised,
   scale_kernel,
 )
-from tests.support.models_common import filled, jit
+from tests.support.models import filled, jit
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(2.0, 3.0, (5, 3, 2, 4)).astype(np.float32)

@@ -8,7 +8,6 @@ the gradient of every parameter.
 Letters: B images, N experts, K experts per image and task, T tasks.
 """
 
-import dataclasses
 import functools
 import itertools
 
@@ -19,60 +18,30 @@ import pytest
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.backbones.efficientnet import make_variant
-from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
-from mtlmoe_jax.moe import engine, routing
-from tests.support.models_common import filled, jit
-from tests.unit.models import test_mtlmoe as mtlmoe
-from tests.unit.moe.test_buffers import draw
+from mtlmoe_jax.moe import routing
+from tests.support.draws import draw
+from tests.support.experts import (
+  BARE,
+  B,
+  D,
+  N,
+  close,
+  expert_variables,
+  run_experts,
+)
+from tests.support.models import (
+  IMAGES,
+  filled,
+  jit,
+  make,
+  make_config,
+  train_pass,
+)
 
 STRATEGIES = ("gather", "einsum", "pairs")
-B, N, D = 6, 4, 5
 VALID = np.array([True, True, False, True, True, True])
 
 # --- every combination, on experts -------------------------------------------
-
-# Stem and head convolution, each with its norm, and nothing between.
-BARE = dataclasses.replace(
-  mtlmoe.MICRO, variant=make_variant(8, (), 16, lite=False)
-)
-
-
-def expert_options(norm):
-  return dict(
-    entry=BARE, first=0, norm=norm, layout="pool", features=D, train=True
-  )
-
-
-@functools.cache
-def expert_variables(norm, count=N):
-  stack = stack_experts(count, shared_input=True)(**expert_options(norm))
-  return filled(stack, draw(0, (2, 8, 8, 3)), np.ones((count, 2), bool))
-
-
-def run_experts(norm, variables, x, chosen, *, strategy, **options):
-  """Results of the model's experts, and their statistics afterwards."""
-  count = len(variables["params"]["condense"]["bias"])
-  if strategy == "pairs":
-    expert = Expert(**expert_options(norm))
-    fn, params, x = one_expert(expert, variables, x, count)
-    results = engine.apply_experts(
-      fn, params, x, chosen, strategy=strategy, **options
-    )
-    return results, {}
-  stack = stack_experts(count, shared_input=strategy == "dense")
-  stack = stack(**expert_options(norm))
-  after = {}
-
-  def stacked(x, mask):
-    y, changed = stack.apply(variables, x, mask, mutable=["batch_stats"])
-    after.update(changed)
-    return y
-
-  results = engine.apply_stacked(
-    stacked, count, x, chosen, strategy=strategy, **options
-  )
-  return results, after
 
 
 def run_gates(kind, select, logits, noise):
@@ -133,16 +102,6 @@ def mixture_pass(strategy, norm, gate, select):
   return *out, grads
 
 
-def close(found, expected, tolerance):
-  """Each array to this share of its largest entry."""
-
-  def check(a, b):
-    atol = tolerance * np.max(np.abs(b), initial=0)
-    np.testing.assert_allclose(a, b, rtol=tolerance, atol=atol)
-
-  jax.tree.map(check, found, expected)
-
-
 @pytest.mark.parametrize("select", config_lib.SELECTS)
 @pytest.mark.parametrize("gate", config_lib.GATES)
 @pytest.mark.parametrize("norm", config_lib.NORMS)
@@ -150,7 +109,7 @@ def close(found, expected, tolerance):
 def test_experts_of_every_combination(strategy, norm, gate, select):
   if strategy == "pairs" and norm == "batch":
     with pytest.raises(InputError, match=r"norm='batch'.*dispatch='pairs'"):
-      mtlmoe.make_config(
+      make_config(
         compute="sparse", dispatch="pairs", norm=norm, gate=gate, select=select
       )
     return
@@ -186,7 +145,6 @@ ROWS = [
   ("pairs", "frozen", "random", "separate"),
 ]
 ROW_NAMES = ["-".join(row) for row in ROWS]
-IMAGES = mtlmoe.IMAGES
 IMAGES_VALID = np.array([True, False, True, True, True])
 SPARSE_OR_DENSE = {
   "dense": dict(compute="dense"),
@@ -206,7 +164,7 @@ def test_rows_hold_every_pair_of_options():
 @functools.cache
 def compiled_model(strategy, norm, gate, select):
   """A pass of a two-task model in training, and its variables."""
-  model = mtlmoe.make(
+  model = make(
     **SPARSE_OR_DENSE[strategy],
     norm=norm,
     gate=gate,
@@ -215,7 +173,7 @@ def compiled_model(strategy, norm, gate, select):
     condense="pool",
     gate_width=4,
   ).clone(entry=BARE)
-  return mtlmoe.train_pass(model), filled(model, IMAGES)
+  return train_pass(model), filled(model, IMAGES)
 
 
 def both(row, change=lambda variables: variables):
@@ -251,7 +209,7 @@ def test_evaluation_of_every_norm(norm):
   found = []
   for options in (dict(compute="dense"), dict(compute="sparse")):
     # Stored statistics: what training would refuse, "auto" may take.
-    model = mtlmoe.make(
+    model = make(
       **options, norm=norm, k="1,2", condense="pool", gate_width=4
     ).clone(entry=BARE)
     variables = filled(model, IMAGES)

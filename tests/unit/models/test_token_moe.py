@@ -18,8 +18,8 @@ from mtlmoe_jax.training import loop, metric_log
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import step as step_lib
 from tests.support import tiny
-from tests.support.models_common import filled, jit, shapes_of
-from tests.unit.training.test_step import CLASSES, batch
+from tests.support.models import filled, jit, shapes_of
+from tests.support.steps import CLASSES, batch
 
 VIT = models.backbone("vit_nano").variant
 X = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)

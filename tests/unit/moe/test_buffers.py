@@ -9,51 +9,9 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.moe import buffers as dispatch
-
-make_plan = jax.jit(
-  dispatch.make_plan, static_argnames=("num_experts", "capacity")
-)
-
-
-def choices(seed, batch, num_experts, k):
-  """Random distinct experts [B, K]."""
-  keys = np.random.default_rng(seed).random((batch, num_experts))
-  return np.argsort(keys, axis=1)[:, :k].astype(np.int32)
-
-
-def draw(seed, shape):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def check_plan(plan, experts_per_task, num_experts, slots, valid):
-  """Everything a plan promises, told by a naive loop over pairs."""
-  wanted = {e: [] for e in range(num_experts)}
-  depth = max(e.shape[1] for e in experts_per_task)
-  for rank in range(depth):
-    for image in np.flatnonzero(valid):
-      for experts in experts_per_task:
-        if rank < experts.shape[1]:
-          expert = int(experts[image, rank])
-          if image not in wanted[expert]:
-            wanted[expert].append(int(image))
-  assert plan.images.shape == plan.mask.shape == (num_experts, slots)
-  for expert, images in wanted.items():
-    held = np.asarray(plan.images[expert])[np.asarray(plan.mask[expert])]
-    assert held.tolist() == images[:slots]
-    assert not np.any(np.diff(np.asarray(plan.mask[expert], int)) > 0)
-  for task, experts in enumerate(experts_per_task):
-    lost = 0
-    for image, row in enumerate(experts):
-      for j, expert in enumerate(row):
-        served = bool(valid[image]) and image in wanted[expert][:slots]
-        assert bool(plan.kept[task][image, j]) == served
-        lost += bool(valid[image]) and not served
-        if served:
-          slot = int(plan.slots[task][image, j])
-          assert int(plan.images[expert, slot]) == image
-    total = max(int(np.sum(valid)) * experts.shape[1], 1)
-    assert float(plan.dropped[task]) == pytest.approx(lost / total)
-
+from tests.support.draws import choices, draw
+from tests.support.jaxprs import all_eqns
+from tests.support.plans import check_plan, make_plan
 
 SHAPES = st.sampled_from(
   [
@@ -296,16 +254,3 @@ def test_no_array_grows_with_batch_experts_and_slots():
   largest = max(v.aval.size for e in all_eqns(jaxpr.jaxpr) for v in e.outvars)
   # [B, N, S] would be 16384 and [B, K, N] is 1024.
   assert largest <= batch * k * num_experts
-
-
-def all_eqns(jaxpr):
-  for eqn in jaxpr.eqns:
-    yield eqn
-    for inner in jax.tree.leaves(
-      list(eqn.params.values()),
-      is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr"),
-    ):
-      if hasattr(inner, "jaxpr"):
-        inner = inner.jaxpr
-      if hasattr(inner, "eqns"):
-        yield from all_eqns(inner)

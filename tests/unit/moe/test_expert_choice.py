@@ -13,8 +13,8 @@ from scipy import special
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.moe import buffers, token_buffers
 from mtlmoe_jax.moe import expert_choice as tokens
-from tests.unit.moe.test_buffers import check_plan, choices, draw, make_plan
-from tests.unit.moe.test_routing import EXTREME
+from tests.support.draws import EXTREME, choices, draw
+from tests.support.plans import check_plan, make_plan
 
 plan_of = jax.jit(
   token_buffers.make_token_plan, static_argnames=("num_experts", "capacity")

@@ -10,6 +10,7 @@ from scipy import stats
 
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.moe import routing
+from tests.support.draws import EXTREME, sample
 
 LOGITS = np.array(
   [[0.9, 0.06, 0.04], [0.7, 0.18, 0.12], [0.85, 0.05, 0.1]], np.float32
@@ -49,10 +50,6 @@ def route(name, logits, k=2, noise=None, valid=None, std=0.5):
   return _route(
     name, k, logits, noise, valid, jnp.broadcast_to(std, logits.shape)
   )
-
-
-def sample(seed, shape=(6, 4), scale=2.0):
-  return (scale * np.random.default_rng(seed).normal(size=shape)).astype("f4")
 
 
 # --- published values --------------------------------------------------------
@@ -226,17 +223,6 @@ def test_metrics_by_hand():
 
 # --- edges -------------------------------------------------------------------
 
-EXTREME = np.array(
-  [
-    [1e30, -1e30, 0, 0],
-    [0, 0, 0, 0],
-    [-1e30, -1e30, -1e30, -1e30],
-    [-np.inf, 0, -np.inf, -np.inf],
-    [np.inf, np.inf, -np.inf, 1],
-    [3.4e38, -3.4e38, 1e-38, 200],
-  ],
-  np.float32,
-)
 RANKED = [
   [0, 2, 3, 1],
   [0, 1, 2, 3],

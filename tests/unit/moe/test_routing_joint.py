@@ -12,7 +12,7 @@ from scipy import special
 
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.moe import balancing, routing
-from tests.unit.moe.test_routing import EXTREME, sample
+from tests.support.draws import EXTREME, sample
 
 KINDS = ["noisy_top_k", "top_k"]
 STDS = (0.5, 0.8)

@@ -134,7 +134,7 @@ def test_the_report_tells_the_card(tmp_path, monkeypatch):
 
 @pytest.mark.parity
 def test_cards_say_what_timm_says():
-  from tests.unit.pretrained.test_parity import parity
+  from tests.support.torch_side import parity
 
   _, timm = parity.libraries()
   checked = 0

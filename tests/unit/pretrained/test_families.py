@@ -87,7 +87,7 @@ def ours(family, shapes):
 
 def timms(family):
   """Names, shapes and features of timm's network."""
-  from tests.unit.pretrained.test_parity import parity
+  from tests.support.torch_side import parity
 
   torch, timm = parity.libraries()
 

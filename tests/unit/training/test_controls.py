@@ -3,6 +3,7 @@
 import functools
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,17 +14,15 @@ from hypothesis import strategies as st
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data, errors, models
 from mtlmoe_jax.data import shuffled
-from mtlmoe_jax.models import gates
+from mtlmoe_jax.models import gates, towers
 from mtlmoe_jax.moe import routing
 from mtlmoe_jax.ops import losses
 from mtlmoe_jax.training import loop
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 from mtlmoe_jax.training import step as step_lib
-from tests.support import layouts, tiny
-from tests.support.models_common import filled, jit
-from tests.unit.models import test_mtlmoe as mtlmoe
-from tests.unit.training import test_step as training
+from tests.support import layouts, steps, tiny
+from tests.support.models import IMAGES, filled, jit, make, make_config
 
 seeds = st.integers(0, 2**16)
 
@@ -38,12 +37,12 @@ def images(count, seed=0, size=12):
   return ((levels - 123.675) / 58.395).astype(np.float32)
 
 
-class Pair(mtlmoe.nn.Module):
+class Pair(nn.Module):
   """Two gates, as the model has them."""
 
   joint: bool = False
 
-  @mtlmoe.nn.compact
+  @nn.compact
   def __call__(self, x, train=False, valid=None):
     made = [
       gates.Gate("random", N, K, 8, 1.0, name=f"gate_{task}")
@@ -173,7 +172,7 @@ def test_training_draws_anew_at_each_step_and_joint_gates_share():
 
 
 def test_models_of_a_random_gate():
-  x = mtlmoe.IMAGES
+  x = IMAGES
   for options, same in (
     (dict(share_gate=True), True),
     (dict(select="joint", bias_rate=0.1), True),
@@ -181,7 +180,7 @@ def test_models_of_a_random_gate():
   ):
     found = []
     for compute in ("dense", "sparse"):
-      model = mtlmoe.make(gate="random", compute=compute, **options)
+      model = make(gate="random", compute=compute, **options)
       variables = filled(model, x)
       assert not any(n.startswith("gate") for n in variables["params"])
       found.append(jit(model.apply)(variables, x))
@@ -194,9 +193,7 @@ def test_models_of_a_random_gate():
 
 def test_active_parameters_of_a_random_gate_are_those_of_top_k():
   counts = [
-    models.count_parameters(
-      mtlmoe.make_config(gate=gate, k="1", tasks="box"), 3
-    )
+    models.count_parameters(make_config(gate=gate, k="1", tasks="box"), 3)
     for gate in ("random", "top_k", "uniform")
   ]
   assert counts[0][1] < counts[1][1] < counts[2][1]  # no gate; all experts
@@ -397,7 +394,7 @@ class Shared:
     }
     gate["importance"] = jnp.sum(p["experts"]["kernel"] ** 2)
     routed = routing.Routing(None, None, None, gate, {})
-    box = training.towers.decode_box(hidden @ p["tower_box"]["kernel"])
+    box = towers.decode_box(hidden @ p["tower_box"]["kernel"])
     return models.Outputs(
       hidden @ p["tower_class"]["kernel"], box, {"class": routed}, None, {}
     ), {}
@@ -481,7 +478,7 @@ PCGRAD["loss.importance"] = 0.3
 
 
 def test_a_step_of_pcgrad_is_surgery_by_hand():
-  batch = training.batch()
+  batch = steps.batch()
   cosines = []
   for seed in range(6):
     params = shared_parameters(seed)
@@ -500,7 +497,7 @@ def test_a_step_of_pcgrad_is_surgery_by_hand():
 
 
 def test_micro_batches_have_their_own_surgery():
-  batch = training.batch()
+  batch = steps.batch()
   for seed in range(4):
     params = shared_parameters(seed)
     found, metrics = step_of(params, batch, "pcgrad", micro_batches=2, **PCGRAD)
@@ -516,7 +513,7 @@ def test_micro_batches_have_their_own_surgery():
 
 
 def test_a_task_without_targets_or_weight_conflicts_with_none():
-  batch, params = training.batch(), shared_parameters()
+  batch, params = steps.batch(), shared_parameters()
   without = {**batch, "has_box": np.zeros(8, bool)}
   for rows, options in ((without, {}), (batch, {"loss.box_weight": 0.0})):
     found, metrics = step_of(params, rows, "pcgrad", **options)

@@ -9,7 +9,7 @@ import pytest
 from mtlmoe_jax.models.backbones import BACKBONES, backbone
 from mtlmoe_jax.training import depth
 from mtlmoe_jax.training import optimizer as optim
-from tests.support.models_common import shapes_of
+from tests.support.models import shapes_of
 
 # The smallest of each way to name parameters.
 SMALLEST = [

@@ -16,74 +16,7 @@ from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 from mtlmoe_jax.training import step as step_lib
 from tests.support import tiny
-
-CLASSES = 3
-
-
-def batch(n=8, size=32, seed=0):
-  rng = np.random.default_rng(seed)
-  label = np.arange(n) % CLASSES
-  low = rng.uniform(0.0, 0.4, (n, 2))
-  image = rng.integers(0, 60, (n, size, size, 3), dtype=np.uint8)
-  image += (label * 80).astype(np.uint8)[:, None, None, None]
-  return {
-    "image": image,
-    "label": label.astype(np.int32),
-    "box": np.concatenate([low, low + 0.5], 1).astype(np.float32),
-    "has_label": np.ones(n, bool),
-    "has_box": np.ones(n, bool),
-    "valid": np.ones(n, bool),
-    "index": np.arange(n, dtype=np.int32),
-  }
-
-
-def build(mesh=None, frozen_patterns=(), **overrides):
-  state, step = parts(frozen_patterns, **overrides)
-  return (state, jax.jit(step)) if mesh is None else placed(state, step, mesh)
-
-
-def parts(frozen_patterns=(), **overrides):
-  """The state on one device, and the pure step."""
-  config = tiny.config(**{"data.image_size": 32, **overrides})
-  config.optimizer.frozen = frozen_patterns
-  config.optimizer.schedule = "constant"
-  config.optimizer.warmup_epochs = 0.0
-  config.optimizer.lr = 3e-3
-  model = models.build_model(config, CLASSES)
-  # Operation by operation it takes half a minute; it runs once.
-  init = jax.jit(
-    functools.partial(model.init, train=False),
-    compiler_options={"xla_backend_optimization_level": 0},
-  )
-  variables = init({"params": jax.random.key(0)}, batch()["image"])
-  flat = optim.flatten(variables["params"])
-  frozen = optim.frozen_names(flat, config)
-  trainable, _ = optim.split(flat, frozen)
-  optimizer, schedule = optim.make_optimizer(config, trainable, 100, 10)
-  state = state_lib.create_state(variables, optimizer, frozen, False)
-  step = step_lib.make_train_step(
-    model, optimizer, schedule, frozen, config, config.steps
-  )
-  return state, step
-
-
-def placed(state, step, mesh):
-  """Both on a mesh."""
-  shardings = sharding.tree_shardings(state, mesh)
-  state = jax.device_put(state, shardings)
-  return state, jax.jit(
-    step,
-    in_shardings=(shardings, sharding.batch_sharding(mesh)),
-    out_shardings=(shardings, sharding.replicated(mesh)),
-  )
-
-
-def losses_of(state, step, count, data=None):
-  out = []
-  for _ in range(count):
-    state, metrics = step(state, data or batch())
-    out.append({k: float(v) for k, v in metrics.items()})
-  return state, out
+from tests.support.steps import CLASSES, batch, build, losses_of
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
@@ -254,7 +187,7 @@ def test_where_leaves_live():
 
 _EIGHT = """
 import json, sys
-from tests.unit.training import test_step as t
+from tests.support import steps as t
 from mtlmoe_jax.devices import sharding
 import jax
 data, expert = map(int, sys.argv[1:])
