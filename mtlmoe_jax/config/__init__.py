@@ -11,10 +11,14 @@ from mtlmoe_jax.config.checks import (
   check_mixup,
 )
 from mtlmoe_jax.config.defaults import (
-  default_config,
+  OPTIONS,
 )
 from mtlmoe_jax.config.names import (
   closest,
+)
+from mtlmoe_jax.config.option import (
+  Option,
+  WrongTypeError,
 )
 from mtlmoe_jax.config.overrides import (
   apply_overrides,
@@ -25,6 +29,11 @@ from mtlmoe_jax.config.saved import (
   from_saved,
   to_saved,
   update_from_dict,
+)
+from mtlmoe_jax.config.tree import (
+  Options,
+  UnknownOptionError,
+  default_config,
 )
 from mtlmoe_jax.config.typed import (
   Resolved,
@@ -39,6 +48,7 @@ from mtlmoe_jax.config.words import (
   CONDENSES,
   DATA_NAMES,
   DISPATCHES,
+  EVAL_STEPS,
   EXTRA_NAMES,
   GATES,
   MOE_GATES,
@@ -62,6 +72,7 @@ __all__ = [
   "CONDENSES",
   "DATA_NAMES",
   "DISPATCHES",
+  "EVAL_STEPS",
   "EXTRA_NAMES",
   "GATES",
   "MOE_GATES",
@@ -69,6 +80,7 @@ __all__ = [
   "NOISE_SCHEDULES",
   "NORMS",
   "OPTIMIZERS",
+  "OPTIONS",
   "PRECISIONS",
   "SCHEDULES",
   "SELECTS",
@@ -77,7 +89,11 @@ __all__ = [
   "TOKEN_GATES",
   "VIEWS",
   "WEIGHTINGS",
+  "Option",
+  "Options",
   "Resolved",
+  "UnknownOptionError",
+  "WrongTypeError",
   "apply_overrides",
   "check_config",
   "check_dispatch",

@@ -40,10 +40,10 @@ def matches(key: str, paths: Sequence[str]) -> list[str]:
 
 
 def closest(key: str, paths: Sequence[str]) -> str:
-  """The options nearest to a mistyped one, for an error message."""
+  """The options nearest to a mistyped one, with commas; perhaps none."""
   last = {p.rsplit(".", 1)[-1]: p for p in paths}
   near = difflib.get_close_matches(key, paths, 3, 0.5) or [
     last[name]
     for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], last, 3, 0.5)
   ]
-  return ", ".join(near) or f"the options in {PAGE}"
+  return ", ".join(near)

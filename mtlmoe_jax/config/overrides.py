@@ -6,6 +6,7 @@ import ml_collections
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.config import names
+from mtlmoe_jax.config.defaults import BY_PATH
 
 
 def apply_overrides(
@@ -40,7 +41,7 @@ def apply_overrides(
       near = ", ".join(options) or names.closest(key, paths)
       raise errors.InputError(
         f"config key {key!r} is {'ambiguous' if options else 'unknown'}: "
-        f"use one of {near}"
+        f"use one of {near or 'the options'} (all are in {names.PAGE})"
       )
     set_path(config, options[0], value)
   return config
@@ -58,27 +59,22 @@ def flat_keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
   return out
 
 
-def set_path(config: ml_collections.ConfigDict, path: str, text: Any) -> None:
-  """Sets one leaf from text (or a value), converted to the leaf's type."""
-  *parents, last = names.current(path).split(".")
+def set_path(config: ml_collections.ConfigDict, path: str, value: Any) -> None:
+  """Sets one option by its name, also by an earlier one.
+
+  Args:
+    config: the config to change, in place.
+    path: such as `model.k`.
+    value: of a type that the option takes, or text as on a command line.
+
+  Raises:
+    InputError: an unknown name, or a value of the wrong type.
+  """
+  path = names.current(path)
+  *groups, last = path.split(".")
   node = config
-  for parent in parents:
-    node = node[parent]
-  node[last] = _convert(path, text, node[last])
-
-
-def _convert(path: str, value: Any, old: Any) -> Any:
-  if not isinstance(value, str) or isinstance(old, str):
-    return str(value) if isinstance(old, str) else value
-  try:
-    if isinstance(old, bool):
-      return {"true": True, "1": True, "false": False, "0": False}[
-        value.lower()
-      ]
-    if isinstance(old, tuple):
-      return tuple(v for v in value.strip("()[]").split("+") if v)
-    return type(old)(value)
-  except (KeyError, ValueError):
-    raise errors.InputError(
-      f"config.{path}={value!r} is not of type {type(old).__name__}"
-    ) from None
+  for group in groups:
+    node = node[group]
+  if path in BY_PATH:
+    value = BY_PATH[path].convert(value, text=True)
+  node[last] = value

@@ -8,7 +8,7 @@ import ml_collections
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.config import names
-from mtlmoe_jax.config.defaults import default_config
+from mtlmoe_jax.config.tree import default_config
 from mtlmoe_jax.version import __version__
 
 

@@ -60,10 +60,15 @@ def resolve(config: ml_collections.ConfigDict) -> Resolved:
   )
 
 
+def named_tasks(config: ml_collections.ConfigDict) -> list[str]:
+  """The tasks as a config names them, in its order."""
+  return [task.strip() for task in config.model.tasks.split(",")]
+
+
 def tasks_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """The tasks of a config, in the program's fixed order (class, box)."""
-  named = [t.strip() for t in config.model.tasks.split(",")]
-  return tuple(t for t in TASKS if t in named)
+  named = named_tasks(config)
+  return tuple(task for task in TASKS if task in named)
 
 
 def k_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 WEIGHTINGS = ("fixed", "uncertainty", "pcgrad")
 PRECISIONS = ("float32", "bfloat16")
+EVAL_STEPS = ("best", "latest")
 VIEWS = (
   *("whole", "flip", "crops", "crops+flip"),
   *("zoom", "flip+zoom", "crops+zoom", "crops+flip+zoom"),
