@@ -13,7 +13,7 @@ is started on each; elsewhere, here two processes of one machine:
       --process=$i & done; wait
 
 Options after a colon go to the config file, those with --config. change single
-values; mtlmoe_jax/config/defaults.py names and explains all of them.
+values; docs/options.md names and explains all of them.
 """
 
 from collections.abc import Sequence

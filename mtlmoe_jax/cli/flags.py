@@ -4,10 +4,13 @@ Exit codes: 0 done, 2 bad usage or input (one line on stderr, no traceback),
 143 after a checkpointed stop by SIGTERM.
 """
 
+import itertools
+import keyword
 import os
 import pathlib
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -166,6 +169,7 @@ def no_arguments(argv: Sequence[str]) -> None:
 def _parse(argv: Sequence[str]) -> list[str]:
   """absl's parsing, with every user mistake told in one line."""
   try:
+    _refuse_keywords(argv)
     return flags.FLAGS(list(argv))
   except FileNotFoundError as error:
     _fail(f"no such config file: {error.filename}")
@@ -174,12 +178,54 @@ def _parse(argv: Sequence[str]) -> list[str]:
   except flags.Error as error:
     # An error inside a config file comes as the text of a traceback, whose
     # last line is the error itself.
-    said = str(error).strip().splitlines()[-1]
-    _fail(f"{said.removeprefix('mtlmoe_jax.errors.InputError: ')}; see --help")
+    said = re.sub(
+      r"^mtlmoe_jax[\w.]+: ", "", str(error).strip().splitlines()[-1]
+    )
+    _fail(_config_mistake(argv, said) or f"{said}; see --help")
   # ml_collections raises what its look-up raised: a key that is not there, a
   # value of another type.
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     _fail(" ".join(str(error).split()))
+
+
+def _config_options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+  """(path, text) of each `--config.PATH=TEXT`, or `--config.PATH TEXT`."""
+  for word, following in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+    name, equals, text = word.partition("=")
+    if match := re.fullmatch(r"--?config\.(.+)", name):
+      yield match[1], text if equals else following
+
+
+def _refuse_keywords(argv: Sequence[str]) -> None:
+  """Names with a Python keyword, which ml_collections cannot parse.
+
+  Raises:
+    InputError: naming the option that has another name now.
+  """
+  for path, text in _config_options(argv):
+    if any(map(keyword.iskeyword, path.split("."))):
+      from mtlmoe_jax.config import names
+
+      new = names.current(path)
+      raise errors.InputError(
+        f"--config.{path}={text}: the option is --config.{new} now"
+        if new != path
+        else f"--config.{path}: there is no such option (all are in "
+        f"{names.PAGE})"
+      )
+
+
+def _config_mistake(argv: Sequence[str], said: str) -> str:
+  """Absl's word on a `--config.` flag in the config's own; "" for others."""
+  from mtlmoe_jax import config as config_lib
+
+  for path, text in _config_options(argv):
+    if f"--config.{path}=" in said:
+      try:
+        config_lib.set_path(config_lib.default_config(), path, text)
+      except errors.InputError as error:
+        return str(error)
+  return ""
 
 
 def _of_another_process(error: RuntimeError) -> bool:
