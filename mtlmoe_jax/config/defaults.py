@@ -267,7 +267,7 @@ _MODEL = (
     "",
     "How pixels are normalized; empty is as the card of the pretrained weights "
     "says, else the backbone's own.",
-    among(pixels.NORMALISATIONS, empty=True),
+    among(pixels.NORMALIZATIONS, empty=True),
   ),
   Option(
     "model.break_symmetry",

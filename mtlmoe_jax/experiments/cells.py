@@ -175,10 +175,7 @@ def config_of(
     config.transfer.step = "latest"
   # Cells with the same stem and the same images share its features.
   config.features.cache = str(cell.folder.parents[1] / "features")
-  config_lib.check_config(config)
-  # As a run does before it is saved.
-  pretrained.set_normalisation(config)
-  return config
+  return pretrained.settle(config)
 
 
 def is_done(cell: Cell) -> bool:

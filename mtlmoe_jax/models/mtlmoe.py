@@ -459,7 +459,7 @@ def _entry(config: ml_collections.ConfigDict) -> Backbone:
   entry = backbone(config.model.backbone)
   return dataclasses.replace(
     entry,
-    normalisation=config.model.normalization or entry.normalisation,
+    normalization=config.model.normalization or entry.normalization,
     grid=config.model.grid or entry.grid,
   )
 

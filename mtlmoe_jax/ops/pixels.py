@@ -8,7 +8,7 @@ Channels = tuple[float, float, float]
 # (mean, std) by name. "imagenet": torchvision, most of timm; "half": Inception,
 # AdvProp, Google's ViTs; "lite": EfficientNet-Lite as published; "clip": CLIP
 # of OpenAI and LAION.
-NORMALISATIONS: dict[str, tuple[Channels, Channels]] = {
+NORMALIZATIONS: dict[str, tuple[Channels, Channels]] = {
   "imagenet": (
     tuple(255.0 * v for v in (0.485, 0.456, 0.406)),
     tuple(255.0 * v for v in (0.229, 0.224, 0.225)),

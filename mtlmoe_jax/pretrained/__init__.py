@@ -1,6 +1,6 @@
 """Pretrained weights: safe readers, names, and their place in a model."""
 
-from mtlmoe_jax.pretrained.cards import set_normalisation
+from mtlmoe_jax.pretrained.cards import settle
 from mtlmoe_jax.pretrained.formats.readers import read_weights
 from mtlmoe_jax.pretrained.formats.safetensors_file import save_safetensors
 from mtlmoe_jax.pretrained.insertion import insert
@@ -13,5 +13,5 @@ __all__ = [
   "of_model",
   "read_weights",
   "save_safetensors",
-  "set_normalisation",
+  "settle",
 ]

@@ -35,7 +35,7 @@ def page(backbone: str = "") -> str:
       f"--backbone={backbone!r} has no card: there are {', '.join(names)}"
     )
   lines = [_HEAD]
-  for name, channels in pixels.NORMALISATIONS.items():
+  for name, channels in pixels.NORMALIZATIONS.items():
     cells = (", ".join(f"{v:g}" for v in values) for values in channels)
     lines.append(f"| {name} | {' | '.join(cells)} |")
   for name in [backbone] if backbone else names:
@@ -54,7 +54,7 @@ def _table(backbone: str) -> Iterator[str]:
         str(card.image_size),
         f"{card.crop:g}",
         card.interpolation,
-        card.normalisation,
+        card.normalization,
         card.licence,
       )
       yield f"| {' | '.join(cells)} |"

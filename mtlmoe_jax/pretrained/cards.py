@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import ml_collections
 
+from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.models import backbones
 from mtlmoe_jax.ops import pixels
@@ -43,7 +44,7 @@ class Card:
     image_size: side of the images it was last trained on, pixels.
     crop: share of the side that its published evaluation keeps, from 0 to 1.
     interpolation: of its published resizing.
-    normalisation: of its pixels, a key of `pixels.NORMALISATIONS`.
+    normalization: of its pixels, a key of `pixels.NORMALIZATIONS`.
     licence: of the weights, as their publisher states it.
   """
 
@@ -53,13 +54,13 @@ class Card:
   image_size: int
   crop: float
   interpolation: str
-  normalisation: str
+  normalization: str
   licence: str
 
   @property
   def preprocessing(self) -> dict[str, list[float]]:
     """`mean` and `std` per RGB channel, on the scale 0 ... 255."""
-    mean, std = pixels.NORMALISATIONS[self.normalisation]
+    mean, std = pixels.NORMALIZATIONS[self.normalization]
     return {"mean": list(mean), "std": list(std)}
 
 
@@ -67,7 +68,7 @@ def _timm(
   name: str,
   image_size: int = 224,
   crop: float = 0.875,
-  normalisation: str = "imagenet",
+  normalization: str = "imagenet",
   interpolation: str = "bicubic",
   licence: str = "apache-2.0",
 ) -> Card:
@@ -79,7 +80,7 @@ def _timm(
     image_size,
     crop,
     interpolation,
-    normalisation,
+    normalization,
     licence,
   )
 
@@ -201,16 +202,22 @@ def find(spec: str, backbone: str) -> Card | None:
   return found[0] if found else None
 
 
-def set_normalisation(config: ml_collections.ConfigDict) -> None:
-  """Has a config normalise as the card of its weights says, in place.
+def settle(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """A checked copy of a config, with what its weights decide written in.
 
-  What the config says itself stays, and what its backbone does anyway.
+  As a run uses and saves it: `model.normalization` is as the card of the
+  weights says, where the config says nothing itself and the backbone does
+  otherwise.
 
   Raises:
-    InputError: weights for another backbone, or an unknown one.
+    InputError: a value that is refused, weights for another backbone, or an
+      unknown one.
   """
+  config_lib.check_config(config)
+  config = config.copy_and_resolve_references()
   model = config.model
   card = find(model.pretrained, model.backbone)
-  own = backbones.backbone(model.backbone).normalisation
-  if card and not model.normalization and card.normalisation != own:
-    model.normalization = card.normalisation
+  own = backbones.backbone(model.backbone).normalization
+  if card and not model.normalization and card.normalization != own:
+    model.normalization = card.normalization
+  return config

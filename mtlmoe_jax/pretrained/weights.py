@@ -95,7 +95,7 @@ def load(spec: str, backbone: str) -> Weights:
   if any(name.startswith("params/experts/") for name in arrays):
     return of_model(arrays, source, preprocessing)
   if card:
-    source += f", {card.licence}, pixels as {card.normalisation}"
+    source += f", {card.licence}, pixels as {card.normalization}"
     preprocessing = card.preprocessing
   elif spec.startswith(hub.PREFIX):
     source += f", no card: pixels as {backbone} has them"

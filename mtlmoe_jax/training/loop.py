@@ -48,9 +48,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
   Raises:
     InputError: anything wrong with config, data, weights or workdir.
   """
-  config_lib.check_config(config)
-  config = config.copy_and_resolve_references()
-  pretrained.set_normalisation(config)
+  config = pretrained.settle(config)
   run = _set_up(config, workdir)
   say(_banner(run))
   with _SigtermFlag() as stop:

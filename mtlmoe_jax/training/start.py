@@ -63,7 +63,7 @@ def check_preprocessing(
     return
   names = [
     name
-    for name, (mean, std) in pixels.NORMALISATIONS.items()
+    for name, (mean, std) in pixels.NORMALIZATIONS.items()
     if (list(mean), list(std)) == (theirs["mean"], theirs["std"])
   ]
   raise errors.InputError(

@@ -23,7 +23,7 @@ class Backbone:
     name: what `config.model.backbone` says.
     variant: sizes of the network.
     image_size: side of the square images it was made for, pixels.
-    normalisation: of its pixels, a key of `pixels.NORMALISATIONS`.
+    normalization: of its pixels, a key of `pixels.NORMALIZATIONS`.
     dropout: published rate in front of the classifier.
     grid: side of the coarse grid that spatial condense keeps.
   """
@@ -31,19 +31,19 @@ class Backbone:
   name: str
   variant: Sizes
   image_size: int
-  normalisation: str
+  normalization: str
   dropout: float
   grid: int = 7
 
   @property
   def mean(self) -> pixels.Channels:
     """Per RGB channel, on the scale 0 ... 255."""
-    return pixels.NORMALISATIONS[self.normalisation][0]
+    return pixels.NORMALIZATIONS[self.normalization][0]
 
   @property
   def std(self) -> pixels.Channels:
     """Per RGB channel, on the scale 0 ... 255."""
-    return pixels.NORMALISATIONS[self.normalisation][1]
+    return pixels.NORMALIZATIONS[self.normalization][1]
 
   @property
   def features(self) -> int:

@@ -12,7 +12,7 @@ from tests.support import tiny
 IMAGENET, HALF, CLIP = (
   {"mean": list(mean), "std": list(std)}
   for mean, std in (
-    pixels.NORMALISATIONS[n] for n in ("imagenet", "half", "clip")
+    pixels.NORMALIZATIONS[n] for n in ("imagenet", "half", "clip")
   )
 )
 
@@ -22,8 +22,10 @@ def configured(backbone, pretrained_, **model):
   config.model.update(
     {"backbone": backbone, "pretrained": pretrained_, **model}
   )
-  pretrained.set_normalisation(config)
-  return config
+  before = config.to_dict()
+  settled = pretrained.settle(config)
+  assert config.to_dict() == before and settled.is_locked
+  return settled
 
 
 def test_every_card_is_of_a_backbone_and_complete():
@@ -143,7 +145,7 @@ def test_cards_say_what_timm_says():
       continue
     name = card.source.removeprefix("hf:timm/")
     theirs = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
-    mean, std = pixels.NORMALISATIONS[card.normalisation]
+    mean, std = pixels.NORMALIZATIONS[card.normalization]
     assert theirs.architecture == card.backbone
     assert theirs.hf_hub_id == f"timm/{name}"
     assert theirs.input_size[1:] == (card.image_size,) * 2, name
