@@ -1,9 +1,12 @@
 """A config's values as they are used: parsed once, typed, frozen."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import ml_collections
 
+from mtlmoe_jax import errors
+from mtlmoe_jax.config.defaults import BY_PATH
 from mtlmoe_jax.config.words import TASKS
 
 
@@ -17,18 +20,12 @@ class Resolved:
     task_weights: of the losses of `tasks` (not of the uncertainty weighting).
     expert_counts: experts of whole images, and of V-MoE layers where there are
       any.
-    mirrored: test-time views have their mirror images.
-    crops: test-time views have the centre and the corners.
-    zoom: a closer view follows the first ones.
   """
 
   tasks: tuple[str, ...]
   ks: tuple[int, ...]
-  task_weights: dict[str, float]
+  task_weights: Mapping[str, float]
   expert_counts: tuple[int, ...]
-  mirrored: bool
-  crops: bool
-  zoom: bool
 
   @property
   def has_class(self) -> bool:
@@ -46,17 +43,16 @@ def resolve(config: ml_collections.ConfigDict) -> Resolved:
 
   Args:
     config: the whole config, checked (`check_config`).
+
+  Raises:
+    InputError: `model.k` is no number and no list of numbers.
   """
   tasks = tasks_of(config)
-  views = config.eval.views.split("+")
   return Resolved(
     tasks=tasks,
     ks=k_of(config),
     task_weights={task: config.loss[f"{task}_weight"] for task in tasks},
     expert_counts=expert_counts(config),
-    mirrored="flip" in views,
-    crops="crops" in views,
-    zoom="zoom" in views,
   )
 
 
@@ -72,8 +68,18 @@ def tasks_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 
 def k_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
-  """Experts per image for each task of `tasks_of`, in its order."""
-  parts = [int(v) for v in str(config.model.k).split(",")]
+  """Experts per image for each task of `tasks_of`, in its order.
+
+  Raises:
+    InputError: no numbers.
+  """
+  try:
+    parts = [int(part) for part in str(config.model.k).split(",")]
+  except ValueError:
+    raise errors.InputError(
+      f"config.model.k={config.model.k!r}: must be "
+      f"{BY_PATH['model.k'].allowed.text}"
+    ) from None
   tasks = tasks_of(config)
   return tuple(parts) * len(tasks) if len(parts) == 1 else tuple(parts)
 

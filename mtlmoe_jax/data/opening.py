@@ -95,7 +95,7 @@ def open_whole(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
   if data.name == "folder":
     return folder.open_folder(path, problems)
   if data.name == "tfds":
-    need_box = "box" in config_lib.tasks_of(config)
+    need_box = config_lib.resolve(config).has_box
     return tfds.open_tfds(path, data.tfds_name, need_box, problems)
   raise errors.InputError(
     f"config.data.name={data.name!r}: must be one of "

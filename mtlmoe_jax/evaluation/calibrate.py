@@ -36,7 +36,7 @@ def check(config: ml_collections.ConfigDict, validation: Source | None) -> None:
   Raises:
     InputError: no class task, or fewer than MIN_IMAGES labelled images.
   """
-  if "class" not in config_lib.tasks_of(config):
+  if not config_lib.resolve(config).has_class:
     raise errors.InputError(
       f"config.model.tasks={config.model.tasks!r}: without the class task "
       "there are no probabilities to calibrate"

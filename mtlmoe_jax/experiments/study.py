@@ -81,7 +81,7 @@ def study(folder: pathlib.Path, data_path: str = "") -> dict[str, Any]:
   found = {
     "experts": experts,
     "k": [gate.experts.shape[1] for gate in p.routing.values()],
-    "tasks": list(config_lib.tasks_of(config)),
+    "tasks": list(config_lib.resolve(config).tasks),
     "gates": {t: _gate(whole.metrics, p, t, groups) for t in p.routing},
     "weights": {t: g.dense.round(4).tolist() for t, g in p.routing.items()},
   }

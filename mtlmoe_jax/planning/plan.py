@@ -90,7 +90,7 @@ def make_plan(
   sharding.check_batch(
     config.batch_size, mesh, "batch_size", config.micro_batches
   )
-  sharding.check_experts(config_lib.expert_counts(config), mesh)
+  sharding.check_experts(config_lib.resolve(config).expert_counts, mesh)
   with jax.set_mesh(mesh), compilation.planned_for(backend):
     step, state, batch = _step(config, mesh, num_classes)
     compiled = step.lower(state, batch).compile()

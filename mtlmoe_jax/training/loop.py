@@ -125,7 +125,7 @@ class Run:
     return {
       "config": config_lib.to_saved(self.config),
       "class_names": list(self.data.class_names),
-      "tasks": list(config_lib.tasks_of(self.config)),
+      "tasks": list(config_lib.resolve(self.config).tasks),
       "preprocessing": models.preprocessing(self.config),
       "box_format": "xyxy, normalised to [0, 1] of the whole image, float32",
       "dataset_fingerprint": self.data.fingerprint,
@@ -142,7 +142,7 @@ def _set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   sharding.check_batch(
     config.batch_size, mesh, "batch_size", config.micro_batches
   )
-  sharding.check_experts(config_lib.expert_counts(config), mesh)
+  sharding.check_experts(config_lib.resolve(config).expert_counts, mesh)
   sharding.check_batch(config.eval.batch_size, mesh, "eval.batch_size")
   data = data_lib.open_data(config)
   if config.eval.calibrate:

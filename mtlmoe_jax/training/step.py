@@ -49,7 +49,7 @@ def make_train_step(
   """
   noise = noise_schedule(config, steps)
   augment = config.data.augment
-  tasks = config_lib.tasks_of(config)
+  tasks = config_lib.resolve(config).tasks
   surgery = config.loss.weighting == "pcgrad"
 
   def step(

@@ -141,16 +141,11 @@ def test_resolved_values():
   config.model.tasks = ["box"]
   config.model.k = 1
   config.loss.box_weight = 3
-  config.eval.views = "crops+zoom"
   resolved = config_lib.resolve(config)
   assert (resolved.tasks, resolved.ks) == (("box",), (1,))
   assert resolved.task_weights == {"box": 3.0}
   assert resolved.expert_counts == (3,)
   assert resolved.has_box and not resolved.has_class
-  assert (resolved.mirrored, resolved.crops, resolved.zoom) == (
-    *(False, True),
-    True,
-  )
   config.model.token_moe.blocks = (1, 3)
   assert config_lib.resolve(config).expert_counts == (3, 8)
 
@@ -394,3 +389,10 @@ def test_earlier_names_that_are_no_keywords_work_as_flags(monkeypatch):
   )
   assert config.loss.box_weight == 2.0
   assert config.model.normalization == "half"
+
+
+def test_resolve_refuses_what_is_no_number():
+  config = config_lib.default_config()
+  config.model.k = "two"
+  with pytest.raises(errors.InputError, match=r"config\.model\.k='two': must"):
+    config_lib.resolve(config)
