@@ -7,7 +7,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint install parity bench tfds-prepare clean
+.PHONY: demo test lint options install parity bench tfds-prepare clean
 
 install: $(STAMP)
 
@@ -34,6 +34,10 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# The page of all options, from their declarations.
+options: $(STAMP)
+	$(RUN) -m mtlmoe_jax.config.page > docs/options.md
 
 # Comparisons with other libraries, each in an environment of its own.
 parity: .venv-parity/.installed

@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -241,7 +241,7 @@ def _first_line(error: Exception) -> str:
   return str(error).strip().splitlines()[0][:200]
 
 
-def _fail(message: object, code: int = 2) -> None:
+def _fail(message: object, code: int = 2) -> NoReturn:
   print(f"error: {message}", file=sys.stderr, flush=True)
   if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
     # A usual exit would wait for the other processes.
