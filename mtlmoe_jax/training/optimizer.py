@@ -13,30 +13,19 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
-from flax import traverse_util
 
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.training import depth
+from mtlmoe_jax.utils.trees import (  # noqa: F401
+  Flat,
+  flatten,
+  matching,
+  split,
+  unflatten,
+)
 
-Flat = dict[str, Any]
 # The gates of V-MoE layers are in no published weights.
 BACKBONE = re.compile(r"(stem|experts/backbone)/(?!.*/moe/gate/)")
-
-
-def flatten(tree: Any) -> Flat:
-  """Nested dict -> {"a/b/c": leaf}."""
-  return traverse_util.flatten_dict(tree, sep="/")
-
-
-def unflatten(flat: Flat) -> Any:
-  """{"a/b/c": leaf} -> nested dict."""
-  return traverse_util.unflatten_dict(flat, sep="/")
-
-
-def matching(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
-  """Names that one of the regular expressions matches from their start."""
-  patterns = tuple(patterns)
-  return frozenset(n for n in names if any(re.match(p, n) for p in patterns))
 
 
 def frozen_names(
@@ -68,12 +57,6 @@ def frozen_names(
         )
       out |= matched
   return out
-
-
-def split(flat: Flat, frozen: frozenset[str]) -> tuple[Flat, Flat]:
-  """(trainable, frozen) parts of a flat dict."""
-  trainable = {n: v for n, v in flat.items() if n not in frozen}
-  return trainable, {n: v for n, v in flat.items() if n in frozen}
 
 
 def make_schedule(

@@ -1,0 +1,34 @@
+"""Parameters as flat dicts {"experts/condense/kernel": array}.
+
+So masks, rules and comparisons of parameters are plain functions of names.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from flax import traverse_util
+
+Flat = dict[str, Any]
+
+
+def flatten(tree: Any) -> Flat:
+  """Nested dict -> {"a/b/c": leaf}."""
+  return traverse_util.flatten_dict(tree, sep="/")
+
+
+def unflatten(flat: Flat) -> Any:
+  """{"a/b/c": leaf} -> nested dict."""
+  return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def matching(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
+  """Names that one of the regular expressions matches from their start."""
+  patterns = tuple(patterns)
+  return frozenset(n for n in names if any(re.match(p, n) for p in patterns))
+
+
+def split(flat: Flat, names: frozenset[str]) -> tuple[Flat, Flat]:
+  """(the part without these names, the part with them) of a flat dict."""
+  without = {n: v for n, v in flat.items() if n not in names}
+  return without, {n: v for n, v in flat.items() if n in names}
