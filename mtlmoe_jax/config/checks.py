@@ -10,6 +10,7 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.config.defaults import BY_PATH, OPTIONS
 from mtlmoe_jax.config.typed import k_of, named_tasks, tasks_of
 from mtlmoe_jax.config.words import TASKS, TOKEN_GATES
+from mtlmoe_jax.moe import strategies
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -115,12 +116,14 @@ def check_dispatch(config: ml_collections.ConfigDict) -> None:
     InputError: batch statistics over images that an expert sees in parts.
   """
   model = config.model
-  pairs = model.compute == "sparse" and model.dispatch == "pairs"
-  if pairs and model.norm == "batch":
+  if model.compute != "sparse" or model.norm != "batch":
+    return
+  strategy = strategies.STRATEGIES.get(model.dispatch)  # None: "auto"
+  if strategy is not None and not strategy.shows_all:
     raise errors.InputError(
       "config.model.norm='batch': needs all images of an expert at once, which "
-      "config.model.dispatch='pairs' does not have; use dispatch 'auto' or "
-      "'gather', or norm 'frozen' or 'group'"
+      f"config.model.dispatch={model.dispatch!r} does not have; use dispatch "
+      "'auto' or 'gather', or norm 'frozen' or 'group'"
     )
 
 

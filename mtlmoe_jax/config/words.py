@@ -1,5 +1,7 @@
 """The words that options may have, each list once."""
 
+from mtlmoe_jax.moe import strategies
+
 TASKS = ("class", "box")
 DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
 EXTRA_NAMES = ("cub", "folder")
@@ -13,7 +15,7 @@ MOE_GROUPS = ("image", "batch")
 NOISE_SCHEDULES = ("constant", "linear", "cosine")
 SELECTS = ("separate", "joint")
 COMPUTES = ("dense", "sparse")
-DISPATCHES = ("auto", "gather", "einsum", "pairs", "all_to_all")
+DISPATCHES = strategies.SPARSE_NAMES
 NORMS = ("frozen", "batch", "group")
 CLASSIFIERS = ("linear", "cosine")
 CONDENSES = ("pool", "spatial", "pyramid")

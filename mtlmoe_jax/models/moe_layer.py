@@ -24,8 +24,15 @@ from mtlmoe_jax.devices import meshes
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.gates import Head
 from mtlmoe_jax.models.layers import scaled_normal
-from mtlmoe_jax.moe import buffers, exchange, expert_choice, routing
-from mtlmoe_jax.moe.token_buffers import make_token_plan
+from mtlmoe_jax.moe import (
+  buffers,
+  everyone,
+  exchange,
+  expert_choice,
+  interface,
+  routing,
+  token_buffers,
+)
 
 TokenRouting = (
   routing.Routing | expert_choice.ExpertChoice | expert_choice.SoftRouting
@@ -198,7 +205,7 @@ class MoEMlp(nn.Module):
     logits = SoftHead(self.experts, self.slots, name="gate")(_float(x))
     routed = expert_choice.soft_routing(logits, valid)
     slots = expert_choice.mix_in(x.astype(self.dtype), routed)
-    return expert_choice.mix_out(self._grouped(slots, train), routed), routed
+    return expert_choice.mix_out(self._on_slots(slots, train), routed), routed
 
   def _expert_choice(self, x, train, valid):
     """Every expert takes as many tokens of each image."""
@@ -209,7 +216,7 @@ class MoEMlp(nn.Module):
     capacity = self._capacity(count, self.capacity_factor)
     choice = expert_choice.expert_choice_routing(logits, capacity, valid)
     slots = expert_choice.gather_chosen(x.astype(self.dtype), choice)
-    outputs = self._grouped(slots, train)
+    outputs = self._on_slots(slots, train)
     return expert_choice.combine_chosen(outputs, choice, count), choice
 
   def _token_choice(self, x, train, valid, noise):
@@ -235,14 +242,26 @@ class MoEMlp(nn.Module):
     length = batch * count // groups
     factor = self.capacity_factor if train else self.eval_capacity_factor
     capacity = self._capacity(length, factor)
-    x = x.astype(self.dtype)
     if self.gate == "dense" or capacity == length:
       # Nothing can be dropped, so that no buffer is smaller than all tokens.
-      outputs = self._stack(train, None)(x.reshape(-1, width))
-      y = buffers.combine_dense(outputs, routed.experts, routed.weights)
-      dropped = jnp.zeros(())
+      results = interface.apply_plan(
+        lambda rows, _: self._stack(train, None)(rows),
+        everyone.Everyone((routed.experts,), None, self.experts),
+        x.astype(self.dtype).reshape(-1, width),
+      )
     else:
-      y, dropped = self._dispatched(x, train, flat, routed, groups, capacity)
+      weights, first = routed.weights, None
+      if self.batch_priority:
+        first = jnp.max(weights, axis=1)
+      results = interface.apply_plan(
+        lambda slots, _: self._on_slots(slots, train),
+        token_buffers.make_group_plan(
+          routed.experts, self.experts, groups, capacity, flat, first
+        ),
+        x.astype(self.dtype).reshape(-1, width),
+      )
+    y = results.combine(0, routed.weights)
+    (dropped,) = results.dropped
     shaped = {
       name: getattr(routed, name).reshape(batch, count, -1)
       for name in ("experts", "weights", "probs")
@@ -251,58 +270,28 @@ class MoEMlp(nn.Module):
     routed = dataclasses.replace(routed, **shaped, metrics=metrics)
     return y.reshape(batch, count, width), routed
 
-  def _dispatched(self, x, train, valid, routed, groups, capacity):
-    """Each expert on its own tokens; the share of choices it turned away."""
-
-    def grouped(values: jax.Array) -> jax.Array:  # [B M, ...] -> [G, L, ...]
-      return values.reshape(groups, -1, *values.shape[1:])
-
-    def plan_of(experts, weights, valid):
-      priority = jnp.max(weights, axis=1) if self.batch_priority else None
-      return make_token_plan(experts, self.experts, capacity, valid, priority)
-
-    weights = grouped(routed.weights)
-    plan = jax.vmap(plan_of)(
-      grouped(routed.experts), weights, valid.reshape(groups, -1)
-    )
-    tokens = grouped(x.reshape(-1, x.shape[-1]))
-    slots = jax.vmap(buffers.dispatch)(tokens, plan)  # [G, N, S, D]
-    outputs = self._grouped(slots, train)
-    y = jax.vmap(lambda o, p, w: buffers.combine(o, p, 0, w))(
-      outputs, plan, weights
-    )
-    lost = valid[:, None] & ~plan.kept[0].reshape(routed.experts.shape)
-    wanted = jnp.maximum(jnp.sum(valid) * lost.shape[1], 1)
-    return y, (jnp.sum(lost) / wanted).astype(jnp.float32)
-
   def _capacity(self, length: int, factor: float) -> int:
     return buffers.capacity(length, [self.k], self.experts, factor)
 
-  def _grouped(self, slots: jax.Array, train: bool) -> jax.Array:
+  def _on_slots(self, slots: jax.Array, train: bool) -> jax.Array:
     """Experts on slots [G, N, S, D]: all groups of an expert at once.
 
     With experts on several devices the slots go there and come back.
     """
-    apart = exchange.parts() > 1 and meshes.compiler_partitions()
-    fits = exchange.fits(slots.shape[0], self.experts)
-    if apart and fits and not self.is_initializing():
-      return self._exchanged(slots, train)
-    groups, _, size, width = slots.shape
-    rows = jnp.swapaxes(slots, 0, 1).reshape(self.experts, -1, width)
-    outputs = self._stack(train, 0)(rows)
-    outputs = outputs.reshape(self.experts, groups, size, width)
-    return jnp.swapaxes(outputs, 0, 1)
-
-  def _exchanged(self, slots: jax.Array, train: bool) -> jax.Array:
-    """The same, each expert on its own device."""
-    params = self.variables["params"]["experts"]
+    apart = exchange.apart(slots.shape[0], self.experts)
+    if not apart or self.is_initializing():
+      return exchange.on_all_groups(self._stack(train, 0), slots)
     key = self.make_rng("dropout") if train and self.dropout else None
 
-    def local(params, rows, mask):
+    def local(
+      params: Any, rows: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, None]:
+      del mask
       experts = self._stack(train, 0, rows.shape[0], parent=None)
       rngs = None if key is None else {"dropout": exchange.own_key(key)}
       return experts.apply({"params": params}, rows, rngs=rngs), None
 
+    params = self.variables["params"]["experts"]
     return exchange.run_on_slots(local, params, slots)
 
   def _stack(

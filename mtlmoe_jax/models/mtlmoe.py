@@ -27,11 +27,8 @@ from mtlmoe_jax.models.layers import average_to
 from mtlmoe_jax.models.moe_layer import TokenRouting
 from mtlmoe_jax.models.token_moe import token_moe
 from mtlmoe_jax.models.towers import BoxTower, ClassTower
-from mtlmoe_jax.moe import buffers, engine, exchange
+from mtlmoe_jax.moe import buffers, engine, exchange, interface, strategies
 from mtlmoe_jax.moe.routing import Routing
-
-# Strategies that take the experts as functions of their variables.
-_UNBOUND = ("pairs", "all_to_all")
 
 
 @jax.tree_util.register_dataclass
@@ -211,12 +208,13 @@ class MTLMoE(nn.Module):
         x.shape[0], ks, self.num_experts, self.capacity_factor
       )
     strategy = self._strategy(x.shape[0], ks, capacity, train)
-    if strategy in _UNBOUND and self.is_initializing():
+    unbound = not strategies.STRATEGIES[strategy].takes_mapped
+    if unbound and self.is_initializing():
       # Variables are made by the mapped experts; one image each is enough.
-      strategy, capacity = "gather", 1
+      strategy, capacity, unbound = "gather", 1, False
     if strategy == "all_to_all" and self._rows_interact(train):
       results = self._exchanged(x, chosen, train, valid, capacity)
-    elif strategy in _UNBOUND:
+    elif unbound:
       results = self._one_by_one(x, chosen, train, valid, strategy, capacity)
     else:
       stack = stack_experts(
@@ -318,18 +316,11 @@ class MTLMoE(nn.Module):
       )
       return out.astype(jnp.float32), changed
 
-    outputs, plan, changed = exchange.run_exchanged(
-      local,
-      variables,
-      x,
-      chosen,
-      num_experts=self.num_experts,
-      capacity=capacity,
-      valid=valid,
-    )
+    batch = interface.Batch(x, chosen, self.num_experts, capacity, valid)
+    outputs, plan, changed = exchange.run_exchanged(local, variables, batch)
     for collection, value in changed.items():
       self.put_variable(collection, "experts", value)
-    return engine.Results(outputs, plan, "all_to_all")
+    return interface.Results(outputs, plan)
 
   def _rows_interact(self, train: bool) -> bool:
     """Whether an expert's output depends on its other images."""

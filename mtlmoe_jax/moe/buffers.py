@@ -2,13 +2,11 @@
 
 Letters: B images, N experts, K experts per image and task, S slots per expert.
 
-Sparse: `make_plan` gives each (image, expert) pair that any task chose one slot
-of its expert, `dispatch` copies the images into [N, S, ...] buffers, the
-experts run on those, `combine` takes each task's weighted sum of the results.
-Dense: every expert runs on every image and `combine_dense` takes the sums. Both
-agree, values and gradients, whenever nothing is dropped. No array is larger
-than [B, N] or the buffers themselves: there is no [B, N, S] mask. `engine` puts
-these together, with other ways to do the same, into one call.
+"gather": `make_plan` gives each (image, expert) pair that any task chose one
+slot of its expert, `SlotPlan.dispatch` copies the images into [N, S, ...]
+buffers, the experts run on those, `SlotPlan.combine` takes each task's weighted
+sum of the results. No array is larger than [B, N] or the buffers themselves:
+there is no [B, N, S] mask.
 """
 
 import dataclasses
@@ -19,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.moe import routing
+from mtlmoe_jax.moe import interface
 
 Array = jax.Array
 
@@ -29,7 +27,7 @@ _NONE = 2**30
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class SlotPlan:
   """Who goes where; the tuples have one entry per task.
 
   Attributes:
@@ -49,6 +47,33 @@ class Plan:
   slots: tuple[Array, ...]
   kept: tuple[Array, ...]
   dropped: tuple[Array, ...]
+
+  def dispatch(self, x: Array) -> Array:
+    """Copies images into the experts' slots; empty slots are zero.
+
+    Args:
+      x: [B, ...].
+
+    Returns:
+      [N, S, ...], of the type of x.
+    """
+    return jnp.where(_expand(self.mask, x.ndim + 1), x[self.images], 0)
+
+  def combine(self, outputs: Array, task: int, weights: Array) -> Array:
+    """See `interface.Plan`; outputs are [N, S, ...]."""
+    return weighted_sum(
+      outputs, self.experts[task], self.slots[task], self.kept[task], weights
+    )
+
+
+def run(
+  experts: interface.Experts, batch: interface.Batch
+) -> interface.Results:
+  """Runs experts on buffers of their images; see `interface`."""
+  plan = make_plan(
+    batch.experts_per_task, batch.num_experts, batch.capacity, batch.valid
+  )
+  return interface.apply_plan(experts.mapped(shared=False), plan, batch.x)
 
 
 def capacity(
@@ -85,7 +110,7 @@ def make_plan(
   num_experts: int,
   capacity: int | None = None,
   valid: Array | None = None,
-) -> Plan:
+) -> SlotPlan:
   """Gives every chosen (image, expert) pair, once for all tasks, a slot.
 
   An expert with more pairs than slots takes first the images for which it is
@@ -127,7 +152,7 @@ def make_plan(
     taken.append(jnp.minimum(slot, slots - 1))
     kept.append(valid[:, None] & fits)
     dropped.append((lost / wanted).astype(jnp.float32))
-  return Plan(
+  return SlotPlan(
     images=order[:, :slots],
     mask=jnp.arange(slots) < jnp.sum(priority < _NONE, 1, keepdims=True),
     experts=tuple(experts_per_task),
@@ -151,56 +176,26 @@ def _priority(
   return jnp.where(valid[:, None], out, _NONE)
 
 
-def dispatch(x: Array, plan: Plan) -> Array:
-  """Copies images into the experts' slots; empty slots are zero.
-
-  Args:
-    x: [B, ...].
-    plan: from `make_plan`.
-
-  Returns:
-    [N, S, ...], of the type of x.
-  """
-  return jnp.where(_expand(plan.mask, x.ndim + 1), x[plan.images], 0)
-
-
-def combine(outputs: Array, plan: Plan, task: int, weights: Array) -> Array:
+def weighted_sum(
+  outputs: Array, experts: Array, slots: Array, kept: Array, weights: Array
+) -> Array:
   """The weighted sum of one task over the experts it chose.
 
   Args:
     outputs: [N, S, ...], what the experts made of their slots.
-    plan: from `make_plan`.
-    task: index of the task in `experts_per_task`.
-    weights: [B, K] of that task.
-
-  Returns:
-    [B, ...]; dropped choices add nothing, so that an image without any kept
-    choice (padding, too) is 0.
-  """
-  chosen = outputs[plan.experts[task], plan.slots[task]]  # [B, K, ...]
-  # Selected, not multiplied by 0: an unused slot may hold anything.
-  chosen = jnp.where(_expand(plan.kept[task], chosen.ndim), chosen, 0)
-  weights = weights.astype(outputs.dtype)
-  return jnp.sum(chosen * _expand(weights, chosen.ndim), axis=1)
-
-
-def combine_dense(outputs: Array, experts: Array, weights: Array) -> Array:
-  """The weighted sum when every expert ran on every image.
-
-  A sum over N with zero weights, not a gather: experts sharded over devices
-  then add up their parts in place.
-
-  Args:
-    outputs: [N, B, ...].
-    experts: i32 [B, K], distinct within a row.
+    experts: i32 [B, K].
+    slots: i32 [B, K], the slot of each choice at its expert.
+    kept: bool [B, K].
     weights: [B, K].
 
   Returns:
-    [B, ...].
+    [B, ...]; choices that were not kept add nothing.
   """
-  full = routing.full_weights(experts, weights, outputs.shape[0])  # [B, N]
-  full = full.T.astype(outputs.dtype)
-  return jnp.sum(outputs * _expand(full, outputs.ndim), axis=0)
+  chosen = outputs[experts, slots]  # [B, K, ...]
+  # Selected, not multiplied by 0: an unused slot may hold anything.
+  chosen = jnp.where(_expand(kept, chosen.ndim), chosen, 0)
+  weights = weights.astype(outputs.dtype)
+  return jnp.sum(chosen * _expand(weights, chosen.ndim), axis=1)
 
 
 def _expand(values: Array, ndim: int) -> Array:

@@ -1,4 +1,4 @@
-"""Expert parallelism: images go to the devices of their experts, and back.
+""" "all_to_all": images go to the devices of their experts, and back.
 
 Each device of a mesh holds some images and N / E of the experts. It puts its
 images into buffers, S slots for each of all N experts; one all-to-all takes the
@@ -12,7 +12,7 @@ an expert sees.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,8 +21,8 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.devices import meshes
-from mtlmoe_jax.moe import buffers
+from mtlmoe_jax.devices import compilation, meshes
+from mtlmoe_jax.moe import buffers, interface, pair_plan, pairs, strategies
 
 Array = jax.Array
 
@@ -50,6 +50,13 @@ class Exchanged:
   kept: tuple[Array, ...]
   dropped: tuple[Array, ...]
 
+  def combine(self, outputs: Array, task: int, weights: Array) -> Array:
+    """See `interface.Plan`; outputs are those of `run_exchanged`."""
+    by_image, _ = _specs()
+    return meshes.on_each_device(
+      buffers.weighted_sum, in_specs=by_image, out_specs=by_image
+    )(outputs, self.experts[task], self.slots[task], self.kept[task], weights)
+
 
 def parts() -> int:
   """E of the mesh that is set; 1 without one."""
@@ -67,15 +74,57 @@ def fits(batch: int, num_experts: int) -> bool:
   return not (batch % max(mesh.size, 1) or num_experts % parts())
 
 
+def apart(batch: int, num_experts: int) -> bool:
+  """Whether experts are on several devices, and all divides over them."""
+  split = parts() > 1 and meshes.compiler_partitions()
+  return split and fits(batch, num_experts)
+
+
+def run(
+  experts: interface.OneByOne, batch: interface.Batch
+) -> interface.Results:
+  """Runs each expert on its own device; see `interface`."""
+  loop = strategies.prefer_loop(
+    batch.ks,
+    batch.num_experts,
+    compilation.backend(),
+    rows_interact=experts.rows_interact,
+    limited=batch.limited,
+  )
+  local = _looped(experts, batch) if loop else _side_by_side(experts)
+  outputs, plan, _ = run_exchanged(local, experts.params, batch)
+  return interface.Results(outputs, plan)
+
+
+def _side_by_side(experts: interface.OneByOne) -> Local:
+  """The experts of a device all at once."""
+  run = jax.vmap(experts.once)
+  return lambda params, rows, mask: (run(params, rows, mask), ())
+
+
+def _looped(experts: interface.OneByOne, batch: interface.Batch) -> Local:
+  """The experts of a device by a loop, which passes empty rows over."""
+  filled = min(1.0, sum(batch.ks) / batch.num_experts)  # of all rows, about
+
+  def local(params: Any, rows: Any, mask: Array) -> tuple[Array, Any]:
+    count, size = mask.shape
+    rows = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:]), rows)
+    owner = jnp.repeat(jnp.arange(count, dtype=jnp.int32), size)[:, None]
+    plan = pair_plan.make_pair_plan([owner], count, mask.reshape(-1))
+    shape = jax.tree.leaves(rows)[0].shape
+    expected = max(1, round(filled * count * size))
+    tile = pair_plan.default_tile(shape, expected, count)
+    out = pairs.run_pairs(
+      experts.fn, params, rows, plan, tile=tile, remat=experts.remat
+    )
+    out = plan.combine(out, 0, jnp.ones(owner.shape))
+    return out.reshape(count, size, *out.shape[1:]), ()
+
+  return local
+
+
 def run_exchanged(
-  local: Local,
-  params: Any,
-  x: Any,
-  experts_per_task: Sequence[Array],
-  *,
-  num_experts: int,
-  capacity: int | None = None,
-  valid: Array | None = None,
+  local: Local, params: Any, batch: interface.Batch
 ) -> tuple[Array, Exchanged, Any]:
   """Runs each expert, on its own device, on the images sent to it.
 
@@ -84,52 +133,49 @@ def run_exchanged(
   Args:
     local: the experts of one device.
     params: of all experts, leaves [N, ...].
-    x: leaves [B, ...] of any type, one array or a tree; B of all devices.
-    experts_per_task: i32 [B, K] per task.
-    num_experts: N.
-    capacity: slots per expert over all devices, each of which has an even
-      share of them for its own images; None drops nothing.
-    valid: bool [B], False for padding; None: all valid.
+    batch: the images of all devices. Its capacity counts slots per expert over
+      all devices, each of which has an even share of them for its own images.
 
   Returns:
     (results, plan, the rest of what `local` gives, leaves [N, ...]). Results
-    are [N, S, ...] on each device, for `combine_exchanged`.
+    are [N, S, ...] on each device, for `Exchanged.combine`.
 
   Raises:
-    InputError: no task, a capacity below 1, or images or experts that do not
-      divide over the devices.
+    InputError: a capacity below 1, or images or experts that do not divide over
+      the devices.
   """
-  if not experts_per_task:
-    raise errors.InputError("experts_per_task is empty: give at least one task")
+  num_experts, capacity, valid = batch.num_experts, batch.capacity, batch.valid
   mesh = jax.sharding.get_abstract_mesh()
-  batch, names = experts_per_task[0].shape[0], mesh.axis_names
-  if not fits(batch, num_experts):
+  names = mesh.axis_names
+  if not fits(batch.size, num_experts):
     raise errors.InputError(
-      f"{batch} images and {num_experts} experts on a mesh of "
+      f"{batch.size} images and {num_experts} experts on a mesh of "
       f"{dict(mesh.shape)}: images must divide over all devices, experts over "
       f"{AXIS!r}"
     )
   if capacity is not None:
     capacity = -(-capacity // max(mesh.size, 1))
   if valid is None:
-    valid = jnp.ones(batch, bool)
+    valid = jnp.ones(batch.size, bool)
 
-  def device(params, x, experts, valid):
+  def device(
+    params: Any, x: Any, experts: tuple[Array, ...], valid: Array
+  ) -> tuple[Any, ...]:
     plan = buffers.make_plan(experts, num_experts, capacity, valid)
-    slots = jax.tree.map(lambda v: buffers.dispatch(v, plan), x)
+    slots = jax.tree.map(plan.dispatch, x)
     rows, mask = _send(slots, plan.mask, parts())
     results, rest = local(params, rows, mask)
-    found = _return(results, parts())
+    results = _return(results, parts())
     dropped = tuple(_dropped(kept, valid, names) for kept in plan.kept)
-    return found, plan.slots, plan.kept, dropped, rest
+    return results, plan.slots, plan.kept, dropped, rest
 
   by_image, by_expert = _specs()
   results, slots, kept, dropped, rest = meshes.on_each_device(
     device,
     in_specs=(by_expert, by_image, by_image, by_image),
     out_specs=(by_image, by_image, by_image, P(), by_expert),
-  )(params, x, tuple(experts_per_task), valid)
-  plan = Exchanged(tuple(experts_per_task), slots, kept, dropped)
+  )(params, batch.x, tuple(batch.experts_per_task), valid)
+  plan = Exchanged(tuple(batch.experts_per_task), slots, kept, dropped)
   return results, plan, rest
 
 
@@ -148,51 +194,34 @@ def run_on_slots(local: Local, params: Any, slots: Array) -> Array:
   """
   by_image, by_expert = _specs()
 
-  def device(params, slots):
-    groups, count, size, *shape = slots.shape
-    rows = slots.swapaxes(0, 1).reshape(count, groups * size, *shape)
-    rows = _there(rows, parts())
-    results, _ = local(params, rows, jnp.ones(rows.shape[:2], bool))
-    found = _return(results, parts())
-    found = found.reshape(count, groups, size, *found.shape[2:])
-    return found.swapaxes(0, 1)
+  def device(params: Any, slots: Array) -> Array:
+    def apply(rows: Array) -> Array:
+      rows = _there(rows, parts())
+      results, _ = local(params, rows, jnp.ones(rows.shape[:2], bool))
+      return _return(results, parts())
+
+    return on_all_groups(apply, slots)
 
   return meshes.on_each_device(
     device, in_specs=(by_expert, by_image), out_specs=by_image
   )(params, slots)
 
 
-def combine_exchanged(
-  results: Array, plan: Exchanged, task: int, weights: Array
-) -> Array:
-  """The weighted sum of one task over the experts it chose.
+def on_all_groups(apply: Callable[[Array], Array], slots: Array) -> Array:
+  """Gives each expert its slots of all groups at once.
 
   Args:
-    results: of `run_exchanged`.
-    plan: the same.
-    task: index of the task.
-    weights: [B, K] of that task.
+    apply: maps rows [N, G S, ...] to results [N, G S, ...].
+    slots: [G, N, S, ...].
 
   Returns:
-    [B, ...]; dropped choices add nothing, so that an image without any kept
-    choice (padding, too) is 0.
+    [G, N, S, ...].
   """
-
-  def device(results, experts, slots, kept, weights):
-    here = buffers.Plan(
-      images=None,
-      mask=None,
-      experts=(experts,),
-      slots=(slots,),
-      kept=(kept,),
-      dropped=(),
-    )
-    return buffers.combine(results, here, 0, weights)
-
-  by_image, _ = _specs()
-  return meshes.on_each_device(device, in_specs=by_image, out_specs=by_image)(
-    results, plan.experts[task], plan.slots[task], plan.kept[task], weights
-  )
+  groups, count, size, *shape = slots.shape
+  rows = slots.swapaxes(0, 1).reshape(count, groups * size, *shape)
+  results = apply(rows)
+  results = results.reshape(count, groups, size, *results.shape[2:])
+  return results.swapaxes(0, 1)
 
 
 def _specs() -> tuple[P, P]:
@@ -257,12 +286,12 @@ def _pack(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
   dtype = jnp.result_type(*floats) if floats else jnp.uint8
   flat = [_bytes(v).astype(dtype).reshape(*v.shape[:2], -1) for v in leaves]
   widths = [v.shape[-1] for v in flat]
-  like = [jax.ShapeDtypeStruct(v.shape[2:], v.dtype) for v in leaves]
+  types = [jax.ShapeDtypeStruct(v.shape[2:], v.dtype) for v in leaves]
 
   def unpack(packed: Array) -> Any:
     ends = [sum(widths[: i + 1]) for i in range(len(widths))]
     parts = jnp.split(packed, ends[:-1], axis=-1)
-    return structure.unflatten(map(_unbytes, parts, like))
+    return structure.unflatten(map(_unbytes, parts, types))
 
   return jnp.concatenate(flat, -1), unpack
 
@@ -274,14 +303,14 @@ def _bytes(values: Array) -> Array:
   return lax.bitcast_convert_type(values, jnp.uint8)
 
 
-def _unbytes(flat: Array, like: jax.ShapeDtypeStruct) -> Array:
-  """[n, R, F] -> [n, R, ...] of the shape and type of `like`."""
+def _unbytes(flat: Array, kind: jax.ShapeDtypeStruct) -> Array:
+  """[n, R, F] -> [n, R, ...] of the shape and type of `kind`."""
   lead = flat.shape[:2]
-  if like.dtype == jnp.bool_:
-    return (flat > 0).reshape(*lead, *like.shape)
-  if jnp.issubdtype(like.dtype, jnp.floating):
-    return flat.astype(like.dtype).reshape(*lead, *like.shape)
-  size = like.dtype.itemsize
+  if kind.dtype == jnp.bool_:
+    return (flat > 0).reshape(*lead, *kind.shape)
+  if jnp.issubdtype(kind.dtype, jnp.floating):
+    return flat.astype(kind.dtype).reshape(*lead, *kind.shape)
+  size = kind.dtype.itemsize
   last = (size,) if size > 1 else ()
-  whole = flat.astype(jnp.uint8).reshape(*lead, *like.shape, *last)
-  return lax.bitcast_convert_type(whole, like.dtype)
+  whole = flat.astype(jnp.uint8).reshape(*lead, *kind.shape, *last)
+  return lax.bitcast_convert_type(whole, kind.dtype)

@@ -107,7 +107,7 @@ def expert_choice_routing(
     tokens.reshape(groups, -1), mask.reshape(groups, -1)
   )
   lost = jnp.sum(valid & ~served) / jnp.maximum(jnp.sum(valid), 1)
-  losses, metrics = _told(
+  losses, metrics = _losses_and_metrics(
     logits,
     probs,
     jnp.sum(weights, (0, 2)),
@@ -174,7 +174,7 @@ def soft_routing(logits: Array, valid: Array | None = None) -> SoftRouting:
   probs = jnp.sum(combine, axis=3)
   received = jnp.sum(jnp.where(valid[..., None], probs, 0), (0, 1))
   even = jnp.full(num_experts, groups * slots, jnp.float32)
-  losses, metrics = _told(flat, probs, received, even, valid)
+  losses, metrics = _losses_and_metrics(flat, probs, received, even, valid)
   metrics["dropped"] = jnp.zeros(())
   return SoftRouting(dispatch, combine, losses, metrics)
 
@@ -190,7 +190,7 @@ def mix_out(outputs: Array, soft: SoftRouting) -> Array:
   return jnp.einsum("gnpd,gmnp->gmd", outputs, shares)
 
 
-def _told(
+def _losses_and_metrics(
   logits: Array, probs: Array, importance: Array, load: Array, valid: Array
 ) -> tuple[dict[str, Array], dict[str, Array]]:
   """Losses and metrics over all tokens [G, M, ...] of the batch."""

@@ -49,6 +49,14 @@ class PairPlan:
   kept: tuple[Array, ...]
   dropped: tuple[Array, ...]
 
+  def combine(self, outputs: Array, task: int, weights: Array) -> Array:
+    """See `interface.Plan`; outputs are [P, ...] or longer, a row per pair."""
+    chosen = outputs[self.places[task]]  # [B, K, ...]
+    wide = (*weights.shape, *(1,) * (chosen.ndim - 2))
+    # Selected, not multiplied by 0: what is not a pair's row may hold anything.
+    chosen = jnp.where(self.kept[task].reshape(wide), chosen, 0)
+    return jnp.sum(chosen * weights.astype(outputs.dtype).reshape(wide), axis=1)
+
 
 def make_pair_plan(
   experts_per_task: Sequence[Array],
@@ -130,24 +138,3 @@ def default_tile(shape: Sequence[int], pairs: int, num_experts: int) -> int:
   if wanted > _BLOCK:
     wanted = -(-wanted // _BLOCK) * _BLOCK
   return max(min(wanted, _POSITIONS // positions), least)
-
-
-def combine_pairs(
-  outputs: Array, plan: PairPlan, task: int, weights: Array
-) -> Array:
-  """The weighted sum of one task over the experts it chose.
-
-  Args:
-    outputs: [>= P, ...], one row per pair.
-    plan: from `make_pair_plan`.
-    task: index of the task in `experts_per_task`.
-    weights: [B, K] of that task.
-
-  Returns:
-    [B, ...]; 0 for padding.
-  """
-  chosen = outputs[plan.places[task]]  # [B, K, ...]
-  wide = (*weights.shape, *(1,) * (chosen.ndim - 2))
-  # Selected, not multiplied by 0: what is not a pair's row may hold anything.
-  chosen = jnp.where(plan.kept[task].reshape(wide), chosen, 0)
-  return jnp.sum(chosen * weights.astype(outputs.dtype).reshape(wide), axis=1)

@@ -28,19 +28,36 @@ from jax.extend import core
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.devices import meshes
+from mtlmoe_jax.moe import interface, pair_plan
 from mtlmoe_jax.moe.pair_plan import PairPlan
 
 Array = jax.Array
-# One expert: (its parameters, x [t, ...], mask bool [t]) -> [t, ...].
-Expert = Callable[[Any, Any, Array], Array]
 
 # Terms of a sum from which its result is stored for the backward pass: below,
 # computing it again takes about as long as writing and reading it.
 _STORED_TERMS = 64
 
 
+def run(
+  experts: interface.OneByOne, batch: interface.Batch
+) -> interface.Results:
+  """Runs experts in a loop over tiles of their images; see `interface`."""
+  plan = pair_plan.make_pair_plan(
+    batch.experts_per_task, batch.num_experts, batch.valid
+  )
+  tile = experts.tile
+  if tile is None:
+    shape = jax.tree.leaves(batch.x)[0].shape
+    pairs = plan.images.shape[0]
+    tile = pair_plan.default_tile(shape, pairs, batch.num_experts)
+  outputs = run_pairs(
+    experts.fn, experts.params, batch.x, plan, tile=tile, remat=experts.remat
+  )
+  return interface.Results(outputs, plan)
+
+
 def run_pairs(
-  fn: Expert,
+  fn: interface.Expert,
   params: Any,
   x: Any,
   plan: PairPlan,

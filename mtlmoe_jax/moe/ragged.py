@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.moe import engine, pair_plan
+from mtlmoe_jax.moe import interface, pair_plan
 
 Array = jax.Array
 
@@ -26,7 +26,7 @@ def ragged_mlp(
   *,
   activation: Callable[[Array], Array] = jax.nn.gelu,
   valid: Array | None = None,
-) -> engine.Results:
+) -> interface.Results:
   """Dropless MLP experts by `jax.lax.ragged_dot` over the sorted pairs.
 
   The same values as `engine.apply_experts` with a two-layer MLP. Opt-in, and
@@ -68,4 +68,4 @@ def ragged_mlp(
   )
   hidden = activation(hidden + bias_in[expert])
   out = lax.ragged_dot(hidden, kernel_out, sizes) + bias_out[expert]
-  return engine.Results(out, plan, "pairs")
+  return interface.Results(out, plan)

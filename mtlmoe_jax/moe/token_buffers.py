@@ -1,11 +1,14 @@
-"""A plan for tokens: `dispatch.make_plan` for one gate and many items.
+"""Plans for tokens: `buffers.make_plan` for one gate and many items.
 
 An image batch has tens of items, where ranking [N, B] twice costs nothing. A
 batch of patch tokens has thousands: here the T K choices are sorted once by
 expert, and no array is larger than T K or the slots.
 
-Letters: T tokens, N experts, K selected per token, S slots per expert.
+Letters: T tokens, N experts, K selected per token, S slots per expert; G groups
+of L tokens, each with slots of its own, T = G L.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +19,98 @@ from mtlmoe_jax.moe import buffers
 Array = jax.Array
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GroupPlan:
+  """A plan for each group of tokens, as one plan of all of them.
+
+  Attributes:
+    plans: leaves with a leading axis G.
+    dropped: f32 scalar, one: the share of all valid choices without a slot.
+  """
+
+  plans: buffers.SlotPlan
+  dropped: tuple[Array, ...]
+
+  @property
+  def mask(self) -> Array:
+    """bool [G, N, S], True where a slot holds a token."""
+    return self.plans.mask
+
+  @property
+  def kept(self) -> tuple[Array, ...]:
+    """bool [T, K], one; see `interface.Plan`."""
+    return tuple(kept.reshape(-1, kept.shape[-1]) for kept in self.plans.kept)
+
+  def dispatch(self, x: Array) -> Array:
+    """Copies tokens [T, ...] into slots [G, N, S, ...]; empty ones are 0."""
+    x = self._grouped(x)
+    return jax.vmap(lambda plan, x: plan.dispatch(x))(self.plans, x)
+
+  def combine(self, outputs: Array, task: int, weights: Array) -> Array:
+    """See `interface.Plan`; outputs are [G, N, S, ...]."""
+
+    def of_group(
+      plan: buffers.SlotPlan, outputs: Array, weights: Array
+    ) -> Array:
+      return plan.combine(outputs, task, weights)
+
+    y = jax.vmap(of_group)(self.plans, outputs, self._grouped(weights))
+    return y.reshape(-1, *y.shape[2:])
+
+  def _grouped(self, values: Array) -> Array:
+    """[T, ...] -> [G, L, ...]."""
+    return values.reshape(self.mask.shape[0], -1, *values.shape[1:])
+
+
+def make_group_plan(
+  experts: Array,
+  num_experts: int,
+  groups: int,
+  capacity: int,
+  valid: Array,
+  priority: Array | None = None,
+) -> GroupPlan:
+  """`make_token_plan` for each group of tokens.
+
+  Args:
+    experts: i32 [T, K], distinct within a row, best first.
+    num_experts: N.
+    groups: G, a divisor of T.
+    capacity: S of each group.
+    valid: bool [T], False for padding, which takes no slot.
+    priority: f32 [T], see `make_token_plan`.
+
+  Returns:
+    The plan.
+
+  Raises:
+    InputError: a capacity below 1.
+  """
+
+  def grouped(values: Array | None) -> Array | None:
+    if values is None:
+      return None
+    return values.reshape(groups, -1, *values.shape[1:])
+
+  def of_group(
+    experts: Array, valid: Array, priority: Array | None
+  ) -> buffers.SlotPlan:
+    return make_token_plan(experts, num_experts, capacity, valid, priority)
+
+  plans = jax.vmap(of_group)(*map(grouped, (experts, valid, priority)))
+  lost = valid[:, None] & ~plans.kept[0].reshape(experts.shape)
+  wanted = jnp.maximum(jnp.sum(valid) * experts.shape[1], 1)
+  return GroupPlan(plans, ((jnp.sum(lost) / wanted).astype(jnp.float32),))
+
+
 def make_token_plan(
   experts: Array,
   num_experts: int,
   capacity: int | None = None,
   valid: Array | None = None,
   priority: Array | None = None,
-) -> buffers.Plan:
+) -> buffers.SlotPlan:
   """Gives every choice a slot: all first choices, then all second ones, ...
 
   Args:
@@ -35,7 +123,7 @@ def make_token_plan(
       weight); None, and among equals: the order of the tokens.
 
   Returns:
-    The plan, its tuples with one entry, as `dispatch.make_plan([experts], ...)`
+    The plan, its tuples with one entry, as `buffers.make_plan([experts], ...)`
     gives it when there is no priority (what empty slots hold may differ).
 
   Raises:
@@ -57,12 +145,12 @@ def make_token_plan(
   place = (place - starts[wanted]).reshape(k, count)
   slot = jnp.zeros_like(experts).at[order].set(place.T.astype(experts.dtype))
   kept = valid[:, None] & (slot < slots)
-  held = starts[:-1, None] + jnp.arange(slots)
-  mask = held < starts[1:, None]
-  tokens = order[by_expert[jnp.where(mask, held, 0)] % count]
+  place = starts[:-1, None] + jnp.arange(slots)
+  mask = place < starts[1:, None]
+  tokens = order[by_expert[jnp.where(mask, place, 0)] % count]
   lost = jnp.sum(valid[:, None] & ~kept)
   dropped = lost / jnp.maximum(jnp.sum(valid) * k, 1)
-  return buffers.Plan(
+  return buffers.SlotPlan(
     images=tokens,
     mask=mask,
     experts=(experts,),

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from mtlmoe_jax.moe import buffers as dispatch
+from mtlmoe_jax.moe import buffers
 
 make_plan = jax.jit(
-  dispatch.make_plan, static_argnames=("num_experts", "capacity")
+  buffers.make_plan, static_argnames=("num_experts", "capacity")
 )
 
 

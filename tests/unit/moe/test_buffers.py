@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.moe import buffers as dispatch
+from mtlmoe_jax.moe import buffers, everyone
 from tests.support.draws import choices, draw
 from tests.support.jaxprs import all_eqns
 from tests.support.plans import check_plan, make_plan
@@ -91,16 +91,16 @@ def test_without_capacity_nothing_is_dropped():
   ],
 )
 def test_capacity(args, expected):
-  assert dispatch.capacity(*args) == expected
+  assert buffers.capacity(*args) == expected
 
 
 def test_bad_input_is_named():
   with pytest.raises(InputError, match="capacity factor -1"):
-    dispatch.capacity(4, [1], 2, -1)
+    buffers.capacity(4, [1], 2, -1)
   with pytest.raises(InputError, match="capacity=0"):
-    dispatch.make_plan([np.zeros((2, 1), "i4")], 2, 0)
+    buffers.make_plan([np.zeros((2, 1), "i4")], 2, 0)
   with pytest.raises(InputError, match="experts_per_task"):
-    dispatch.make_plan([], 2)
+    buffers.make_plan([], 2)
 
 
 def experts_apply(params, x):
@@ -112,16 +112,16 @@ def experts_apply(params, x):
 
 
 def sparse(params, x, weights, experts, capacity=None, valid=None):
-  plan = dispatch.make_plan(experts, params[0].shape[0], capacity, valid)
-  outputs = experts_apply(params, dispatch.dispatch(x, plan))
-  return [dispatch.combine(outputs, plan, t, w) for t, w in enumerate(weights)]
+  plan = buffers.make_plan(experts, params[0].shape[0], capacity, valid)
+  outputs = experts_apply(params, plan.dispatch(x))
+  return [plan.combine(outputs, t, w) for t, w in enumerate(weights)]
 
 
 def dense(params, x, weights, experts):
   num = params[0].shape[0]
   outputs = experts_apply(params, jnp.broadcast_to(x, (num, *x.shape)))
   return [
-    dispatch.combine_dense(outputs, e, w) for e, w in zip(experts, weights)
+    everyone.combine_dense(outputs, e, w) for e, w in zip(experts, weights)
   ]
 
 
@@ -222,11 +222,11 @@ def test_padding_takes_no_slot_and_gives_zero():
 def test_empty_slots_are_zero_and_their_outputs_unused():
   x = draw(0, (3, 2)) + 10
   plan = make_plan([np.array([[0], [0], [1]], "i4")], 3, None)
-  buffers = np.asarray(dispatch.dispatch(x, plan))
-  assert not buffers[~np.asarray(plan.mask)].any()
-  np.testing.assert_array_equal(buffers[0, :2], x[:2])
-  outputs = np.where(np.asarray(plan.mask)[..., None], buffers, np.nan)
-  combined = dispatch.combine(jnp.asarray(outputs), plan, 0, jnp.ones((3, 1)))
+  slots = np.asarray(plan.dispatch(x))
+  assert not slots[~np.asarray(plan.mask)].any()
+  np.testing.assert_array_equal(slots[0, :2], x[:2])
+  outputs = np.where(np.asarray(plan.mask)[..., None], slots, np.nan)
+  combined = plan.combine(jnp.asarray(outputs), 0, jnp.ones((3, 1)))
   np.testing.assert_allclose(combined, x)
 
 
@@ -244,9 +244,9 @@ def test_no_array_grows_with_batch_experts_and_slots():
   experts = [choices(0, batch, num_experts, k)]
 
   def run(x, weights):
-    plan = dispatch.make_plan(experts, num_experts, 32)
-    outputs = dispatch.dispatch(x, plan)
-    return dispatch.combine(outputs, plan, 0, weights).sum()
+    plan = buffers.make_plan(experts, num_experts, 32)
+    outputs = plan.dispatch(x)
+    return plan.combine(outputs, 0, weights).sum()
 
   jaxpr = jax.make_jaxpr(jax.grad(run, argnums=(0, 1)))(
     draw(0, (batch, width)), draw(1, (batch, k))

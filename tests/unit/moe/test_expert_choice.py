@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import special
 
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.moe import buffers, token_buffers
 from mtlmoe_jax.moe import expert_choice as tokens
+from mtlmoe_jax.moe import token_buffers
 from tests.support.draws import EXTREME, choices, draw
 from tests.support.plans import check_plan, make_plan
 
@@ -67,8 +67,8 @@ def test_batch_priority_vector():
   np.testing.assert_array_equal(first.kept[0], [[1, 0], [1, 1], [1, 0]])
   np.testing.assert_array_equal(first.images[2], [2, 1])
   x = draw(0, (3, 5))
-  slots = buffers.dispatch(x, first)
-  found = buffers.combine(slots, first, 0, weights)
+  slots = first.dispatch(x)
+  found = first.combine(slots, 0, weights)
   kept = np.sum(np.where(first.kept[0], weights, 0), axis=1, keepdims=True)
   np.testing.assert_allclose(found, x * kept, rtol=1e-6)
 
