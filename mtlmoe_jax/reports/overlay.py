@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-TRUE_COLOR = "#1a9850"
+TRUE_COLOR = "#2fd16f"
 PREDICTED_COLOR = "#ff7f0e"
-# Expert i has the same colour in overlays, figures and reports; none is close
-# to the two box colours.
+# Expert i has the same color in overlays, plots and reports; none is close
+# to the two box colors.
 EXPERT_COLORS = (
   "#4c78a8",
   "#e45756",
@@ -23,7 +23,7 @@ EXPERT_COLORS = (
 
 
 def expert_color(expert: int) -> str:
-  """The colour of an expert; they repeat after eight."""
+  """The color of an expert; they repeat after eight."""
   return EXPERT_COLORS[expert % len(EXPERT_COLORS)]
 
 

@@ -1,6 +1,6 @@
-"""Figures of a report, each drawn to SVG bytes.
+"""Plots of a report, each drawn to SVG bytes.
 
-Letters: n images, L classes, N experts. Figures are made without pyplot: no
+Letters: n images, L classes, N experts. Plots are made without pyplot: no
 global state is touched and no display is needed.
 """
 
@@ -17,12 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mtlmoe_jax.metrics.predictions import Gate
+from mtlmoe_jax.metrics.split import ECE_BINS, IOU_THRESHOLDS
 from mtlmoe_jax.reports import overlay
 
 INK = "#2b2f36"
 MUTED = "#8a919c"
 MAIN = "#3566a8"
 ACCENT = "#d9662b"
+PALE = "#c6d5ea"
 SPLIT_COLORS = {"train": "#9aa5b5", "validation": MAIN, "test": ACCENT}
 PANELS = (
   ("loss", "total loss"),
@@ -38,7 +40,8 @@ SMALL = 20
 NAMED = 45
 
 STYLE = {
-  "font.family": "DejaVu Sans",
+  "font.family": ("DejaVu Sans", "sans-serif"),
+  "font.sans-serif": ("DejaVu Sans",),
   "font.size": 9,
   "axes.titlesize": 10,
   "axes.titleweight": "bold",
@@ -61,6 +64,10 @@ STYLE = {
   "legend.fontsize": 8,
   "lines.linewidth": 1.6,
   "figure.facecolor": "white",
+  # Text stays text: it can be searched, and a file is smaller.
+  "svg.fonttype": "none",
+  # A name such as "a$b$" is no formula.
+  "text.parse_math": False,
   # Equal data gives an equal file.
   "svg.hashsalt": "mtlmoe",
 }
@@ -72,7 +79,7 @@ def render(
   height: float,
   kind: str = "svg",
 ) -> bytes:
-  """Bytes of a figure.
+  """Bytes of a plot.
 
   Args:
     draw: fills the figure.
@@ -85,8 +92,8 @@ def render(
     draw(figure)
     out = io.BytesIO()
     # Neither the time nor the program's version: equal data, equal file.
-    unsaid = {"svg": "Date", "png": "Software"}[kind]
-    figure.savefig(out, format=kind, metadata={unsaid: None})
+    omitted = {"svg": "Date", "png": "Software"}[kind]
+    figure.savefig(out, format=kind, metadata={omitted: None})
   return out.getvalue()
 
 
@@ -176,30 +183,48 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> bytes:
 
   def draw(figure: Figure) -> None:
     axis = figure.subplots()
-    axis.grid(False)
     # Rare confusions among many classes would vanish on a linear scale.
     norm = colors.PowerNorm(1.0 if size <= SMALL else 0.5, 0, 1)
     image = axis.imshow(share, "Blues", norm, interpolation="nearest")
     if size <= SMALL:
       for r, c in np.argwhere(counts > 0):
-        ink = "white" if share[r, c] > 0.55 else INK
-        axis.text(
-          c, r, counts[r, c], ha="center", va="center", color=ink, fontsize=8
-        )
+        _cell(axis, c, r, str(counts[r, c]), share[r, c] > 0.55, 8)
     _name_ticks(axis.xaxis, class_names, rotation=90)
     _name_ticks(axis.yaxis, class_names)
-    axis.set_xlabel("predicted class")
-    axis.set_ylabel("true class")
     scale = "" if size <= SMALL else ", square-root colour scale"
-    axis.set_title(
-      f"Confusion matrix, {size} classes (n={counts.sum()}){scale}"
+    axis.set(
+      title=f"Confusion matrix, {size} classes (n={counts.sum()}){scale}",
+      xlabel="predicted class",
+      ylabel="true class",
     )
-    bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02)
-    bar.set_label("share of the true class")
-    bar.outline.set_visible(False)
+    axis.grid(False)
+    _color_bar(figure, image, [axis], "share of the true class", 0.6)
 
   side = float(np.clip(0.42 * size + 2.2, 5.5, 10.0))
   return render(draw, side + 0.6, side)
+
+
+def _cell(
+  axis: Axes, x: int, y: int, text: str, is_dark: bool, size: float
+) -> None:
+  """A number on a square of a heat map."""
+  axis.text(
+    x,
+    y,
+    text,
+    ha="center",
+    va="center",
+    color="white" if is_dark else INK,
+    fontsize=size,
+  )
+
+
+def _color_bar(
+  figure: Figure, image: Any, axes: list[Axes], label: str, shrink: float
+) -> None:
+  bar = figure.colorbar(image, ax=axes, shrink=shrink, pad=0.02)
+  bar.set_label(label)
+  bar.outline.set_visible(False)
 
 
 def _name_ticks(axis: Any, names: Sequence[str], rotation: float = 0) -> None:
@@ -225,22 +250,19 @@ def iou_distribution(iou: np.ndarray) -> bytes:
   def draw(figure: Figure) -> None:
     left, right = figure.subplots(1, 2)
     left.hist(iou, np.linspace(0, 1, 21), color=MAIN, edgecolor="white")
-    mean = float(np.mean(iou))
-    left.axvline(mean, color=ACCENT, label=f"mean {mean:.3f}")
-    left.axvline(
-      float(np.median(iou)),
-      color=INK,
-      linestyle=":",
-      label=f"median {np.median(iou):.3f}",
-    )
-    left.set_title(f"IoU of predicted and true box (n={len(iou)})")
-    left.set_xlabel("IoU")
-    left.set_ylabel("images")
+    for name, value, color, line in (
+      ("mean", float(np.mean(iou)), ACCENT, "-"),
+      ("median", float(np.median(iou)), INK, ":"),
+    ):
+      label = f"{name} {value:.3f}"
+      left.axvline(value, color=color, linestyle=line, label=label)
+    title = f"IoU of predicted and true box (n={len(iou)})"
+    left.set(title=title, xlabel="IoU", ylabel="images", xlim=(0, 1))
     left.legend(loc="best")
     grid = np.linspace(0, 1, 201)
     share = 1 - np.searchsorted(np.sort(iou), grid, "left") / len(iou)
     right.plot(grid, share, color=MAIN)
-    for threshold in (0.5, 0.7, 0.75, 0.9):
+    for threshold in IOU_THRESHOLDS:
       value = float(np.mean(iou >= threshold))
       right.plot(threshold, value, "o", color=ACCENT, ms=4)
       right.annotate(
@@ -250,12 +272,13 @@ def iou_distribution(iou: np.ndarray) -> bytes:
         textcoords="offset points",
         fontsize=8,
       )
-    right.set_title("Share of boxes with IoU ≥ threshold")
-    right.set_xlabel("threshold")
-    right.set_ylabel("share of images")
-    for axis in (left, right):
-      axis.set_xlim(0, 1)
-    right.set_ylim(0, 1.03)
+    right.set(
+      title="Share of boxes with IoU ≥ threshold",
+      xlabel="threshold",
+      ylabel="share of images",
+      xlim=(0, 1),
+      ylim=(0, 1.03),
+    )
 
   return render(draw, 8.4, 3.0)
 
@@ -265,7 +288,7 @@ def reliability(
   correct: np.ndarray,
   ece: float,
   title: str = "Reliability",
-  bins: int = 15,
+  bins: int = ECE_BINS,
 ) -> bytes:
   """Accuracy against confidence in equal bins, and how full the bins are.
 
@@ -287,49 +310,34 @@ def reliability(
   def draw(figure: Figure) -> None:
     left, right = figure.subplots(1, 2)
     centers, width = (edges[:-1] + edges[1:]) / 2, 1 / bins
-    left.bar(
-      centers[full],
-      accuracy[full],
-      width,
-      color="#c6d5ea",
-      edgecolor="white",
-    )
+    bars = {"width": width, "edgecolor": "white"}
+    left.bar(centers[full], accuracy[full], color=PALE, **bars)
     left.plot((0, 1), (0, 1), color=MUTED, linestyle="--", linewidth=1)
-    left.plot(
-      mean[full],
-      accuracy[full],
-      "o-",
-      color=MAIN,
-      ms=4,
-      label="mean confidence and accuracy of a bin",
-    )
+    label = "mean confidence and accuracy of a bin"
+    left.plot(mean[full], accuracy[full], "o-", color=MAIN, ms=4, label=label)
     left.legend(loc="upper left")
-    left.set_title(f"{title}, ECE {ece:.3f} (n={len(confidence)})")
-    left.set_xlabel("confidence")
-    left.set_ylabel("accuracy")
-    left.set_xlim(0, 1)
-    left.set_ylim(0, 1.1)
+    left.set(
+      title=f"{title}, ECE {ece:.3f} (n={len(confidence)})",
+      xlabel="confidence",
+      ylabel="accuracy",
+      xlim=(0, 1),
+      ylim=(0, 1.1),
+    )
     floor = np.zeros(bins)
     for mask, color, label in (
       (correct, MAIN, "right"),
       (~correct, ACCENT, "wrong"),
     ):
       height = np.bincount(index[mask], minlength=bins)
-      right.bar(
-        centers,
-        height,
-        width,
-        floor,
-        color=color,
-        edgecolor="white",
-        label=label,
-      )
+      right.bar(centers, height, bottom=floor, color=color, label=label, **bars)
       floor += height
     right.legend(loc="best")
-    right.set_title("Confidence of right and wrong answers")
-    right.set_xlabel("confidence")
-    right.set_ylabel("images")
-    right.set_xlim(0, 1)
+    right.set(
+      title="Confidence of right and wrong answers",
+      xlabel="confidence",
+      ylabel="images",
+      xlim=(0, 1),
+    )
 
   return render(draw, 8.4, 3.2)
 
@@ -355,24 +363,16 @@ def expert_use(gates: dict[str, Gate]) -> bytes:
       axis.bar(x + 0.2, importance, 0.38, color=tints)
       for i in x if experts <= 12 else ():
         for dx, value in ((-0.2, load[i]), (0.2, importance[i])):
-          axis.text(
-            i + dx,
-            value,
-            f"{value:.2f}",
-            ha="center",
-            va="bottom",
-            fontsize=7,
-          )
+          text = f"{value:.2f}"
+          axis.text(i + dx, value, text, ha="center", va="bottom", fontsize=7)
       axis.axhline(1 / experts, color=MUTED, linestyle="--", linewidth=1)
-      axis.set_title(f"Experts of the {task} gate (n={n})")
-      axis.set_xlabel("expert")
-      axis.set_xticks(x)
+      title = f"Experts of the {task} gate (n={n})"
+      axis.set(title=title, xlabel="expert", xticks=x)
       axis.grid(False, axis="x")
-    axes[0].set_ylim(0, 1.12 * highest)
-    axes[0].set_ylabel("share")
+    axes[0].set(ylim=(0, 1.12 * highest), ylabel="share")
     figure.supxlabel(
-      "light: load (share of choices)    dark: importance (share of weight)"
-      "    dashed: even",
+      "light: load (share of choices) · dark: importance (share of weight) "
+      "· dashed: even",
       fontsize=8,
       color=INK,
     )
@@ -385,7 +385,7 @@ def expert_by_group(
   gates: dict[str, Gate],
   groups: np.ndarray,
   names: Sequence[str],
-  what: str,
+  label: str,
 ) -> bytes:
   """Mean weight of each expert in each group of images, a panel per gate.
 
@@ -393,7 +393,7 @@ def expert_by_group(
     gates: task -> its gate's choices for n images.
     groups: i [n], group of each image; images at -1 are left out.
     names: name of each group.
-    what: what a group is: "class", "pose".
+    label: of the groups: "class", "pose".
   """
   counts = np.bincount(groups[groups >= 0], minlength=len(names))
   means = {}
@@ -421,24 +421,16 @@ def expert_by_group(
       axis.grid(False)
       if len(names) <= SMALL and mean.shape[1] <= 12:
         for r, c in np.argwhere(np.isfinite(mean)):
-          ink = "white" if mean[r, c] < 0.6 * highest else INK
-          axis.text(
-            c,
-            r,
-            f"{mean[r, c]:.2f}",
-            ha="center",
-            va="center",
-            color=ink,
-            fontsize=7,
-          )
+          is_dark = mean[r, c] < 0.6 * highest
+          _cell(axis, c, r, f"{mean[r, c]:.2f}", is_dark, 7)
       axis.tick_params("y", length=0)
-      axis.set_xticks(range(mean.shape[1]))
-      axis.set_xlabel("expert")
-      axis.set_title(f"{task} gate by {what} (n={counts.sum()})")
+      axis.set(
+        title=f"{task} gate by {label} (n={counts.sum()})",
+        xlabel="expert",
+        xticks=range(mean.shape[1]),
+      )
     _name_ticks(axes[0].yaxis, names)
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.7, pad=0.02)
-    bar.set_label("mean weight")
-    bar.outline.set_visible(False)
+    _color_bar(figure, image, list(axes), "mean weight", 0.7)
 
   width = max(2.8, 0.42 * _experts(gates))
   height = float(np.clip(0.24 * len(names) + 1.1, 2.4, 8.5))

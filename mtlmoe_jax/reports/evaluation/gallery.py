@@ -1,19 +1,17 @@
-"""The pictures of a report: predictions on the images they were made for.
+"""The images of a report, with the predictions that were made for them.
 
-Letters: n images of the split, L classes, N experts.
+Plain values for the templates. Letters: n images of the split, L classes, N
+experts.
 """
 
-import base64
-import html
-import io
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax.metrics.predictions import Predictions
-from mtlmoe_jax.reports import overlay
+from mtlmoe_jax.reports import html
 from mtlmoe_jax.reports.plots import display_name
 
 # These counts keep a report below 8 MB whatever the images are.
@@ -24,174 +22,181 @@ STORED = 224  # longer side of a stored image, pixels
 SHOWN = 172  # longer side as it is shown
 
 
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """One image; a text is "" where there is nothing to tell.
+
+  Attributes:
+    id: name of the image.
+    address: its pixels.
+    width: as shown, pixels.
+    height: as shown, pixels.
+    boxes: (kind "t" true or "p" predicted, x, y, width, height), shares.
+    mark: "ok", "no" or, without a label, "mute".
+    predicted: the most probable class.
+    probability: that the model gives to it.
+    truth: the true class where it is not the predicted one.
+    truth_probability: in brackets.
+    iou: of the two boxes.
+    gates: (task, ((expert, weight), ...)) of gates with a choice.
+  """
+
+  id: str
+  address: str
+  width: int
+  height: int
+  boxes: list[tuple[str, str, str, str, str]]
+  mark: str = "mute"
+  predicted: str = ""
+  probability: str = ""
+  truth: str = ""
+  truth_probability: str = ""
+  iou: str = ""
+  gates: Sequence[tuple[str, list[tuple[int, float]]]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+  """Images under a title."""
+
+  title: str
+  note: str
+  cards: list[Card]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """Two classes that are confused.
+
+  Attributes:
+    truth: the true class.
+    predicted: the class it is taken for.
+    count: images so confused.
+    images: of the true class.
+    mistake: the surest one; None without images to show.
+    example: the surest image of the other class; None where none is right.
+  """
+
+  truth: str
+  predicted: str
+  count: int
+  images: int
+  mistake: Card | None
+  example: Card | None
+
+
 def galleries(
   p: Predictions, source: data_lib.Source, names: Sequence[str]
-) -> str:
-  """HTML: an even sample, the worst classified and the worst boxes.
+) -> list[Gallery]:
+  """An even sample, the worst classified and the worst boxes.
 
   Args:
     p: predictions of n images.
     source: the same n images.
     names: L class names.
   """
-  key = (
-    '<p class="mute key">The most probable class with its probability; the '
-    "weights of the experts per gate."
-    '<span><i style="border-color:var(--true)"></i>true box</span>'
-    '<span><i style="border-color:var(--pred)"></i>predicted box</span></p>'
-  )
-  sample = spread(len(p), SAMPLE)
-  parts = [
-    f"<h2>A sample of the predictions</h2>{key}",
-    _gallery(p, sample, source, names),
-  ]
-  if p.logits is not None and p.has_label.any():
+  chosen = [("A sample of the predictions", "", spread(len(p), SAMPLE))]
+  if p.probabilities is not None and p.has_label.any():
     of_true = np.where(
       p.has_label,
       p.probabilities[np.arange(len(p)), np.maximum(p.labels, 0)],
       np.inf,
     )
     worst = np.argsort(of_true, kind="stable")[:WORST]
-    parts += [
-      "<h2>Worst classified first</h2><p class=mute>The least probability "
-      "given to the true class.</p>",
-      _gallery(p, worst[np.isfinite(of_true[worst])], source, names),
-    ]
+    worst = worst[np.isfinite(of_true[worst])]
+    note = "The least probability given to the true class."
+    chosen.append(("Worst classified first", note, worst))
   if p.iou is not None and p.has_box.any():
     worst = np.argsort(p.iou, kind="stable")[:WORST]  # NaN comes last
-    parts += [
-      "<h2>Worst boxes first</h2><p class=mute>The least IoU.</p>",
-      _gallery(p, worst[p.has_box[worst]], source, names),
-    ]
-  return "".join(parts)
-
-
-def _gallery(
-  p: Predictions,
-  index: Iterable[int],
-  source: data_lib.Source,
-  names: Sequence[str],
-) -> str:
-  cards = "".join(_card(p, int(i), source, names) for i in index)
-  return f"<div class=grid>{cards}</div>\n"
+    worst = worst[p.has_box[worst]]
+    chosen.append(("Worst boxes first", "The least IoU.", worst))
+  return [
+    Gallery(title, note, [_card(p, int(i), source, names) for i in index])
+    for title, note, index in chosen
+  ]
 
 
 def _card(
   p: Predictions, i: int, source: data_lib.Source, names: Sequence[str]
-) -> str:
-  """One image with its boxes and what was said of it."""
-  rects = ""
-  if p.has_box[i]:
-    rects += _rect(p.true_boxes[i], "t")
-  if p.boxes is not None:
-    rects += _rect(p.boxes[i], "p")
-  lines = []
-  if p.logits is not None:
-    said = html.escape(display_name(names[p.predicted[i]], 40))
-    mark = "mute"
-    if p.has_label[i]:
-      mark = "ok" if p.correct[i] else "no"
-    sign = {"ok": "✓ ", "no": "✗ ", "mute": ""}[mark]
-    probability = p.probabilities[i, p.predicted[i]]
-    lines.append(
-      f'<div title="{said}"><b class={mark}>{sign}{said}</b></div>'
-      f"<div>probability {probability:.2f}</div>"
-    )
-  if p.has_label[i] and (p.logits is None or not p.correct[i]):
-    name = html.escape(display_name(names[p.labels[i]], 40))
-    share = ""
-    if p.probabilities is not None:
-      share = f" ({p.probabilities[i, p.labels[i]]:.2f})"
-    lines.append(f'<div title="{name}">true: {name}{share}</div>')
-  if p.iou is not None and p.has_box[i]:
-    lines.append(f"<div>IoU {p.iou[i]:.2f}</div>")
-  for task, gate in p.routing.items():
-    if gate.probs.shape[1] > 1:
-      lines.append(_gate_bar(task, gate.dense[i]))
+) -> Card:
   image = source[i]["image"]
-  size = SHOWN * np.divide(image.shape[:2], max(image.shape[:2]))
-  name = html.escape(p.ids[i])
-  return (
-    f'<figure title="{name}"><div class=frame><div class=shot style='
-    f'"width:{size[1]:.0f}px;height:{size[0]:.0f}px"><img alt="{name}" '
-    f'src="{_jpeg(image)}">'
-    f'<svg viewBox="0 0 1 1" preserveAspectRatio=none>{rects}</svg>'
-    f"</div></div><figcaption>{''.join(lines)}</figcaption></figure>"
+  height, width = SHOWN * np.divide(image.shape[:2], max(image.shape[:2]))
+  boxes, texts = [], {}
+  if p.has_box[i]:
+    boxes.append(_rectangle("t", p.true_boxes[i]))
+  if p.boxes is not None:
+    boxes.append(_rectangle("p", p.boxes[i]))
+  if p.predicted is not None:
+    texts["predicted"] = display_name(names[p.predicted[i]], 40)
+    texts["probability"] = f"{p.probabilities[i, p.predicted[i]]:.2f}"
+    if p.has_label[i]:
+      texts["mark"] = "ok" if p.correct[i] else "no"
+  if p.has_label[i] and (p.correct is None or not p.correct[i]):
+    texts["truth"] = display_name(names[p.labels[i]], 40)
+    if p.probabilities is not None:
+      texts["truth_probability"] = f" ({p.probabilities[i, p.labels[i]]:.2f})"
+  if p.iou is not None and p.has_box[i]:
+    texts["iou"] = f"{p.iou[i]:.2f}"
+  gates = [
+    (task, [(int(e), float(w)) for e, w in enumerate(gate.dense[i]) if w > 0])
+    for task, gate in p.routing.items()
+    if gate.probs.shape[1] > 1
+  ]
+  return Card(
+    id=p.ids[i],
+    address=html.jpeg_uri(image, STORED),
+    width=round(width),
+    height=round(height),
+    boxes=boxes,
+    gates=gates,
+    **texts,
   )
 
 
-def _rect(box: np.ndarray, kind: str) -> str:
+def _rectangle(kind: str, box: np.ndarray) -> tuple[str, str, str, str, str]:
   x1, y1, x2, y2 = (float(v) for v in box)
-  at = (
-    f'x="{x1:.4f}" y="{y1:.4f}" width="{max(x2 - x1, 0):.4f}" '
-    f'height="{max(y2 - y1, 0):.4f}"'
-  )
-  return f"<rect class=halo {at} /><rect class={kind} {at} />"
+  sides = (x1, y1, max(x2 - x1, 0), max(y2 - y1, 0))
+  x, y, width, height = (f"{v:.4f}" for v in sides)
+  return kind, x, y, width, height
 
 
-def _gate_bar(task: str, weights: np.ndarray) -> str:
-  parts = "".join(
-    f'<i style="width:{100 * weights[e]:.1f}%;'
-    f'background:{overlay.expert_color(int(e))}">{e}</i>'
-    for e in np.flatnonzero(weights > 0)
-  )
-  told = ", ".join(
-    f"expert {e}: {weights[e]:.2f}" for e in np.flatnonzero(weights > 0)
-  )
-  return (
-    f'<div class=gate title="{told}"><span>{html.escape(task)}</span>'
-    f"<div class=bar>{parts}</div></div>"
-  )
-
-
-def _jpeg(image: np.ndarray) -> str:
-  """A data URI of an image, at most STORED pixels wide and high."""
-  picture = Image.fromarray(image)
-  picture.thumbnail((STORED, STORED), Image.Resampling.BILINEAR)
-  out = io.BytesIO()
-  picture.save(out, "JPEG", quality=82)
-  return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def pairs(
+def confused_pairs(
   p: Predictions,
   counts: np.ndarray,
   source: data_lib.Source | None,
   names: Sequence[str],
-) -> str:
-  """The most confused pairs, with the surest mistake and a right example."""
+) -> list[Pair]:
+  """The most confused pairs, with the surest mistake and a right example.
+
+  Args:
+    p: predictions of n images.
+    counts: i [L, L], images of true class r predicted as c.
+    source: the same n images; None shows none.
+    names: L class names.
+  """
   wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
   order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
-  lines = []
-  for true, said in zip(*np.unravel_index(order, counts.shape)):
-    if not wrong[true, said]:
-      break
-    of = counts[true].sum()
-    pictures = ""
-    if source is not None:
-      mistaken = p.has_label & (p.labels == true) & (p.predicted == said)
-      right = p.correct & (p.labels == said)
-      for mask in (mistaken, right):
-        best = np.argmax(np.where(mask, p.probabilities[:, said], -1))
-        pictures += (
-          _card(p, int(best), source, names)
-          if mask.any()
-          else f"<p class=mute>no image was rightly told to be "
-          f"{html.escape(display_name(names[said]))}</p>"
-        )
-    one, other = (html.escape(display_name(names[c], 60)) for c in (true, said))
-    lines.append(
-      f"<div class=pair><b>{one}</b> taken for <b>{other}</b> "
-      f"<span class=mute>{counts[true, said]} of {of} images "
-      f"({counts[true, said] / of:.0%})</span><div>{pictures}</div></div>"
+
+  def surest(mask: np.ndarray, predicted: int) -> Card | None:
+    if source is None or not mask.any():
+      return None
+    best = np.argmax(np.where(mask, p.probabilities[:, predicted], -1))
+    return _card(p, int(best), source, names)
+
+  return [
+    Pair(
+      display_name(names[true], 60),
+      display_name(names[predicted], 60),
+      int(counts[true, predicted]),
+      int(counts[true].sum()),
+      surest(
+        p.has_label & (p.labels == true) & (p.predicted == predicted), predicted
+      ),
+      surest(p.correct & (p.labels == predicted), predicted),
     )
-  if not lines:
-    return ""
-  return (
-    "<h2>Most confused pairs</h2><p class=mute>Left the surest mistake, "
-    "right the surest image of the class it was taken for.</p>"
-    f'<div class="panel pairs">{"".join(lines)}</div>\n'
-  )
+    for true, predicted in zip(*np.unravel_index(order, counts.shape))
+    if wrong[true, predicted]
+  ]
 
 
 def spread(n: int, count: int) -> np.ndarray:

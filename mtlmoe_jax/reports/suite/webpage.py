@@ -4,7 +4,7 @@ import html
 import re
 from collections.abc import Mapping
 
-from mtlmoe_jax.reports import style
+from mtlmoe_jax.reports import html as pages
 from mtlmoe_jax.reports.suite.document import (
   Block,
   Code,
@@ -68,7 +68,7 @@ def page(document: Document, pictures: Mapping[str, bytes]) -> str:
   return (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width,initial-scale=1">'
-    f"<title>{title}</title><style>{style.CSS}{CSS}</style></head>"
+    f"<title>{title}</title><style>{pages.render('style.css')}{CSS}</style></head>"
     f"<body><main>\n<h1>{_inline(document.title)}</h1>\n{contents}\n"
     f"{body}\n</main></body></html>\n"
   )
