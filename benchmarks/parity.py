@@ -20,7 +20,12 @@ from mtlmoe_jax.models import backbones
 from mtlmoe_jax.utils import files
 
 # Ours alone.
-_UNPUBLISHED = ("efficientnet_tiny", "efficientnet_nano", "vit_nano")
+_UNPUBLISHED = (
+  "efficientnet_tiny",
+  "efficientnet_nano",
+  "efficientnet_pico",
+  "vit_nano",
+)
 
 # (image size, what is compared, largest difference over largest value).
 Difference = tuple[int, str, float]

@@ -57,11 +57,16 @@ def write_run(folder, config, variables):
   checkpointer.close()
 
 
+def nano(**overrides):
+  """The tiny config with as many stages as there are ways to share them."""
+  return tiny.config(**{"model.backbone": "efficientnet_nano", **overrides})
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   """(workdir, config, variables) of three experts behind a shared stem."""
   folder = tmp_path_factory.mktemp("run")
-  config = tiny.config(**{"model.shared_stages": 1, "model.norm": "frozen"})
+  config = nano(**{"model.shared_stages": 1, "model.norm": "frozen"})
   variables = drawn(config)
   write_run(folder, config, variables)
   return folder, config, variables
@@ -123,7 +128,7 @@ def test_experts_that_differ_need_as_many_and_are_not_shared(run):
 
 @pytest.mark.parametrize("equal", [True, False], ids=["equal", "lone"])
 def test_a_lone_expert_and_equal_ones_go_anywhere(tmp_path, equal):
-  config = tiny.config(
+  config = nano(
     **{"model.experts": 2, "model.k": "1", "model.norm": "frozen"}
   )
   config.model.experts = 2 if equal else 1
@@ -153,7 +158,7 @@ def test_a_run_of_another_backbone_or_range_is_refused(run):
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
-  config = tiny.config(**{"model.pretrained": str(tmp_path)})
+  config = nano(**{"model.pretrained": str(tmp_path)})
   with pytest.raises(errors.InputError, match="no checkpoints/ folder"):
     start.weights(config)
   config.model.pretrained = str(tmp_path / "none")
@@ -219,7 +224,7 @@ def test_an_experts_backbone_comes_back_from_its_file(
 
 
 def test_timm_has_no_group_norms():
-  config = tiny.config(**{"model.norm": "group"})
+  config = nano(**{"model.norm": "group"})
   with pytest.raises(errors.InputError, match="norm='group'"):
     export.one_backbone(drawn(config), 0, config.model.backbone, "timm")
 

@@ -33,8 +33,16 @@ def batch(n=8, size=32, seed=0):
 
 
 def build(mesh=None, frozen_patterns=(), **overrides):
-  state, step = parts(frozen_patterns, **overrides)
-  return (state, jax.jit(step)) if mesh is None else placed(state, step, mesh)
+  """The state and the compiled step; of one device, made once per options."""
+  if mesh is None:
+    return _compiled(tuple(frozen_patterns), tuple(sorted(overrides.items())))
+  return placed(*parts(frozen_patterns, **overrides), mesh)
+
+
+@functools.cache
+def _compiled(frozen_patterns, overrides):
+  state, step = parts(frozen_patterns, **dict(overrides))
+  return state, jax.jit(step)
 
 
 def parts(frozen_patterns=(), **overrides):

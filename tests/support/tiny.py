@@ -18,7 +18,7 @@ OVERRIDES = {
   "data.synthetic.test_per_class": 3,
   "data.synthetic.size": 32,
   "data.validation_fraction": 0.2,
-  "model.backbone": "efficientnet_nano",
+  "model.backbone": "efficientnet_pico",
   "model.experts": 3,
   "model.k": "2",
   "model.norm": "group",

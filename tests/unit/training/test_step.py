@@ -18,16 +18,18 @@ from mtlmoe_jax.training import step as step_lib
 from tests.support import tiny
 from tests.support.steps import CLASSES, batch, build, losses_of
 
+# One program for several tests: it takes seconds to compile.
+PLAIN = {
+  "loss.weighting": "fixed",
+  "model.dropout": 0.0,
+  "loss.label_smoothing": 0.0,
+  "optimizer.weight_decay": 0.0,
+}
+
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_overfits_a_tiny_batch(weighting):
-  state, step = build(
-    **{
-      "loss.weighting": weighting,
-      "model.dropout": 0.0,
-      "loss.label_smoothing": 0.0,
-    }
-  )
+  state, step = build(**{**PLAIN, "loss.weighting": weighting})
   _, metrics = losses_of(state, step, 60)
   assert metrics[-1]["loss_class"] < 0.2 < metrics[0]["loss_class"]
   assert metrics[-1]["miou"] > metrics[0]["miou"] + 0.1
@@ -35,7 +37,7 @@ def test_overfits_a_tiny_batch(weighting):
 
 
 def test_masked_tasks_leave_their_towers_alone():
-  state, step = build(**{"optimizer.weight_decay": 0.0})
+  state, step = build(**PLAIN)
   data = {**batch(), "has_box": np.zeros(8, bool)}
   new, metrics = losses_of(state, step, 2, data)
   assert metrics[0]["loss_box"] == 0.0
@@ -83,7 +85,7 @@ def test_frozen_parameters_and_their_moments_are_absent():
 
 
 def test_a_bad_step_changes_nothing_but_the_count():
-  state, step = build()
+  state, step = build(**PLAIN)
   poisoned = batch()
   poisoned["box"] = np.full((8, 4), np.nan, np.float32)
   new, metrics = step(state, poisoned)
