@@ -7,7 +7,7 @@
 
 Six EfficientNet-B1 experts at 240 pixels want a GPU or a TPU. Runtime and
 result: not measured here (needs the whole data set and a GPU). The poster's own
-rows, on its own split, are in configs/poster/.
+rows, on its own split, are `configs/poster.py:ROW`.
 """
 
 import ml_collections

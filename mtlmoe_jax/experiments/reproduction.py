@@ -13,6 +13,7 @@ import ml_collections
 
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.config import presets
+from mtlmoe_jax.config.poster import ROWS
 from mtlmoe_jax.experiments.cells import Variation
 
 SUITES = ("exp1", "transfer", "exp2", "experts")
@@ -191,7 +192,7 @@ def _exp1(asked: _Asked) -> list[Variation]:
   return [
     Variation(
       "single",
-      {"model.experts": 1, "model.k": "1"},
+      ROWS["exp1_single"].changes,
       "a single expert",
       _EXP1,
     ),
@@ -244,7 +245,7 @@ def _matched(asked: _Asked) -> dict[str, object]:
 
 
 def _transfer(asked: _Asked) -> list[Variation]:
-  base = {"data.classes": "except_last:10"}
+  base = dict(ROWS["transfer_base"].changes)
   if asked.data == "cub10":
     base = {
       "data.name": "folder",
@@ -260,7 +261,7 @@ def _transfer(asked: _Asked) -> list[Variation]:
     _MOE,
     Variation(
       "transfer_frozen",
-      {"transfer.freeze": ("experts/",), "model.norm": "frozen"},
+      ROWS["transfer_frozen"].changes,
       "from the base, experts and condense frozen",
       _TRANSFER,
       after="transfer_base",
@@ -278,23 +279,25 @@ def _transfer(asked: _Asked) -> list[Variation]:
 def _exp2(asked: _Asked) -> list[Variation]:
   classes = {"data.classes": "all"} if asked.data == "cub" else {}
 
-  def make(name: str, what: str, **options: object) -> Variation:
+  def make(name: str, what: str, row: str = "", **options: object) -> Variation:
     both = {"model.tasks": "class,box"}
-    overrides = {**classes, **both, **_dotted(options)}
+    changes = ROWS[row].changes if row else {}
+    overrides = {**classes, **both, **changes, **_dotted(options)}
     return Variation(name, overrides, what, _EXP2)
 
   one = _MOE
   if asked.data == "cub":
-    one = make("one_tower", "six experts, class alone", model__tasks="class")
+    one = make("one_tower", "six experts, class alone", "exp2_one_tower")
   return [
     one,
     make("box_alone", "six experts, box alone", model__tasks="box"),
-    make("mtl_1", "one expert", model__experts=1, model__k="1"),
-    make("mtl_3", "three experts", model__experts=3),
-    make("mtl_6", "six experts"),
+    make("mtl_1", "one expert", "table_1_expert"),
+    make("mtl_3", "three experts", "table_3_experts"),
+    make("mtl_6", "six experts", "table_6_experts"),
     make(
       "mtl_6_half_batch",
       "six experts, half the batch (as the poster's)",
+      "table_6_experts",
       batch_size=asked.base.batch_size // 2,
     ),
     make("shuffled", "boxes of other images", data__shuffle_boxes=True),

@@ -1,6 +1,8 @@
 """Every file in configs/ builds, and says how to run it."""
 
+import functools
 import importlib.util
+import json
 import pathlib
 
 import jax
@@ -8,10 +10,13 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import models
+from mtlmoe_jax import errors, models
+from mtlmoe_jax.config import poster
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "configs").rglob("*.py"))
+FILES = {path.stem: path for path in (ROOT / "configs").rglob("*.py")}
+# Each config as a command line has it; of the poster each row.
+NAMES = sorted({*FILES, *(f"poster:{row}" for row in poster.ROWS)} - {"poster"})
 CLASSES = 200
 
 
@@ -22,22 +27,37 @@ def load(path):
   return module
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_builds(path):
-  module = load(path)
-  assert "python launch/" in module.__doc__
-  config = module.get_config()
-  if config.data.name != "synthetic":
-    config.data.path = "somewhere"
-  config_lib.check_config(config)
+@functools.cache
+def shapes(model_options, size, precision, weighting):
+  """Shapes of a model's variables and of what it says; rows share models."""
+  config = config_lib.default_config()
+  config_lib.update_from_dict(config.model, json.loads(model_options), "model.")
+  config.precision, config.loss.weighting = precision, weighting
   model = models.build_model(config, CLASSES)
-  images = np.zeros(
-    (2, config.data.image_size, config.data.image_size, 3), np.uint8
-  )
+  images = np.zeros((2, size, size, 3), np.uint8)
   variables = jax.eval_shape(
     lambda: model.init({"params": jax.random.key(0)}, images, train=False)
   )
-  out = jax.eval_shape(lambda v: model.apply(v, images, train=False), variables)
+  return variables, jax.eval_shape(
+    lambda v: model.apply(v, images, train=False), variables
+  )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_builds(name):
+  stem, _, arg = name.partition(":")
+  module = load(FILES[stem])
+  assert "python launch/" in module.__doc__
+  config = module.get_config(arg)
+  if config.data.name != "synthetic":
+    config.data.path = "somewhere"
+  config_lib.check_config(config)
+  variables, out = shapes(
+    config.model.to_json_best_effort(),
+    config.data.image_size,
+    config.precision,
+    config.loss.weighting,
+  )
   tasks = config_lib.tasks_of(config)
   if "class" in tasks:
     assert out.logits.shape == (2, CLASSES)
@@ -68,3 +88,16 @@ def test_poster_model_prints_its_parameter_table(experts):
     assert active == total
   else:
     assert active < total
+
+
+def test_rows_of_the_poster_take_options_and_are_told():
+  module = load(FILES["poster"])
+  config = module.get_config("table_1_expert,epochs=3,k=1")
+  assert (config.model.experts, config.epochs) == (1, 3)
+  assert config.batch_size == 16
+  assert module.get_config("table_6_experts").batch_size == 8
+  for row in poster.ROWS:
+    assert row in module.__doc__
+  for name in ("", "table_7_experts"):
+    with pytest.raises(errors.InputError, match=f"'{name}'.*exp1_single"):
+      module.get_config(name)
