@@ -45,10 +45,10 @@ def differences(name: str) -> list[Difference]:
   Returns:
     At two image sizes each; all in float32.
   """
-  entry = backbones.backbone(name)
-  variant = entry.variant
+  entry = backbones.get_backbone(name)
+  sizes = entry.sizes
   options = {"num_classes": 7}
-  if variant.family == "vit":
+  if sizes.family == "vit":
     options["dynamic_img_size"] = True
   torch, network = random_network(name, **options)
   with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def differences(name: str) -> list[Difference]:
     raw = pretrained.read_weights(path)
     weights = pretrained.load(str(path), name)
   variables = {"params": weights.params, "batch_stats": weights.batch_stats}
-  places, sizes = _places(variant)
+  places, sides = _places(sizes)
   modules = dict(network.named_modules())
   seen = {}
   for unit, place in places.items():
@@ -69,14 +69,14 @@ def differences(name: str) -> list[Difference]:
   @jax.jit
   def run(variables: Any, images: jax.Array) -> dict[int, jax.Array]:
     x, out = images, {}
-    for unit in range(variant.last + 1):
-      x = variant.network(first=unit, last=unit).apply(variables, x)
+    for unit in range(sizes.last + 1):
+      x = sizes.network(first=unit, last=unit).apply(variables, x)
       out[unit] = x
     return out
 
   found = []
   random = np.random.default_rng(0)
-  for size in sizes:
+  for size in sides:
     images = random.standard_normal((2, size, size, 3)).astype(np.float32)
     with torch.no_grad():
       want = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
@@ -85,11 +85,11 @@ def differences(name: str) -> list[Difference]:
       if expected.ndim == 4:
         expected = expected.transpose(0, 2, 3, 1)
       found.append((size, f"unit {unit}", _error(maps[unit], expected)))
-    logits = _logits(variant.family, raw, maps)
+    logits = _logits(sizes.family, raw, maps)
     found.append((size, "logits", _error(logits, want)))
-    if size == sizes[0]:
-      whole = np.asarray(jax.jit(variant.network().apply)(variables, images))
-      found.append((size, "in one piece", _error(whole, maps[variant.last])))
+    if size == sides[0]:
+      whole = np.asarray(jax.jit(sizes.network().apply)(variables, images))
+      found.append((size, "in one piece", _error(whole, maps[sizes.last])))
   return found
 
 
@@ -129,18 +129,18 @@ def random_network(name: str, **options: Any) -> tuple[Any, Any]:
   return torch, network
 
 
-def _places(variant: Any) -> tuple[dict[int, str], tuple[int, int]]:
+def _places(sizes: Any) -> tuple[dict[int, str], tuple[int, int]]:
   """Unit -> timm's module whose output is the same, and two image sizes."""
-  if variant.family == "efficientnet":
+  if sizes.family == "efficientnet":
     stages = {u: f"blocks.{u - 1}" for u in range(1, 8)}
     return {0: "bn1", **stages, 8: "bn2"}, (96, 65)
-  if variant.family == "resnet":
+  if sizes.family == "resnet":
     return {0: "maxpool", **{u: f"layer{u}" for u in range(1, 5)}}, (96, 65)
-  if variant.family == "convnext":
+  if sizes.family == "convnext":
     return {0: "stem", **{u: f"stages.{u - 1}" for u in range(1, 5)}}, (96, 64)
-  places = {u: f"blocks.{u * variant.depth // 4 - 1}" for u in range(1, 5)}
+  places = {u: f"blocks.{u * sizes.depth // 4 - 1}" for u in range(1, 5)}
   # Fewer positions than were published, and as many or more.
-  return places, ((96, 224) if variant.patch == 16 else (70, 112))
+  return places, ((96, 224) if sizes.patch == 16 else (70, 112))
 
 
 def _logits(family: str, raw: Any, maps: dict[int, np.ndarray]) -> np.ndarray:

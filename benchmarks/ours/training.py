@@ -108,8 +108,8 @@ def _expert_flops(config: ml_collections.ConfigDict) -> int:
 
 
 def _network(backbone: str, norm: str, dtype: Any) -> nn.Module:
-  variant = models.backbone(backbone).variant
-  return EfficientNet(variant, norm=norm, dtype=dtype)
+  sizes = models.get_backbone(backbone).sizes
+  return EfficientNet(sizes, norm=norm, dtype=dtype)
 
 
 class _Classifier(nn.Module):

@@ -1,6 +1,6 @@
 """The model as Flax Linen modules; `build_model` makes it from a config."""
 
-from mtlmoe_jax.models.backbones import BACKBONES, Backbone, backbone
+from mtlmoe_jax.models.backbones import BACKBONES, Backbone, get_backbone
 from mtlmoe_jax.models.mtlmoe import (
   MTLMoE,
   Outputs,
@@ -18,9 +18,9 @@ __all__ = [
   "MTLMoE",
   "Outputs",
   "active_experts",
-  "backbone",
   "build_model",
   "count_parameters",
+  "get_backbone",
   "parameter_table",
   "preprocessing",
   "stem_features",

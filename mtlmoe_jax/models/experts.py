@@ -60,9 +60,9 @@ class Expert(nn.Module):
       Condensed features of type `dtype`.
     """
     maps = [x]
-    if self.first <= self.entry.variant.last:
+    if self.first <= self.entry.sizes.last:
       lateral = self.layout == "pyramid"
-      out = self.entry.variant.network(
+      out = self.entry.sizes.network(
         first=self.first,
         norm=self.norm,
         drop_path=self.drop_path,
@@ -137,7 +137,7 @@ def one_expert(
   # Once for each expert, not for each of its pairs.
   if uses_stored(expert.norm, expert.train):
     expert = expert.clone(norm="folded", parent=None)
-    variables = fold(variables, expert.entry.variant.epsilon)
+    variables = fold(variables, expert.entry.sizes.epsilon)
   if key is None:
 
     def plain(variables, x, mask):

@@ -18,7 +18,7 @@ from flax import traverse_util
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.backbones import Backbone, backbone
+from mtlmoe_jax.models.backbones import Backbone, get_backbone
 from mtlmoe_jax.models.backbones.units import Units
 from mtlmoe_jax.models.backbones.vit import TOKEN_EXPERTS, TokenMoE
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
@@ -351,24 +351,24 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
   model = config.model
   config_lib.check_dispatch(config)
   entry = _entry(config)
-  if model.shared_stages > entry.variant.last:
+  if model.shared_stages > entry.sizes.last:
     raise InputError(
       f"config.model.shared_stages={model.shared_stages}: {entry.name} has "
-      f"{entry.variant.last} units behind its stem, use 0 ... "
-      f"{entry.variant.last}"
+      f"{entry.sizes.last} units behind its stem, use 0 ... "
+      f"{entry.sizes.last}"
     )
-  if model.condense == "pyramid" and not entry.variant.last_stride:
+  if model.condense == "pyramid" and not entry.sizes.last_stride:
     raise InputError(
       f"config.model.condense='pyramid': all maps of {entry.name} are of one "
       "size, use 'spatial'"
     )
   if model.condense == "pyramid" and (
-    model.shared_stages >= entry.variant.last_stride
+    model.shared_stages >= entry.sizes.last_stride
   ):
     raise InputError(
       f"config.model.condense='pyramid' with config.model.shared_stages="
       f"{model.shared_stages}: the experts of {entry.name} must begin at the "
-      f"last strided stage or before, use 0 ... {entry.variant.last_stride - 1}"
+      f"last strided stage or before, use 0 ... {entry.sizes.last_stride - 1}"
       " shared stages, or condense 'spatial'"
     )
   return MTLMoE(
@@ -437,7 +437,7 @@ def _stem(entry: Backbone, moe: TokenMoE | None, **options: Any) -> Units:
   """The shared units; only a ViT has the option of V-MoE layers."""
   if moe is not None:
     options["token_moe"] = moe
-  return entry.variant.network(**options)
+  return entry.sizes.network(**options)
 
 
 def _separate(out: Any) -> tuple[jax.Array, dict[str, TokenRouting]]:
@@ -447,7 +447,7 @@ def _separate(out: Any) -> tuple[jax.Array, dict[str, TokenRouting]]:
 
 def _entry(config: ml_collections.ConfigDict) -> Backbone:
   """The backbone of a config, with the config's own normalisation and grid."""
-  entry = backbone(config.model.backbone)
+  entry = get_backbone(config.model.backbone)
   return dataclasses.replace(
     entry,
     normalization=config.model.normalization or entry.normalization,

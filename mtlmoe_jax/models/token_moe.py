@@ -31,15 +31,15 @@ def token_moe(
   text = options.pop("blocks")
   if not text:
     return None
-  key, variant = f"config.model.token_moe.blocks={text!r}", entry.variant
-  if variant.family != "vit":
+  key, sizes = f"config.model.token_moe.blocks={text!r}", entry.sizes
+  if sizes.family != "vit":
     raise InputError(f"{key}: {entry.name} has no tokens, use a backbone vit_*")
-  blocks = block_numbers(text, variant.depth)
-  if not blocks or blocks[-1] >= variant.depth:
+  blocks = block_numbers(text, sizes.depth)
+  if not blocks or blocks[-1] >= sizes.depth:
     raise InputError(
-      f"{key}: {entry.name} has the blocks 0 ... {variant.depth - 1}"
+      f"{key}: {entry.name} has the blocks 0 ... {sizes.depth - 1}"
     )
-  unit = variant.unit_of_block(blocks[-1])
+  unit = sizes.unit_of_block(blocks[-1])
   if unit > config.model.shared_stages:
     raise InputError(
       f"{key}: block {blocks[-1]} is inside of the experts; share it with "

@@ -217,7 +217,7 @@ def settle(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config = config.copy_and_resolve_references()
   model = config.model
   card = find(model.pretrained, model.backbone)
-  own = backbones.backbone(model.backbone).normalization
+  own = backbones.get_backbone(model.backbone).normalization
   if card and not model.normalization and card.normalization != own:
     model.normalization = card.normalization
   return config

@@ -49,12 +49,12 @@ def examine(weights: Weights, backbone: str) -> tuple[list[str], bool]:
   Returns:
     The lines, and whether all fits.
   """
-  entry = backbones.backbone(backbone)
+  entry = backbones.get_backbone(backbone)
   image = jax.ShapeDtypeStruct(
     (1, entry.image_size, entry.image_size, 3), jnp.float32
   )
   variables = jax.eval_shape(
-    entry.variant.network().init, jax.random.key(0), image
+    entry.sizes.network().init, jax.random.key(0), image
   )
   flat = traverse_util.flatten_dict(dict(variables), sep="/")
   expected = {name: leaf.shape for name, leaf in flat.items()}

@@ -59,14 +59,14 @@ def one_backbone(
   arrays = common | {name: value[expert] for name, value in own.items()}
   if convention == "ours":
     return arrays
-  variant = backbones.backbone(backbone).variant
+  sizes = backbones.get_backbone(backbone).sizes
   statistics = any(name.startswith("batch_stats/") for name in arrays)
-  if variant.epsilon is not None and not statistics:
+  if sizes.epsilon is not None and not statistics:
     raise errors.InputError(
       "--names=timm: the model was trained with config.model.norm='group', "
       f"which timm's {backbone} does not have; use --names=ours"
     )
-  return names.as_timm(arrays, variant)
+  return names.as_timm(arrays, sizes)
 
 
 def metadata(facts: Mapping[str, Any]) -> dict[str, str]:

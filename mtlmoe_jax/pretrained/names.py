@@ -38,15 +38,13 @@ class Renamed:
   unknown: tuple[str, ...]
 
 
-def rename(
-  tensors: dict[str, np.ndarray], where: str, variant: Sizes
-) -> Renamed:
+def rename(tensors: dict[str, np.ndarray], where: str, sizes: Sizes) -> Renamed:
   """Brings the arrays of a weights file under our names and layouts.
 
   Args:
     tensors: arrays by the file's names; PyTorch kernels [O, C / groups, k, k].
     where: the file, for messages.
-    variant: sizes of the network.
+    sizes: sizes of the network.
 
   Returns:
     The renamed arrays.
@@ -57,8 +55,8 @@ def rename(
   if all(name.startswith("module.") for name in tensors):
     # PyTorch's DataParallel puts this in front.
     tensors = {n.removeprefix("module."): v for n, v in tensors.items()}
-  family = tables.FAMILIES[variant.family]
-  paths = tables.array_names(variant)
+  family = tables.FAMILIES[sizes.family]
+  paths = tables.array_names(sizes)
   arrays: dict[str, np.ndarray] = {}
   ignored, unknown = [], []
   for name, value in family.read(tensors).items():
@@ -84,13 +82,13 @@ def rename(
 
 
 def as_timm(
-  arrays: dict[str, np.ndarray], variant: Sizes
+  arrays: dict[str, np.ndarray], sizes: Sizes
 ) -> dict[str, np.ndarray]:
   """The inverse of `rename`: timm's names and layouts.
 
   Args:
     arrays: a whole backbone by our paths.
-    variant: sizes of the network.
+    sizes: sizes of the network.
 
   Returns:
     What timm's network without classifier (`num_classes=0`) loads.
@@ -99,7 +97,7 @@ def as_timm(
     InputError: arrays that timm's network does not have.
   """
   # Reversed: of names for the same array timm's comes first and must stay.
-  theirs = {p: n for n, p in reversed(tables.array_names(variant).items())}
+  theirs = {p: n for n, p in reversed(tables.array_names(sizes).items())}
   if unknown := [path for path in arrays if path not in theirs]:
     raise errors.InputError(
       f"timm's network has no {errors.listed(unknown)}: use our names"
@@ -108,7 +106,7 @@ def as_timm(
     theirs[path]: _transposed(value, back=True) if _is_kernel(path) else value
     for path, value in arrays.items()
   }
-  return tables.FAMILIES[variant.family].write(out)
+  return tables.FAMILIES[sizes.family].write(out)
 
 
 def _is_kernel(path: str) -> bool:

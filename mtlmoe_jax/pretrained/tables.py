@@ -120,31 +120,31 @@ def _block(theirs: str, ours: str, layers: dict[str, str]) -> Pairs:
     yield f"{theirs}.{layer}", f"{ours}/{name}"
 
 
-def _efficientnet(variant: Any) -> Pairs:
+def _efficientnet(sizes: Any) -> Pairs:
   yield from _EFFICIENTNET.items()
-  for s, blocks in enumerate(variant.stages):
+  for s, blocks in enumerate(sizes.stages):
     for r, block in enumerate(blocks):
       layers = _EXPANDING if block.expand > 1 else _PLAIN
       yield from _block(f"blocks.{s}.{r}", block.name, layers)
-  if variant.epsilon != EPSILON:
+  if sizes.epsilon != EPSILON:
     return
   yield from _LUKE.items()
-  for blocks in variant.stages:
+  for blocks in sizes.stages:
     for block in blocks:
       yield from _block(f"_blocks.{block.index}", block.name, _LUKE_BLOCK)
 
 
-def _resnet(variant: Any) -> Pairs:
+def _resnet(sizes: Any) -> Pairs:
   yield from _RESNET.items()
-  for s, count in enumerate(variant.blocks, 1):
+  for s, count in enumerate(sizes.blocks, 1):
     for b in range(count):
       ours = f"stage_{s}_block_{b:02d}"
       yield from _block(f"layer{s}.{b}", ours, _RESNET_BLOCK)
 
 
-def _convnext(variant: Any) -> Pairs:
+def _convnext(sizes: Any) -> Pairs:
   yield from _CONVNEXT.items()
-  for s, count in enumerate(variant.blocks):
+  for s, count in enumerate(sizes.blocks):
     yield f"stages.{s}.downsample.0", f"stage_{s + 1}_layernorm"
     yield f"stages.{s}.downsample.1", f"stage_{s + 1}_shrink"
     for b in range(count):
@@ -152,9 +152,9 @@ def _convnext(variant: Any) -> Pairs:
       yield from _block(f"stages.{s}.blocks.{b}", ours, _CONVNEXT_BLOCK)
 
 
-def _vit(variant: Any) -> Pairs:
+def _vit(sizes: Any) -> Pairs:
   yield from _VIT.items()
-  for b in range(variant.depth):
+  for b in range(sizes.depth):
     yield from _block(f"blocks.{b}", f"block_{b:02d}", _VIT_BLOCK)
 
 
@@ -244,17 +244,17 @@ FAMILIES = {
 }
 
 
-def array_names(variant: Sizes) -> dict[str, str]:
+def array_names(sizes: Sizes) -> dict[str, str]:
   """Our path of each array of a network, such as `params/stem_conv/kernel`.
 
   Args:
-    variant: sizes of the network.
+    sizes: sizes of the network.
 
   Returns:
     {name in PyTorch: ours}; of names for the same array timm's comes first.
   """
   out = {}
-  for theirs, ours in FAMILIES[variant.family].modules(variant):
+  for theirs, ours in FAMILIES[sizes.family].modules(sizes):
     if _ARRAY.fullmatch(ours):
       out[theirs] = f"params/{ours}"
       continue

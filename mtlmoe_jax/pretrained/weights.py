@@ -79,7 +79,7 @@ def load(spec: str, backbone: str) -> Weights:
       another backbone, or names that are not those of its family.
   """
   card = cards.find(spec, backbone)
-  variant = backbones.backbone(backbone).variant
+  sizes = backbones.get_backbone(backbone).sizes
   path = _path(spec, backbone)
   arrays = readers.read_weights(path)
   facts = readers.read_facts(path)
@@ -99,7 +99,7 @@ def load(spec: str, backbone: str) -> Weights:
     preprocessing = card.preprocessing
   elif spec.startswith(hub.PREFIX):
     source += f", no card: pixels as {backbone} has them"
-  renamed = names.rename(arrays, str(path), variant)
+  renamed = names.rename(arrays, str(path), sizes)
   tree = traverse_util.unflatten_dict(renamed.arrays, sep="/")
   counters = [n for n in renamed.ignored if n.endswith("num_batches_tracked")]
   heads = [n for n in renamed.ignored if n not in counters]

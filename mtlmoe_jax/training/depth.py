@@ -14,15 +14,15 @@ _STAGE = re.compile(r"stage_(\d+)_")
 _BLOCK = re.compile(r"block_(\d+)(/|$)")
 
 
-def unit_of(variant: Any, name: str) -> int:
+def unit_of(sizes: Any, name: str) -> int:
   """The number of a parameter's unit.
 
   Args:
-    variant: sizes of the backbone (`models.backbone(NAME).variant`).
+    sizes: sizes of the backbone (`models.get_backbone(NAME).sizes`).
     name: inside of the backbone, such as "block_03/expand_conv/kernel".
 
   Returns:
-    From 0 to `variant.last`.
+    From 0 to `sizes.last`.
 
   Raises:
     ValueError: a name that no backbone has.
@@ -30,9 +30,9 @@ def unit_of(variant: Any, name: str) -> int:
   if _FIRST.match(name):
     return 0
   if _LAST.match(name):
-    return variant.last
+    return sizes.last
   if stage := _STAGE.match(name):
     return int(stage[1])
   if block := _BLOCK.match(name):
-    return variant.unit_of_block(int(block[1]))
+    return sizes.unit_of_block(int(block[1]))
   raise ValueError(f"parameter {name!r} belongs to no unit of a backbone")

@@ -297,7 +297,7 @@ def _start_from(
     return pretrained.insert(
       variables, start.weights(config), config.model.break_symmetry, config.seed
     )
-  normed = models.backbone(config.model.backbone).variant.epsilon is not None
+  normed = models.get_backbone(config.model.backbone).sizes.epsilon is not None
   if config.model.norm == "frozen" and normed:
     raise errors.InputError(
       "config.model.norm='frozen' with new parameters normalises nothing: "

@@ -143,10 +143,10 @@ def layer_factors(
   Returns:
     name -> `optimizer.layer_decay`^(U - u), which is 1 in the last unit.
   """
-  variant = models.backbone(config.model.backbone).variant
+  sizes = models.get_backbone(config.model.backbone).sizes
   decay = config.optimizer.layer_decay
   return {
-    n: decay ** (variant.last - depth.unit_of(variant, BACKBONE.sub("", n, 1)))
+    n: decay ** (sizes.last - depth.unit_of(sizes, BACKBONE.sub("", n, 1)))
     for n in names
   }
 

@@ -283,10 +283,10 @@ def test_timm_loads_what_is_written_for_it(name):
   torch, timm = parity.libraries()
   torch.manual_seed(0)
   network = timm.create_model(name, num_classes=0).eval()
-  variant = backbones.backbone(name).variant
+  sizes = backbones.get_backbone(name).sizes
   state = {k: v.numpy() for k, v in network.state_dict().items()}
-  renamed = names.rename(state, name, variant)
-  written = names.as_timm(renamed.arrays, variant)
+  renamed = names.rename(state, name, sizes)
+  written = names.as_timm(renamed.arrays, sizes)
   other = timm.create_model(name, num_classes=0).eval()
   other.load_state_dict(
     {k: torch.from_numpy(np.array(v)) for k, v in written.items()}, strict=True

@@ -9,7 +9,7 @@ import functools
 import jax
 import numpy as np
 
-from mtlmoe_jax.models.backbones.efficientnet import make_variant
+from mtlmoe_jax.models.backbones.efficientnet import make_sizes
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
 from mtlmoe_jax.moe import engine
 from tests.support.draws import draw
@@ -19,7 +19,7 @@ B, N, D = 6, 4, 5
 
 
 # Stem and head convolution, each with its norm, and nothing between.
-BARE = dataclasses.replace(MICRO, variant=make_variant(8, (), 16, lite=False))
+BARE = dataclasses.replace(MICRO, sizes=make_sizes(8, (), 16, lite=False))
 
 
 def expert_options(norm):

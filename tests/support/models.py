@@ -11,7 +11,7 @@ import numpy as np
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.models import layers
-from mtlmoe_jax.models.backbones.efficientnet import make_variant
+from mtlmoe_jax.models.backbones.efficientnet import make_sizes
 
 # These programs run once on a few pixels: compiling them is the whole cost.
 jit = functools.partial(
@@ -80,8 +80,8 @@ def make_config(**options):
 
 # One stage of one block: the machinery around a backbone is what is tested.
 MICRO = dataclasses.replace(
-  models.backbone("efficientnet_nano"),
-  variant=make_variant(8, ((2, 3, 2, 1, 16),), 16, lite=True),
+  models.get_backbone("efficientnet_nano"),
+  sizes=make_sizes(8, ((2, 3, 2, 1, 16),), 16, lite=True),
 )
 
 

@@ -1,11 +1,14 @@
 """Backbones: the feature extractors that experts are made of."""
 
 from mtlmoe_jax.models.backbones.convnext import ConvNeXt
-from mtlmoe_jax.models.backbones.efficientnet import EfficientNet, Variant
+from mtlmoe_jax.models.backbones.efficientnet import (
+  EfficientNet,
+  EfficientNetSizes,
+)
 from mtlmoe_jax.models.backbones.registry import (
   BACKBONES,
   Backbone,
-  backbone,
+  get_backbone,
 )
 from mtlmoe_jax.models.backbones.resnet import ResNet
 from mtlmoe_jax.models.backbones.vit import ViT
@@ -15,8 +18,8 @@ __all__ = [
   "Backbone",
   "ConvNeXt",
   "EfficientNet",
+  "EfficientNetSizes",
   "ResNet",
-  "Variant",
   "ViT",
-  "backbone",
+  "get_backbone",
 ]

@@ -35,17 +35,17 @@ class ConvNeXt(Units):
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
   ) -> jax.Array:
     """The stem, a stage of blocks, or the last norm."""
-    variant = self.variant
+    sizes = self.sizes
     if number == 0:
-      x = self._patches("stem", x, variant.widths[0], 4)
+      x = self._patches("stem", x, sizes.widths[0], 4)
       return layer_norm(self.dtype, "stem_layernorm")(x)
-    if number == variant.last:
+    if number == sizes.last:
       return layer_norm(self.dtype, "head_layernorm")(x)
     if number > 1:
       x = layer_norm(self.dtype, f"stage_{number}_layernorm")(x)
-      width = variant.widths[number - 1]
+      width = sizes.widths[number - 1]
       x = self._patches(f"stage_{number}_shrink", x, width, 2)
-    for i, block in enumerate(variant.numbers(number)):
+    for i, block in enumerate(sizes.numbers(number)):
       x = ConvNeXtBlock(
         self.rate(block),
         dtype=self.dtype,

@@ -63,16 +63,16 @@ class EfficientNet(Units):
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
   ) -> jax.Array:
     """The stem, a stage of blocks, or the head."""
-    variant = self.variant
+    sizes = self.sizes
     conv = convolutions(self, mask, train)
     if number == 0:
-      return variant.act(conv("stem", x, variant.stem, 3, 2))
-    if number == variant.last:
-      return variant.act(conv("head", x, variant.head))
-    for block in variant.stages[number - 1]:
+      return sizes.act(conv("stem", x, sizes.stem, 3, 2))
+    if number == sizes.last:
+      return sizes.act(conv("head", x, sizes.head))
+    for block in sizes.stages[number - 1]:
       x = MBConv(
         block,
-        variant,
+        sizes,
         norm=self.norm,
         drop_path=self.rate(block.index),
         dtype=self.dtype,
@@ -82,7 +82,7 @@ class EfficientNet(Units):
 
 
 @dataclasses.dataclass(frozen=True)
-class Variant(Sizes):
+class EfficientNetSizes(Sizes):
   """Sizes of one network.
 
   Attributes:
@@ -140,12 +140,12 @@ _B0 = (
 )
 
 
-def make_variant(
+def make_sizes(
   stem: int,
   stages: tuple[tuple[int, int, int, int, int], ...],
   head: int,
   lite: bool,
-) -> Variant:
+) -> EfficientNetSizes:
   """Writes out the blocks of a network.
 
   Args:
@@ -162,10 +162,10 @@ def make_variant(
       blocks.append(Block(index, channels, features, expand, kernel, step))
       channels, index = features, index + 1
     out.append(tuple(blocks))
-  return Variant(stem, tuple(out), head, lite)
+  return EfficientNetSizes(stem, tuple(out), head, lite)
 
 
-def scaled_variant(width: float, depth: float, lite: bool) -> Variant:
+def scaled_sizes(width: float, depth: float, lite: bool) -> EfficientNetSizes:
   """B0 scaled in width and depth (Tan and Le 2019, section 3.3)."""
   stages = []
   for i, (expand, kernel, strides, repeats, features) in enumerate(_B0):
@@ -175,7 +175,7 @@ def scaled_variant(width: float, depth: float, lite: bool) -> Variant:
     stages.append((expand, kernel, strides, repeats, features))
   end = 1.0 if lite else width
   stem, head = round_channels(32 * end), round_channels(1280 * end)
-  return make_variant(stem, tuple(stages), head, lite)
+  return make_sizes(stem, tuple(stages), head, lite)
 
 
 def round_channels(channels: float) -> int:
@@ -192,14 +192,14 @@ class MBConv(nn.Module):
 
   Attributes:
     block: the sizes.
-    variant: of the network.
+    sizes: of the network.
     norm: see `normalization.Norm`.
     drop_path: rate of stochastic depth of this block.
     dtype: type of the computation.
   """
 
   block: Block
-  variant: Variant
+  sizes: EfficientNetSizes
   norm: str
   drop_path: float = 0.0
   dtype: Any = jnp.float32
@@ -212,14 +212,14 @@ class MBConv(nn.Module):
     train: bool = False,
   ) -> jax.Array:
     """Maps [B, H, W, C] to [B, H / strides, W / strides, features]."""
-    block, act = self.block, self.variant.act
+    block, act = self.block, self.sizes.act
     hidden = block.channels * block.expand
     conv = convolutions(self, mask, train)
     y = x
     if block.expand > 1:
       y = act(conv("expand", y, hidden))
     y = act(conv("depthwise", y, hidden, block.kernel, block.strides, hidden))
-    if not self.variant.lite:
+    if not self.sizes.lite:
       plain = functools.partial(Conv, use_bias=True, dtype=self.dtype)
       squeeze = jnp.mean(y, (1, 2), keepdims=True)
       width = max(1, block.channels // 4)

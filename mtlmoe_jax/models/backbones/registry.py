@@ -5,9 +5,9 @@ import dataclasses
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
 from mtlmoe_jax.models.backbones.efficientnet import (
-  Variant,
-  make_variant,
-  scaled_variant,
+  EfficientNetSizes,
+  make_sizes,
+  scaled_sizes,
 )
 from mtlmoe_jax.models.backbones.resnet import ResNetSizes
 from mtlmoe_jax.models.backbones.units import Sizes
@@ -17,11 +17,11 @@ from mtlmoe_jax.ops import pixels
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-  """One entry: `(image - mean) / std` goes into the network `variant`.
+  """One entry: `(image - mean) / std` goes into the network `sizes`.
 
   Attributes:
     name: what `config.model.backbone` says.
-    variant: sizes of the network.
+    sizes: sizes of the network.
     image_size: side of the square images it was made for, pixels.
     normalization: of its pixels, a key of `pixels.NORMALIZATIONS`.
     dropout: published rate in front of the classifier.
@@ -29,7 +29,7 @@ class Backbone:
   """
 
   name: str
-  variant: Sizes
+  sizes: Sizes
   image_size: int
   normalization: str
   dropout: float
@@ -48,30 +48,30 @@ class Backbone:
   @property
   def features(self) -> int:
     """Channels of the last map."""
-    return self.variant.features
+    return self.sizes.features
 
   @property
   def lite(self) -> bool:
     """True for the Lite family (relu6, no squeeze-and-excite)."""
-    return isinstance(self.variant, Variant) and self.variant.lite
+    return isinstance(self.sizes, EfficientNetSizes) and self.sizes.lite
 
 
 def _efficientnets(name, width, depth, dropout, size, torch_size):
   """Both paddings: TensorFlow's, with its epsilon, and PyTorch's."""
   lite = name.startswith("lite")
-  variant = scaled_variant(width, depth, lite)
-  torch = dataclasses.replace(variant, padding="TORCH", epsilon=1e-5)
+  sizes = scaled_sizes(width, depth, lite)
+  torch = dataclasses.replace(sizes, padding="TORCH", epsilon=1e-5)
   tf_range = "lite" if lite else "imagenet"
   name = f"efficientnet_{name}"
   return (
-    Backbone(f"tf_{name}", variant, size, tf_range, dropout),
+    Backbone(f"tf_{name}", sizes, size, tf_range, dropout),
     Backbone(name, torch, torch_size, "imagenet", dropout),
   )
 
 
 def _small(name, stem, stages, head, lite, size):
-  variant = make_variant(stem, stages, head, lite)
-  return Backbone(name, variant, size, "lite", 0.1, grid=4)
+  sizes = make_sizes(stem, stages, head, lite)
+  return Backbone(name, sizes, size, "lite", 0.1, grid=4)
 
 
 def _resnet(name, *blocks):
@@ -140,7 +140,7 @@ _ALL = (
 BACKBONES: dict[str, Backbone] = {b.name: b for b in _ALL}
 
 
-def backbone(name: str) -> Backbone:
+def get_backbone(name: str) -> Backbone:
   """Looks a backbone up.
 
   Args:

@@ -37,11 +37,11 @@ class ResNet(Units):
     if number == 0:
       x = convolutions(self, mask, train)("stem", x, _STEM, 7, 2)
       return nn.max_pool(nn.relu(x), (3, 3), (2, 2), ((1, 1), (1, 1)))
-    for i, block in enumerate(self.variant.numbers(number)):
+    for i, block in enumerate(self.sizes.numbers(number)):
       x = Bottleneck(
         _STEM * 2 ** (number - 1),
         2 if number > 1 and i == 0 else 1,
-        self.variant,
+        self.sizes,
         norm=self.norm,
         drop_path=self.rate(block),
         dtype=self.dtype,
@@ -78,7 +78,7 @@ class Bottleneck(nn.Module):
   Attributes:
     width: channels of the 3x3 convolution; the block gives four times as many.
     strides: of the 3x3 convolution.
-    variant: of the network.
+    sizes: of the network.
     norm: see `normalization.Norm`.
     drop_path: rate of stochastic depth of this block.
     dtype: type of the computation.
@@ -86,7 +86,7 @@ class Bottleneck(nn.Module):
 
   width: int
   strides: int
-  variant: ResNetSizes
+  sizes: ResNetSizes
   norm: str
   drop_path: float = 0.0
   dtype: Any = jnp.float32

@@ -72,18 +72,18 @@ class Units(nn.Module):
   A family is a subclass with the method `unit`.
 
   Attributes:
-    variant: the sizes.
+    sizes: the sizes.
     first: number of the first unit (0: it takes the image).
     last: number of the last unit; None is that of the network.
     norm: "frozen", "batch" or "group" (see `normalization.Norm`); families
       without batch norms have no use for it.
     drop_path: largest rate of stochastic depth: block i of M drops its branch
       with i / M of it. Needs the random stream "dropout" in training.
-    lateral: also return the map that enters unit `variant.last_stride`.
+    lateral: also return the map that enters unit `sizes.last_stride`.
     dtype: type of the computation.
   """
 
-  variant: Sizes
+  sizes: Sizes
   first: int = 0
   last: int | None = None
   norm: str = "frozen"
@@ -109,10 +109,10 @@ class Units(nn.Module):
       [B, H', W', C'] of type `dtype`; with `lateral` a pair of it and the
       finer map [B, 2 H', 2 W', C''].
     """
-    last = self.variant.last if self.last is None else self.last
+    last = self.sizes.last if self.last is None else self.last
     finer = None
     for number in range(self.first, last + 1):
-      if number == self.variant.last_stride:
+      if number == self.sizes.last_stride:
         finer = x
       x = self.unit(number, x, mask, train)
     return (x, finer) if self.lateral else x
@@ -125,7 +125,7 @@ class Units(nn.Module):
 
   def rate(self, block: int) -> float:
     """The share of `drop_path` of a block, numbered over the network."""
-    return self.drop_path * block / sum(self.variant.blocks)
+    return self.drop_path * block / sum(self.sizes.blocks)
 
 
 def convolutions(
@@ -134,7 +134,7 @@ def convolutions(
   """How a part of a network convolves and then normalises.
 
   Args:
-    part: has the attributes `variant`, `norm` and `dtype`.
+    part: has the attributes `sizes`, `norm` and `dtype`.
     mask: [B] bool, as for `Norm`.
     train: as for `Norm`.
 
@@ -142,20 +142,20 @@ def convolutions(
     A function of a name, the input [B, H, W, C] and what a `Conv` takes, that
     makes `NAME_conv` and `NAME_norm` and returns [B, H', W', O].
   """
-  variant, dtype = part.variant, part.dtype
+  sizes, dtype = part.sizes, part.dtype
 
   def conv_norm(
-    name: str, x: jax.Array, *sizes: int, **options: Any
+    name: str, x: jax.Array, *shape: int, **options: Any
   ) -> jax.Array:
     conv = Conv(
-      *sizes,
-      padding=variant.padding,
+      *shape,
+      padding=sizes.padding,
       dtype=dtype,
       name=f"{name}_conv",
       **options,
     )
     norm = Norm(
-      part.norm, sizes[0], variant.epsilon, dtype=dtype, name=f"{name}_norm"
+      part.norm, shape[0], sizes.epsilon, dtype=dtype, name=f"{name}_norm"
     )
     return normalised(conv, norm, x, mask, train)
 

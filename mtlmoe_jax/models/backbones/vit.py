@@ -89,18 +89,18 @@ class ViT(Units):
   def _unit(
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
   ) -> tuple[jax.Array, dict[str, TokenRouting]]:
-    variant, moe = self.variant, self.token_moe
+    sizes, moe = self.sizes, self.token_moe
     if number == 0:
       return self._tokens(x), {}
-    if number == variant.last:
+    if number == sizes.last:
       x = layer_norm(self.dtype, "layernorm")(x)
-      return _as_map(x, variant.prefix), {}
+      return _as_map(x, sizes.prefix), {}
     routings = {}
-    for block in variant.numbers(number):
+    for block in sizes.numbers(number):
       name = f"block_{block:02d}"
       x, routing = ViTBlock(
-        variant.heads,
-        variant.scaled,
+        sizes.heads,
+        sizes.scaled,
         self.rate(block),
         moe.options if moe and block in moe.blocks else None,
         dtype=self.dtype,
@@ -111,18 +111,18 @@ class ViT(Units):
     return x, routings
 
   def _tokens(self, x: jax.Array) -> jax.Array:
-    variant = self.variant
-    side = x.shape[1] // variant.patch
-    if x.shape[1] != x.shape[2] or x.shape[1] % variant.patch:
+    sizes = self.sizes
+    side = x.shape[1] // sizes.patch
+    if x.shape[1] != x.shape[2] or x.shape[1] % sizes.patch:
       raise InputError(
         f"image of {x.shape[1]} x {x.shape[2]} pixels: a network with patches "
-        f"of {variant.patch} needs squares of a multiple of it, such as "
-        f"config.data.image_size={max(1, side) * variant.patch}"
+        f"of {sizes.patch} needs squares of a multiple of it, such as "
+        f"config.data.image_size={max(1, side) * sizes.patch}"
       )
     x = Conv(
-      variant.width,
-      variant.patch,
-      variant.patch,
+      sizes.width,
+      sizes.patch,
+      sizes.patch,
       padding="VALID",
       use_bias=True,
       gain=1.0,
@@ -130,10 +130,10 @@ class ViT(Units):
       name="patches",
     )(x)
     init = nn.initializers.normal(0.02)
-    shape = (variant.grid, variant.grid, variant.width)
+    shape = (sizes.grid, sizes.grid, sizes.width)
     position = interpolated(self.param("position", init, shape), side)
-    prefix = self.param("prefix", init, (variant.prefix, variant.width))
-    x = (x + position.astype(self.dtype)).reshape(x.shape[0], -1, variant.width)
+    prefix = self.param("prefix", init, (sizes.prefix, sizes.width))
+    x = (x + position.astype(self.dtype)).reshape(x.shape[0], -1, sizes.width)
     prefix = jnp.broadcast_to(
       prefix.astype(self.dtype), (x.shape[0], *prefix.shape)
     )

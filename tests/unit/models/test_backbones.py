@@ -13,7 +13,7 @@ from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import (
   BACKBONES,
   EfficientNet,
-  backbone,
+  get_backbone,
   vit,
 )
 from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
@@ -56,10 +56,10 @@ PADDED = {n.removeprefix("tf_"): n for n in BACKBONES if n.startswith("tf_")}
 @functools.cache
 def shapes(name, size=64):
   """Output and variables of a whole backbone, as shapes."""
-  entry = backbone(name)
-  net = entry.variant.network()
-  if entry.variant.family == "vit":
-    size = 2 * entry.variant.patch
+  entry = get_backbone(name)
+  net = entry.sizes.network()
+  if entry.sizes.family == "vit":
+    size = 2 * entry.sizes.patch
   image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
   return shapes_of(net.init_with_output, jax.random.key(0), image)
 
@@ -71,10 +71,10 @@ def size_of(tree):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_count_is_the_published_one(name):
   _, variables = shapes(name)
-  variant = backbone(name).variant
+  sizes = get_backbone(name).sizes
   # Of a ViT the class token alone is classified; its position is not ours.
-  vit = variant.family == "vit"
-  features = variant.width if vit else variant.features
+  vit = sizes.family == "vit"
+  features = sizes.width if vit else sizes.features
   rest = (features + 1) * 1000 + (features if vit else 0)
   assert size_of(variables["params"]) + rest == PUBLISHED[name]
 
@@ -84,13 +84,13 @@ def test_map_has_the_features_and_cells_of_the_registry(name):
   out, _ = shapes(name)
   small = {"tiny": 4, "nano": 8, "pico": 8}
   cells = small.get(name.removeprefix("efficientnet_"), 2)
-  assert out.shape == (2, cells, cells, backbone(name).features)
+  assert out.shape == (2, cells, cells, get_backbone(name).features)
 
 
 def test_both_paddings_are_one_network_otherwise():
   assert len(PADDED) == 13
   for torch, tf in PADDED.items():
-    theirs, ours = backbone(torch).variant, backbone(tf).variant
+    theirs, ours = get_backbone(torch).sizes, get_backbone(tf).sizes
     assert (theirs.padding, ours.padding) == ("TORCH", "SAME")
     assert (theirs.epsilon, ours.epsilon) == (1e-5, 1e-3)
     same = dataclasses.replace(theirs, padding="SAME", epsilon=1e-3)
@@ -112,7 +112,7 @@ def test_names_are_flat(name, blocks):
     for layer in ("expand", "depthwise", "project")
     for part in ("conv", "norm")
   }
-  squeeze = set() if backbone(name).lite else {"se_reduce", "se_expand"}
+  squeeze = set() if get_backbone(name).lite else {"se_reduce", "se_expand"}
   assert set(variables["params"]["block_01"]) == block | squeeze
   first = {n for n in block if not n.startswith("expand")} | squeeze
   assert set(variables["params"]["block_00"]) == first
@@ -121,9 +121,9 @@ def test_names_are_flat(name, blocks):
 
 
 def test_lite_keeps_its_ends_unscaled():
-  variant = backbone("tf_efficientnet_lite4").variant
-  assert (variant.stem, variant.head) == (32, 1280)
-  assert [len(stage) for stage in variant.stages] == [1, 4, 4, 6, 6, 8, 1]
+  sizes = get_backbone("tf_efficientnet_lite4").sizes
+  assert (sizes.stem, sizes.head) == (32, 1280)
+  assert [len(stage) for stage in sizes.stages] == [1, 4, 4, 6, 6, 8, 1]
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def nano_image():
 
 @pytest.mark.parametrize("cut", [0, 2, 4])
 def test_two_parts_are_the_whole(cut, nano_image):
-  variant = backbone("efficientnet_nano").variant
-  whole = EfficientNet(variant)
+  sizes = get_backbone("efficientnet_nano").sizes
+  whole = EfficientNet(sizes)
   variables = filled(whole, nano_image)
   parts = (
-    EfficientNet(variant, last=cut),
-    EfficientNet(variant, first=cut + 1),
+    EfficientNet(sizes, last=cut),
+    EfficientNet(sizes, first=cut + 1),
   )
   y, names = nano_image, []
   for part in parts:
@@ -163,12 +163,12 @@ def test_two_parts_are_the_whole(cut, nano_image):
 
 
 def test_drop_path_drops_whole_branches(nano_image):
-  variant = backbone("efficientnet_nano").variant
-  block = variant.stages[1][1]
+  sizes = get_backbone("efficientnet_nano").sizes
+  block = sizes.stages[1][1]
   assert (block.name, block.channels, block.features) == ("block_02", 16, 16)
   # Block 2 of 4: rate 0.8 * 2 / 4. A network of unit 2 alone: its first block
   # has no residual and its second is the one to drop.
-  net = EfficientNet(variant, 2, 2, norm="group", drop_path=0.8)
+  net = EfficientNet(sizes, 2, 2, norm="group", drop_path=0.8)
   x = np.tile(nano_image[..., :1], 8)
   variables = filled(net, x)
   run = jit(net.apply, static_argnames="train")
@@ -188,10 +188,10 @@ def test_drop_path_drops_whole_branches(nano_image):
 
 
 def test_tensorflows_lite_takes_images_of_minus_one_to_one():
-  lite = backbone("tf_efficientnet_lite0")
+  lite = get_backbone("tf_efficientnet_lite0")
   assert (lite.mean, lite.std) == ((127.0,) * 3, (128.0,) * 3)
   for name in ("tf_efficientnet_b0", "efficientnet_b0", "efficientnet_lite0"):
-    entry = backbone(name)
+    entry = get_backbone(name)
     assert lite.image_size == entry.image_size == 224
     np.testing.assert_allclose(entry.mean, [123.675, 116.28, 103.53])
     np.testing.assert_allclose(entry.std, [58.395, 57.12, 57.375])
@@ -201,7 +201,7 @@ def test_unknown_backbone_is_one_clear_line():
   with pytest.raises(
     InputError, match=r"resnet.*tf_efficientnet_lite0"
   ) as error:
-    backbone("resnet")
+    get_backbone("resnet")
   assert "\n" not in str(error.value)
 
 
@@ -213,10 +213,10 @@ def test_unknown_backbone_is_one_clear_line():
   ],
 )
 def test_maps_of_units(name, first_units, side):
-  variant = backbone(name).variant
+  sizes = get_backbone(name).sizes
   image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   for unit, cells in first_units.items():
-    net = variant.network(last=unit)
+    net = sizes.network(last=unit)
     out, _ = shapes_of(net.init_with_output, jax.random.key(0), image)
     assert out.shape[1:3] == (cells, cells)
 
@@ -232,23 +232,23 @@ def micro(family):
 
 @pytest.mark.parametrize("family", ["resnet", "convnext", "vit"])
 def test_a_cut_network_is_the_whole_one(family):
-  variant, side = micro(family)
+  sizes, side = micro(family)
   x = jax.random.normal(jax.random.key(1), (2, side, side, 3))
-  variables = filled(variant.network(), x)
-  whole = jit(variant.network().apply)(variables, x)
-  assert whole.shape[-1] == variant.features
-  for cut in range(variant.last):
-    front = variant.network(last=cut)
-    back = variant.network(first=cut + 1)
+  variables = filled(sizes.network(), x)
+  whole = jit(sizes.network().apply)(variables, x)
+  assert whole.shape[-1] == sizes.features
+  for cut in range(sizes.last):
+    front = sizes.network(last=cut)
+    back = sizes.network(first=cut + 1)
     y = jit(back.apply)(variables, jit(front.apply)(variables, x))
     np.testing.assert_allclose(y, whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["resnet", "convnext", "vit"])
 def test_drop_path_drops_branches_in_training_alone(family):
-  variant, side = micro(family)
+  sizes, side = micro(family)
   x = jax.random.normal(jax.random.key(1), (4, side, side, 3))
-  net = variant.network(drop_path=0.9)
+  net = sizes.network(drop_path=0.9)
   variables = filled(net, x)
   plain = jit(net.apply)(variables, x)
   run = jax.jit(
@@ -270,7 +270,7 @@ def test_positions_are_interpolated_and_their_own_grid_is_exact():
 
 @pytest.mark.parametrize("shape", [(30, 30), (32, 40)])
 def test_vit_refuses_images_that_are_no_square_of_patches(shape):
-  variant, _ = micro("vit")
+  sizes, _ = micro("vit")
   image = jnp.zeros((1, *shape, 3))
   with pytest.raises(InputError, match="multiple"):
-    variant.network().init(jax.random.key(0), image)
+    sizes.network().init(jax.random.key(0), image)

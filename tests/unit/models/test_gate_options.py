@@ -119,7 +119,7 @@ def test_schedules_only_where_there_is_one():
 
 # --- training ----------------------------------------------------------------
 
-STAGES = models.backbone("efficientnet_pico").variant.last
+STAGES = models.get_backbone("efficientnet_pico").sizes.last
 OPTIONS = {
   "model.bias_rate": 0.01,
   "model.gate_noise_schedule": "cosine",

@@ -13,7 +13,7 @@ from mtlmoe_jax import models
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.efficientnet import (
   EfficientNet,
-  make_variant,
+  make_sizes,
 )
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
 from mtlmoe_jax.models.layers import average_to
@@ -34,7 +34,7 @@ from tests.support.models import (
 
 # Two blocks with a branch that drop path may drop.
 DEEP = dataclasses.replace(
-  MICRO, variant=make_variant(8, ((2, 3, 1, 2, 8),), 16, lite=True)
+  MICRO, sizes=make_sizes(8, ((2, 3, 1, 2, 8),), 16, lite=True)
 )
 
 
@@ -335,18 +335,20 @@ def test_shapes_with_registered_backbones(name, condense):
   assert (out.logits.shape, out.box.shape) == ((2, CLASSES), (2, 4))
   experts = jax.tree.leaves(variables["params"]["experts"])
   assert {v.shape[0] for v in experts} == {2}
-  features = models.backbone(name).features
+  features = models.get_backbone(name).features
   if condense == "pyramid":  # The map before the last stride, beside it.
-    stages = models.backbone(name).variant.stages
+    stages = models.get_backbone(name).sizes.stages
     features += {
       "tf_efficientnet_b0": 112,
       "tf_efficientnet_lite4": 160,
       "efficientnet_tiny": 48,
     }[name]
-    assert stages[models.backbone(name).variant.last_stride - 1][0].strides == 2
+    assert (
+      stages[models.get_backbone(name).sizes.last_stride - 1][0].strides == 2
+    )
   kernel = variables["params"]["experts"]["condense"]["kernel"]
   assert kernel.shape == (2, features, 8)
-  cells = models.backbone(name).grid ** 2
+  cells = models.get_backbone(name).grid ** 2
   hidden = variables["params"]["tower_box"]["hidden"]["kernel"]
   assert hidden.shape == (8 if condense == "pool" else cells * 64, 8)
 
@@ -393,14 +395,14 @@ def test_pyramid_condense_is_condense_of_both_maps():
   mask = np.ones(2, bool)
   expert = Expert(MICRO, 0, "frozen", "pyramid", 8)
   got = jit(expert.apply)(single, x, mask)
-  variant = MICRO.variant
+  sizes = MICRO.sizes
   backbone = {k: v["backbone"] for k, v in single.items()}
 
   def part(first, last, x):
-    return EfficientNet(variant, first, last).apply(backbone, x, mask)
+    return EfficientNet(sizes, first, last).apply(backbone, x, mask)
 
-  finer = part(0, variant.last_stride - 1, x)
-  coarse = part(variant.last_stride, variant.last, finer)
+  finer = part(0, sizes.last_stride - 1, x)
+  coarse = part(sizes.last_stride, sizes.last, finer)
   assert finer.shape[1] == 2 * coarse.shape[1]
   cells = np.concatenate(
     [average_to(m, (MICRO.grid,) * 2) for m in (coarse, finer)], -1

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtlmoe_jax.models.backbones import EfficientNet, backbone
+from mtlmoe_jax.models.backbones import EfficientNet, get_backbone
 from mtlmoe_jax.models.layers import (
   Conv,
   average_to,
@@ -171,7 +171,7 @@ def test_the_norm_of_a_convolution_is_the_same_folded(mode, train, sizes):
 
 @pytest.mark.parametrize("stacked", [False, True])
 def test_fold_keeps_values_and_gradients(stacked):
-  module = EfficientNet(backbone("efficientnet_nano").variant)
+  module = EfficientNet(get_backbone("efficientnet_nano").sizes)
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 16, 16, 3)).astype(np.float32)
   variables = [filled(module, x, seed=seed) for seed in (0, 1)]

@@ -21,7 +21,7 @@ from tests.support import tiny
 from tests.support.models import filled, jit, shapes_of
 from tests.support.steps import CLASSES, batch
 
-VIT = models.backbone("vit_nano").variant
+VIT = models.get_backbone("vit_nano").sizes
 X = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
 # The whole network shared: one V-MoE.
 SINGLE = {
@@ -160,7 +160,7 @@ def test_the_loss_reaches_every_part_of_a_layer():
 def test_evaluation_ignores_the_batch_mates():
   config = config_of(**{"model.token_moe.eval_capacity_factor": 0.6})
   network = VIT.network(
-    token_moe=token_moe(config, models.backbone("vit_nano"))
+    token_moe=token_moe(config, models.get_backbone("vit_nano"))
   )
   variables = filled(network, X)
   run = jit(network.apply)

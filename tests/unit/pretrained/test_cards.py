@@ -105,7 +105,7 @@ def test_a_config_normalises_as_the_card_says(backbone, spec, name, pixels_):
   config = configured(backbone, spec.format(backbone))
   assert config.model.normalization == name
   if pixels_ is None:
-    entry = models.backbone(backbone)
+    entry = models.get_backbone(backbone)
     pixels_ = {"mean": list(entry.mean), "std": list(entry.std)}
   found = models.preprocessing(config)
   assert {key: found[key] for key in ("mean", "std")} == pixels_

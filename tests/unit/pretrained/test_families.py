@@ -19,7 +19,7 @@ from flax import traverse_util
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
-from mtlmoe_jax.models.backbones.efficientnet import make_variant
+from mtlmoe_jax.models.backbones.efficientnet import make_sizes
 from mtlmoe_jax.models.backbones.resnet import ResNetSizes
 from mtlmoe_jax.models.backbones.vit import ViTSizes
 from mtlmoe_jax.pretrained import names
@@ -31,7 +31,7 @@ _FILE = (
   / "timm_families.json"
 )
 SIZE = 64
-TF = make_variant(16, ((1, 3, 1, 1, 16), (4, 5, 2, 2, 24)), 32, lite=False)
+TF = make_sizes(16, ((1, 3, 1, 1, 16), (4, 5, 2, 2, 24)), 32, lite=False)
 SIZES = {
   "tf_efficientnet": TF,
   "efficientnet": dataclasses.replace(TF, padding="TORCH", epsilon=1e-5),
@@ -75,13 +75,13 @@ def images():
 
 def ours(family, shapes):
   """Our features [1, H, W, C], of weights under timm's names."""
-  variant = SIZES[family]
-  tree = names.rename(draw(shapes), "drawn", variant).arrays
+  sizes = SIZES[family]
+  tree = names.rename(draw(shapes), "drawn", sizes).arrays
   variables = traverse_util.unflatten_dict(tree, sep="/")
   # timm norms ConvNeXt's average, we its map.
   last = 4 if family == "convnext" else None
   return np.asarray(
-    jax.jit(variant.network(last=last).apply)(variables, images())
+    jax.jit(sizes.network(last=last).apply)(variables, images())
   )
 
 
@@ -176,9 +176,9 @@ def test_stored_values_are_timms(family):
 @pytest.mark.parametrize("family", SIZES)
 def test_every_array_of_the_network_is_named(family):
   golden = json.loads(_FILE.read_text())[family]
-  variant = SIZES[family]
-  renamed = names.rename(draw(golden["shapes"]), "drawn", variant)
-  shapes = jax.eval_shape(variant.network().init, jax.random.key(0), images())
+  sizes = SIZES[family]
+  renamed = names.rename(draw(golden["shapes"]), "drawn", sizes)
+  shapes = jax.eval_shape(sizes.network().init, jax.random.key(0), images())
   flat = traverse_util.flatten_dict(dict(shapes), sep="/")
   assert {n: v.shape for n, v in renamed.arrays.items()} == {
     n: v.shape for n, v in flat.items()

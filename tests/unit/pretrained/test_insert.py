@@ -34,7 +34,7 @@ def _variables(**options):
 
 def _weights(backbone="efficientnet_nano"):
   """Random weights of a whole backbone; no value is zero."""
-  network = backbones.EfficientNet(backbones.backbone(backbone).variant)
+  network = backbones.EfficientNet(backbones.get_backbone(backbone).sizes)
   shapes = jax.eval_shape(
     network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
   )
@@ -83,7 +83,7 @@ def test_every_backbone_leaf_is_filled_and_no_other(shared):
 
 def test_loaded_experts_compute_the_backbones_features():
   weights = _weights()
-  entry = backbones.backbone("efficientnet_nano")
+  entry = backbones.get_backbone("efficientnet_nano")
   old = _variables(shared_stages=2)
   new, _ = pretrained.insert(old, weights)
   image = np.random.default_rng(1).standard_normal((2, 32, 32, 3), np.float32)
@@ -95,7 +95,7 @@ def test_loaded_experts_compute_the_backbones_features():
   }
 
   def part(variables, x, **units):
-    return backbones.EfficientNet(entry.variant, **units).apply(variables, x)
+    return backbones.EfficientNet(entry.sizes, **units).apply(variables, x)
 
   @jax.jit
   def run(whole, stem, expert, x):

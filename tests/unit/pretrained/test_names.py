@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import errors, pretrained
-from mtlmoe_jax.models.backbones.efficientnet import make_variant
+from mtlmoe_jax.models.backbones.efficientnet import make_sizes
 from mtlmoe_jax.pretrained import names
 
 # Block 0 does not expand; blocks 1 and 2 are of one stage. Both conventions
 # for the same layer of ours, written out by hand.
-_VARIANT = make_variant(4, ((1, 3, 1, 1, 4), (4, 3, 2, 2, 4)), 4, False)
+_VARIANT = make_sizes(4, ((1, 3, 1, 1, 4), (4, 3, 2, 2, 4)), 4, False)
 _LAYERS = {
   "stem_conv": ("_conv_stem", "conv_stem"),
   "stem_norm": ("_bn0", "bn1"),
@@ -92,13 +92,13 @@ def test_both_conventions_become_ours(convention, prefix):
 
 
 def test_blocks_are_counted_over_stages():
-  variant = make_variant(4, ((4, 3, 1, 11, 4),) * 11, 4, False)
+  sizes = make_sizes(4, ((4, 3, 1, 11, 4),) * 11, 4, False)
   theirs = {
     f"blocks.{s}.{r}.conv_pwl.weight": np.full((1, 1, 1, 1), 11 * s + r)
     for s in range(11)
     for r in range(11)
   }
-  found = names.rename(theirs, "f", variant).arrays
+  found = names.rename(theirs, "f", sizes).arrays
   assert len(found) == 121
   for i in range(121):
     assert found[f"params/block_{i:02d}/project_conv/kernel"].item() == i

