@@ -445,6 +445,16 @@ def test_safetensors_aligns_values_and_keeps_the_old_file(tmp_path):
   assert path.read_bytes() == data and len(list(tmp_path.iterdir())) == 1
 
 
+def test_safetensors_of_views_hold_their_values(tmp_path):
+  values = np.arange(24.0).reshape(2, 3, 4)
+  views = {"t": values.T, "step": values[:, ::2], "number": np.array(7)}
+  save_safetensors(tmp_path / "w.safetensors", views)
+  found = read_weights(tmp_path / "w.safetensors")
+  _assert_same({name: found[name] for name in views}, views)
+  with pytest.raises(ValueError, match="read-only"):
+    found["t"][0] = 0
+
+
 def test_facts_are_read_from_the_header(tmp_path):
   path = tmp_path / "w.safetensors"
   for metadata, facts in (
