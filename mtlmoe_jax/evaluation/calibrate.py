@@ -78,7 +78,7 @@ def fit(
       f"be at its bound, {temperature:g}): it stays 1"
     )
     temperature = 1.0
-  figures, _ = split.class_figures(logits, labels, temperature)
+  figures, _ = split.class_metrics(logits, labels, temperature)
   record = {
     **figures,
     "split": "validation",

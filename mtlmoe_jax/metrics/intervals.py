@@ -22,7 +22,7 @@ def crossed_interval(
 
   Args:
     differences: f64 [S, n], one variation minus the other, of the same seed
-      and image; NaN where an image has no such figure.
+      and image; NaN where an image has no such metric.
     level: of the interval.
     seed: of the resampling.
 
@@ -30,11 +30,11 @@ def crossed_interval(
     (mean, low, high). With one seed it is over images alone.
 
   Raises:
-    ValueError: no image has a figure.
+    ValueError: no image has a metric.
   """
   known = ~np.isnan(differences).any(axis=0)
   if not known.any():
-    raise ValueError("no image has a figure in all runs")
+    raise ValueError("no image has a metric in all runs")
   values = np.asarray(differences, np.float64)[:, known]
   seeds, images = values.shape
   mean = float(values.mean())
@@ -45,8 +45,8 @@ def crossed_interval(
   )
   if seeds > 1:
     rows = 1 / seeds + (rows - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
-  found = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True)
-  low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+  means = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True)
+  low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
   return mean, float(low), float(high)
 
 
@@ -86,6 +86,7 @@ def student_interval(
   mean = float(np.mean(values))
   if len(values) < 2:
     return mean, -np.inf, np.inf
+  # `stats.t.interval` is NaN where all are equal.
   quantile = stats.t.ppf((1 + level) / 2, len(values) - 1)
-  reach = float(quantile * deviation(values) / np.sqrt(len(values)))
+  reach = float(quantile * stats.sem(values))
   return mean, mean - reach, mean + reach

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from mtlmoe_jax.metrics import permutation as null
+from mtlmoe_jax.metrics.permutation import permutation_test
 
 
 def match(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def agreement(
 
   Returns:
     `agreement`, the share of images whose heaviest expert (of equals the first)
-    is the same, and its null (`null.against`).
+    is the same, and its null (`permutation_test`).
 
   Raises:
     ValueError: as in `match`.
@@ -67,7 +67,10 @@ def agreement(
   random = np.random.default_rng(seed)
   drawn = [same(random.permutation(images)) for _ in range(permutations)]
   observed = same(images)
-  return {"agreement": observed, **null.against(observed, np.asarray(drawn))}
+  return {
+    "agreement": observed,
+    **permutation_test(observed, np.asarray(drawn)),
+  }
 
 
 def stability(
@@ -89,17 +92,17 @@ def stability(
   """
   if len(runs) < 2:
     raise ValueError(f"{len(runs)} runs: there is no pair to compare")
-  found = [
+  pairs = [
     agreement(one, other, permutations, seed)
     for one, other in itertools.combinations(runs, 2)
   ]
   return {
     **{
-      name: float(np.mean([pair[name] for pair in found]))
+      name: float(np.mean([pair[name] for pair in pairs]))
       for name in ("agreement", "null_mean")
     },
-    **{name: max(pair[name] for pair in found) for name in ("null_high", "p")},
-    "pairs": len(found),
+    **{name: max(pair[name] for pair in pairs) for name in ("null_high", "p")},
+    "pairs": len(pairs),
   }
 
 

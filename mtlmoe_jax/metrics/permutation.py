@@ -1,4 +1,4 @@
-"""What chance alone would give: figures beside those of permuted images.
+"""What chance alone would give: metrics beside those of permuted images.
 
 Letters: n images, N experts.
 """
@@ -14,16 +14,16 @@ from mtlmoe_jax.metrics import split
 _ROUNDING = 1e-9
 
 
-def against(observed: float, null: np.ndarray) -> dict[str, float]:
-  """Where a figure stands among those of permutations.
+def permutation_test(observed: float, null: np.ndarray) -> dict[str, float]:
+  """Where a metric stands among those of permutations.
 
   Args:
-    observed: the figure; large where there is something to see.
+    observed: the metric; large where there is something to see.
     null: f64 [permutations], the same of permuted data.
 
   Returns:
     `null_mean`, `null_high` (95 % of the null lie below) and `p`, the chance
-    of a figure as large without anything to see. The data as they are count as
+    of a metric as large without anything to see. The data as they are count as
     one of the permutations, so that p is never 0 (Phipson and Smyth 2010,
     eq. 2).
   """
@@ -53,16 +53,16 @@ def information(
     seed: of the permutations.
 
   Returns:
-    `bits`, its null (`against`), and `share`: how much of the groups' entropy
-    it is, (bits - null_mean) / entropy, 0 where there is but one group.
+    `bits`, its null (`permutation_test`), and `share`: how much of the groups'
+    entropy it is, (bits - null_mean) / entropy, 0 where there is but one group.
   """
   weights = np.asarray(weights, np.float64)
   keep = (groups >= 0) & (weights.sum(1) > 0)
   weights, groups = weights[keep], groups[keep]
   nats, null = split.information_and_null(weights, groups, permutations, seed)
   bits = nats / math.log(2)
-  found = {"bits": bits, **against(bits, null / math.log(2))}
+  tested = permutation_test(bits, null / math.log(2))
   _, counts = np.unique(groups, return_counts=True)
   limit = float(split.entropy(counts / max(len(groups), 1))) / math.log(2)
-  share = (bits - found["null_mean"]) / limit if limit else 0.0
-  return {**found, "share": share}
+  share = (bits - tested["null_mean"]) / limit if limit else 0.0
+  return {"bits": bits, **tested, "share": share}

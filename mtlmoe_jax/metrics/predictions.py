@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from mtlmoe_jax.ops import boxes as boxes_lib
 
@@ -100,7 +101,7 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Figures of one split and the predictions they come from.
+  """Metrics of one split and the predictions they come from.
 
   Attributes:
     metrics: name -> number (or list over experts); task gates as `class/...`.
@@ -115,9 +116,8 @@ class Evaluation:
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
   """Softmax of logits / temperature in float64: [..., L] -> [..., L]."""
-  shifted = np.asarray(logits, np.float64) / temperature
-  shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
-  return shifted / shifted.sum(axis=-1, keepdims=True)
+  logits = np.asarray(logits, np.float64)
+  return special.softmax(logits / temperature, axis=-1)
 
 
 def top(scores: np.ndarray, k: int = 5) -> np.ndarray:

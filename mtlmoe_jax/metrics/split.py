@@ -9,6 +9,7 @@ import statistics
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from mtlmoe_jax.ops import boxes as boxes_lib
 
@@ -26,7 +27,7 @@ def split_metrics(
   has_box: np.ndarray,
   temperature: float | None = None,
 ) -> dict[str, Any]:
-  """Every figure of a split.
+  """Every metric of a split.
 
   `n` images; over those with a label: `top1`, `top5` (of equal logits the
   lower class comes first; NaN is never right), `loss_class` (cross-entropy in
@@ -49,33 +50,33 @@ def split_metrics(
     temperature: see `calibration.fit_temperature`; None without one.
 
   Returns:
-    The figures; those without a task or without a single image are left out.
+    The metrics; those without a task or without a single image are left out.
   """
   out: dict[str, Any] = {"n": len(labels)}
-  right = found = None
+  right = hit = None
   if logits is not None and has_label.any():
     right = np.zeros(len(labels), bool)
-    figures, right[has_label] = class_figures(
+    metrics, right[has_label] = class_metrics(
       logits[has_label], labels[has_label], temperature
     )
-    out |= figures
+    out |= metrics
   if boxes is not None and has_box.any():
-    found = np.zeros(len(labels), bool)
-    figures, found[has_box] = _box_figures(boxes[has_box], true_boxes[has_box])
-    out |= figures
+    hit = np.zeros(len(labels), bool)
+    metrics, hit[has_box] = _box_metrics(boxes[has_box], true_boxes[has_box])
+    out |= metrics
   both = has_label & has_box
-  if right is not None and found is not None and both.any():
-    out["top1_loc"] = float(np.mean((right & found)[both]))
+  if right is not None and hit is not None and both.any():
+    out["top1_loc"] = float(np.mean((right & hit)[both]))
   scores = [out[name] for name in ("top1", "miou") if name in out]
   if scores:
     out["score"] = float(np.mean(scores))
   return out
 
 
-def class_figures(
+def class_metrics(
   logits: np.ndarray, labels: np.ndarray, temperature: float | None = None
 ) -> tuple[dict[str, float], np.ndarray]:
-  """The figures of the class task, and who was right.
+  """The metrics of the class task, and who was right.
 
   Args:
     logits: [n, L].
@@ -83,24 +84,24 @@ def class_figures(
     temperature: as in `split_metrics`.
 
   Returns:
-    (figures, bool [n]).
+    (metrics, bool [n]).
   """
   logits = np.asarray(logits, np.float64)
   rank = label_ranks(logits, labels)
   right = rank < 1
-  figures = {"top1": np.mean(right), "top5": np.mean(rank < 5)}
-  figures |= _probability_figures(logits, labels, right)
+  metrics = {"top1": np.mean(right), "top5": np.mean(rank < 5)}
+  metrics |= _probability_metrics(logits, labels, right)
   if temperature is not None:
-    figures["temperature"] = temperature
-    after = _probability_figures(logits / temperature, labels, right)
-    figures |= {f"{name}_calibrated": value for name, value in after.items()}
-  return {k: float(v) for k, v in figures.items()}, right
+    metrics["temperature"] = temperature
+    after = _probability_metrics(logits / temperature, labels, right)
+    metrics |= {f"{name}_calibrated": value for name, value in after.items()}
+  return {k: float(v) for k, v in metrics.items()}, right
 
 
-def _probability_figures(
+def _probability_metrics(
   logits: np.ndarray, labels: np.ndarray, right: np.ndarray
 ) -> dict[str, float]:
-  """The figures that depend on probabilities, not only on their order."""
+  """The metrics that depend on probabilities, not only on their order."""
   log_probs = log_softmax(logits)
   return {
     "loss_class": -np.mean(log_probs[np.arange(len(labels)), labels]),
@@ -109,23 +110,23 @@ def _probability_figures(
   }
 
 
-def _box_figures(
+def _box_metrics(
   boxes: np.ndarray, true_boxes: np.ndarray
 ) -> tuple[dict[str, float], np.ndarray]:
-  """The figures of the box task, and who was found (IoU >= .5), bool [n]."""
+  """The metrics of the box task, and who was found (IoU >= .5), bool [n]."""
   boxes = np.asarray(boxes, np.float64)
   true_boxes = np.asarray(true_boxes, np.float64)
   iou = boxes_lib.iou(boxes, true_boxes)
   loss = float(np.mean(boxes_lib.ciou_loss(boxes, true_boxes)))
-  figures = {
+  metrics = {
     "miou": float(np.mean(iou)),
     "mciou": 1 - loss,
     "ciou_score": 1 - loss / 2,
   }
   for threshold in IOU_THRESHOLDS:
     name = f"acc_iou_{round(100 * threshold)}"
-    figures[name] = float(np.mean(iou >= threshold))
-  return figures, iou >= 0.5
+    metrics[name] = float(np.mean(iou >= threshold))
+  return metrics, iou >= 0.5
 
 
 def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -142,8 +143,7 @@ def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
   """Logarithm of the softmax over the last axis: [..., L] -> [..., L]."""
-  logits = logits - logits.max(-1, keepdims=True)
-  return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  return special.log_softmax(logits, axis=-1)
 
 
 def calibration_error(
@@ -194,6 +194,9 @@ def wilson(
 ) -> tuple[float, float]:
   """Wilson's score interval of a proportion (Wilson 1927).
 
+  The same as `scipy.stats.binomtest(...).proportion_ci(method="wilson")`, which
+  every evaluation would wait for: importing `scipy.stats` takes longer.
+
   Args:
     successes: how many of n.
     n: trials; 0 gives (0, 1).
@@ -236,7 +239,7 @@ def routing_metrics(
     dropped: share of choices dropped over capacity.
 
   Returns:
-    The figures.
+    The metrics.
   """
   num_experts = probs.shape[1]
   load = np.bincount(experts.ravel(), minlength=num_experts)
@@ -275,8 +278,7 @@ def _variation(values: np.ndarray) -> float:
 
 def entropy(probs: np.ndarray) -> np.ndarray:
   """Entropy over the last axis, nats: [..., N] -> [...]."""
-  probs = np.asarray(probs, np.float64)
-  return -np.sum(probs * np.log(np.where(probs > 0, probs, 1)), axis=-1)
+  return special.entr(np.asarray(probs, np.float64)).sum(axis=-1)
 
 
 def mutual_information(
@@ -300,8 +302,8 @@ def mutual_information(
   Returns:
     (information, null), nats.
   """
-  found, null = information_and_null(weights, labels, permutations, seed)
-  return found, float(np.mean(null))
+  observed, null = information_and_null(weights, labels, permutations, seed)
+  return observed, float(np.mean(null))
 
 
 def information_and_null(

@@ -46,11 +46,11 @@ def naive_bits(weights, groups):
 
 
 def test_where_a_figure_stands():
-  found = null.against(3.0, np.array([1.0, 2.0, 3.0, 4.0]))
+  found = null.permutation_test(3.0, np.array([1.0, 2.0, 3.0, 4.0]))
   assert found["null_mean"] == 2.5
   assert found["null_high"] == pytest.approx(3.85)
   assert found["p"] == 3 / 5  # 3 and 4, and the data, of 5
-  assert null.against(9.0, np.zeros(199))["p"] == 1 / 200
+  assert null.permutation_test(9.0, np.zeros(199))["p"] == 1 / 200
 
 
 def test_information_equals_loops():

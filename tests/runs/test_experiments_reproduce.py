@@ -275,6 +275,7 @@ def test_students_interval():
   assert high - mean == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
   assert mean - low == pytest.approx(high - mean)
   assert intervals.student_interval(np.array([5.0])) == (5, -np.inf, np.inf)
+  assert intervals.student_interval(np.array([5.0, 5.0])) == (5, 5, 5)
 
 
 def logged(cell, test, validation):

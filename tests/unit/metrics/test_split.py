@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sk
 
 from mtlmoe_jax.metrics import split as metrics
@@ -120,7 +121,7 @@ def test_ranks_of_ties_follow_argmax_and_nan_is_never_right():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 8))
-def test_class_figures_agree_with_sklearn(seed, classes):
+def test_class_metrics_agree_with_sklearn(seed, classes):
   rng = np.random.default_rng(seed)
   labels = np.concatenate([np.arange(classes), rng.integers(0, classes, 20)])
   logits = rng.normal(size=(len(labels), classes)).round(1)
@@ -183,6 +184,9 @@ def test_wilson_interval():
   assert metrics.wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
   assert metrics.wilson(20, 20)[1] == 1.0
   assert metrics.wilson(0, 0) == (0, 1)
+  for successes, n in ((0, 20), (7, 20), (20, 20), (81, 263), (1, 1)):
+    known = stats.binomtest(successes, n).proportion_ci(0.9, "wilson")
+    assert metrics.wilson(successes, n, 0.9) == pytest.approx(known, abs=1e-12)
 
 
 def test_routing_metrics_by_hand():
@@ -271,3 +275,12 @@ def test_jensen_shannon():
   )
   assert found[2] == pytest.approx(expected)
   np.testing.assert_allclose(metrics.jensen_shannon(q, p), found)
+
+
+def test_the_room_names_its_modules():
+  from mtlmoe_jax import metrics as room
+
+  assert room.intervals.RESAMPLES == 4000
+  assert all(hasattr(room, name) for name in room.__all__)
+  with pytest.raises(AttributeError, match="no attribute 'median'"):
+    _ = room.median
