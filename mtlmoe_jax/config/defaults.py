@@ -363,7 +363,7 @@ _MODEL = (
     "image and an expert, drops nothing), `gather` (one buffer per expert), "
     "`einsum` (the same by one-hot products), `all_to_all` (to the devices of "
     "the experts, and there by buffers or pairs), or `auto`: by backend and "
-    "shapes, see `moe.engine.choose_strategy`.",
+    "shapes, see `moe.strategies.choose`.",
     among(words.DISPATCHES),
   ),
   Option(
