@@ -72,6 +72,10 @@ def from_flags(*arguments):
   return holder.value
 
 
+def leaves(config):
+  return {path: config[path] for path in config_lib.flat_keys(config)}
+
+
 def parent(config, path):
   *groups, last = path.split(".")
   for group in groups:
@@ -94,22 +98,27 @@ def test_takes_natural_values_from_python(option):
     assert config == by_item == by_path
 
 
-@each_option
-def test_takes_text_from_a_command_line_and_after_the_colon(option):
-  for _, stored in NATURAL[option.takes]:
-    wanted = config_lib.default_config()
+@pytest.mark.parametrize("turn", range(max(map(len, NATURAL.values()))))
+def test_takes_text_from_a_command_line_and_after_the_colon(turn):
+  by_flag, after_colon = [], []
+  wanted = config_lib.default_config()
+  for option in config_lib.OPTIONS:
+    values = NATURAL[option.takes]
+    _, stored = values[turn % len(values)]
     config_lib.set_path(wanted, option.path, stored)
-    several = option.takes is kinds.PATTERNS
-    texts = stored if several else [str(stored).lower()]
-    if several and not stored:
-      texts = ["()"]
-    arguments = [f"--config.{option.path}={text}" for text in texts]
-    assert from_flags(*arguments) == wanted
-    text = "+".join(texts)
-    if "," not in text:
-      config = config_lib.default_config()
-      config_lib.apply_overrides(config, f"{option.path}={text}")
-      assert config == wanted
+    texts = [str(stored).lower()]
+    if option.takes is kinds.PATTERNS:
+      texts = list(stored) or ["()"]
+    by_flag += [f"--config.{option.path}={text}" for text in texts]
+    after_colon.append((option.path, "+".join(texts)))
+  assert leaves(from_flags(*by_flag)) == leaves(wanted)
+  config = config_lib.default_config()
+  for path, text in after_colon:
+    if "," in text:  # which parts options there
+      config_lib.set_path(config, path, text)
+    else:
+      config_lib.apply_overrides(config, f"{path}={text}")
+  assert leaves(config) == leaves(wanted)
 
 
 @each_option
