@@ -1,1 +1,1 @@
-"""What the command line needs."""
+"""The command line: one module per verb, `flags` and `start` for all."""

@@ -43,12 +43,15 @@ def top_indices(values: Array, k: int) -> Array:
     i32 [B, ..., k]; of equal values the first. Rows that are split over
     devices stay where they are: the compiler itself would gather them all.
   """
-  of_rows = lambda rows: lax.top_k(rows, k)[1]  # noqa: E731
+
+  def top_of_rows(rows: Array) -> Array:
+    return lax.top_k(rows, k)[1]
+
   count = devices()
   if count == 1 or values.shape[0] % count:
-    return of_rows(values)
-  rows = PartitionSpec(jax.sharding.get_abstract_mesh().axis_names)
-  return jax.shard_map(of_rows, in_specs=rows, out_specs=rows)(values)
+    return top_of_rows(values)
+  split = PartitionSpec(jax.sharding.get_abstract_mesh().axis_names)
+  return jax.shard_map(top_of_rows, in_specs=split, out_specs=split)(values)
 
 
 def manual_axes(*arrays: Array) -> frozenset[str]:

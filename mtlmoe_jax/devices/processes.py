@@ -110,7 +110,7 @@ def wait_for_all(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
-def told_to_stop(step: int, flag: bool) -> bool:
+def should_stop(step: int, flag: bool) -> bool:
   """Whether all are to save and stop after this step.
 
   A signal reaches one process or all of them, not at the same step; with

@@ -16,4 +16,4 @@ def restart_with(devices: int) -> None:
   found = os.environ.get("XLA_FLAGS", "")
   if flag not in found.split():
     os.environ.update(XLA_FLAGS=f"{found} {flag}", JAX_PLATFORMS="cpu")
-    os.execv(sys.executable, [sys.executable, *sys.argv])
+    os.execv(sys.executable, sys.orig_argv)

@@ -372,7 +372,7 @@ def _fit(run: Run, stop: "_SigtermFlag") -> bool:
       window.append(metrics)
       last = step == run.steps
       # Once: a signal between the checks below must not stop without a save.
-      stopping = processes.told_to_stop(step, bool(stop)) and not last
+      stopping = processes.should_stop(step, bool(stop)) and not last
       due_eval = bool(run.watched) and (step % eval_every == 0 or last)
       due_save = (due_eval and may_be_best) or (
         step % save_every == 0 or last or stopping
@@ -616,7 +616,7 @@ class _SigtermFlag:
     return self._arrived
 
   def __enter__(self) -> "_SigtermFlag":
-    # Several processes have JAX take the signal (`processes.told_to_stop`).
+    # Several processes have JAX take the signal (`processes.should_stop`).
     alone = processes.count() == 1
     if alone and threading.current_thread() is threading.main_thread():
       self._before = signal.signal(signal.SIGTERM, self._note)

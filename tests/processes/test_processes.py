@@ -226,6 +226,6 @@ def test_alone_there_is_nothing_to_join():
   processes.join(environ={})
   assert processes.count() == 1
   assert processes.is_first()
-  assert processes.told_to_stop(3, flag=True)
-  assert not processes.told_to_stop(3, flag=False)
+  assert processes.should_stop(3, flag=True)
+  assert not processes.should_stop(3, flag=False)
   processes.wait_for_all("here")

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax.cli import flags as launching
+from mtlmoe_jax.cli import start
 from tests.support import commands, tiny
 
 DOCUMENTED = commands.documented()
@@ -24,7 +24,7 @@ def parse(monkeypatch, command):
   monkeypatch.setattr(sys, "argv", argv)
   assert commands.script(command.verb).exists()
   with commands.flags_of(command.verb) as values:
-    _, *words = launching._parse(argv)
+    _, *words = start.parse(argv)
     for flag in values._flags().values():
       config = flag.value
       if isinstance(config, ml_collections.ConfigDict):

@@ -3,7 +3,7 @@
 import ast
 import contextlib
 import dataclasses
-import importlib.util
+import importlib
 import pathlib
 import re
 import shlex
@@ -59,18 +59,16 @@ def documented() -> list[Command]:
 
 def script(verb: str) -> pathlib.Path:
   """The file that defines a verb's flags."""
-  module = tiny.ROOT / "mtlmoe_jax" / "cli" / f"{verb}.py"
-  return module if module.exists() else tiny.ROOT / "launch" / f"{verb}.py"
+  return tiny.ROOT / "mtlmoe_jax" / "cli" / f"{verb}.py"
 
 
 @contextlib.contextmanager
 def flags_of(verb: str):
   """absl's flags as the script of a verb alone defines them, then as before."""
-  kept, path = dict(vars(flags.FLAGS)), script(verb)
+  kept = dict(vars(flags.FLAGS))
   vars(flags.FLAGS).update(vars(flags.FlagValues()))
   try:
-    spec = importlib.util.spec_from_file_location(f"script_{verb}", path)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    importlib.import_module(f"mtlmoe_jax.cli.{verb}").define()
     yield flags.FLAGS
   finally:
     vars(flags.FLAGS).clear()

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.cli import flags as launching
+from mtlmoe_jax.cli import start
 from mtlmoe_jax.config import allowed, kinds, names, page
 from tests.support import tiny
 
@@ -340,8 +340,8 @@ def parsed(monkeypatch, *arguments, config="configs/demo.py"):
     "config", flag_values=values, sys_argv=argv
   )
   monkeypatch.setattr(flags, "FLAGS", values)
-  launching._parse(argv)
-  return launching.config(holder)
+  start.parse(argv)
+  return holder.value
 
 
 @pytest.mark.parametrize(

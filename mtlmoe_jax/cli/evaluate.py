@@ -1,0 +1,54 @@
+r"""Evaluates a trained model on a split of its data.
+
+  mtlmoe evaluate --workdir=runs/first
+  mtlmoe evaluate --workdir=runs/first --split=train --step=latest
+  mtlmoe evaluate --workdir=runs/cub --data.path=/data/CUB_200_2011
+  mtlmoe evaluate --workdir=runs/first --views=flip --calibrate
+
+Prints every metric with its 95 % interval and formula, and writes
+WORKDIR/eval/<split>/metrics.json, predictions.csv and report.html (open it in
+a browser).
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from mtlmoe_jax.cli import flags as cli_flags
+
+
+def define() -> None:
+  """Defines the flags."""
+  flags.DEFINE_string("workdir", "", "Folder of the run (required).")
+  cli_flags.define_prediction()
+  cli_flags.define_split()
+  flags.DEFINE_bool(
+    "calibrate",
+    False,
+    "Fit a temperature on the validation split first, and keep it in "
+    "WORKDIR/calibration.json for later evaluations and predictions.",
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Flags -> one evaluation."""
+  cli_flags.no_arguments(argv)
+  workdir = pathlib.Path(cli_flags.required("workdir"))
+  # Here, not above: --help should not wait for JAX.
+  from mtlmoe_jax.evaluation import evaluate, results
+  from mtlmoe_jax.training import checkpoint, metric_log
+
+  restored = checkpoint.restore_for_eval(workdir, flags.FLAGS.step)
+  folder = workdir / "eval"
+  evaluation = evaluate.evaluate_restored(
+    restored,
+    folder,
+    **cli_flags.flag_values("split", "data.path", "batch_size", "views"),
+    calibrate=flags.FLAGS.calibrate,
+    metrics_jsonl=metric_log.read(workdir),
+  )
+  split = flags.FLAGS.split
+  print(f"{split} split, checkpoint at step {restored.step}")
+  print(results.table(evaluation.metrics))
+  print(f"report: {folder / split / 'report.html'}")

@@ -1,0 +1,76 @@
+r"""Writes a trained model, or one expert's backbone, as a .safetensors file.
+
+  mtlmoe export --workdir=runs/first --out=first.safetensors
+  mtlmoe export --workdir=runs/first --expert=0 --names=timm \
+      --out=expert0.safetensors
+
+The first is everything a checkpoint knows: all parameters (averaged where an
+average is kept) and statistics, and in the file's metadata, under
+`mtlmoe_jax`, config, class names and preprocessing as JSON. The second is a
+whole backbone without classifier, in timm's names for its network with
+num_classes=0. Either can start a new run as config.model.pretrained.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.cli import flags as cli_flags
+
+# As `pretrained.export.NAMES`.
+NAMES = ("ours", "timm")
+# What of a checkpoint's own record goes with the file.
+FACTS = (
+  "config",
+  "class_names",
+  "tasks",
+  "preprocessing",
+  "box_format",
+  "step",
+  "versions",
+)
+
+
+def define() -> None:
+  """Defines the flags."""
+  flags.DEFINE_string("workdir", "", "Folder of the run (required).")
+  flags.DEFINE_string("out", "", "The .safetensors file to write (required).")
+  cli_flags.define_step()
+  flags.DEFINE_integer(
+    "expert", None, "Write only the backbone of this expert, counted from 0."
+  )
+  flags.DEFINE_enum(
+    "names", "ours", NAMES, "Names of the arrays; timm needs --expert."
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Flags -> one file."""
+  cli_flags.no_arguments(argv)
+  workdir = cli_flags.required("workdir")
+  out = pathlib.Path(cli_flags.required("out"))
+  if out.suffix != ".safetensors":
+    raise errors.InputError(f"--out={out}: must end with .safetensors")
+  expert, names = flags.FLAGS.expert, flags.FLAGS.names
+  if names == "timm" and expert is None:
+    raise errors.InputError(
+      "--names=timm: timm has no mixtures of experts; add --expert=0"
+    )
+  # Here, not above: --help should not wait for JAX.
+  from mtlmoe_jax import pretrained
+  from mtlmoe_jax.pretrained import export
+  from mtlmoe_jax.training import checkpoint
+
+  restored = checkpoint.restore_for_eval(workdir, flags.FLAGS.step)
+  backbone = restored.config.model.backbone
+  facts = {name: restored.meta[name] for name in FACTS}
+  facts["backbone"] = backbone
+  if expert is None:
+    arrays = export.whole_model(restored.variables)
+  else:
+    facts["expert"] = expert
+    arrays = export.one_backbone(restored.variables, expert, backbone, names)
+  pretrained.save_safetensors(out, arrays, export.metadata(facts))
+  print(f"{len(arrays)} arrays of step {restored.step}: {out}")

@@ -1,0 +1,43 @@
+r"""Says what images show and where, with a trained model.
+
+  mtlmoe predict --workdir=DIR --out=OUT IMAGE_OR_FOLDER ...
+  mtlmoe predict --workdir=runs/first --out=predictions photos/ a.jpg
+
+Folders are searched to any depth for image files. Writes into OUT:
+predictions.json, predictions.csv, and per image an overlay: a PNG with the box,
+the class, its probability and the experts that were asked.
+
+A file named here that is no image stops the command before anything is
+written. Unreadable files inside a named folder do not: the others are written,
+then they are listed and the exit code is 2.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from mtlmoe_jax.cli import flags as cli_flags
+
+
+def define() -> None:
+  """Defines the flags."""
+  flags.DEFINE_string("workdir", "", "Folder of the run (required).")
+  flags.DEFINE_string("out", "", "Folder for the predictions (required).")
+  cli_flags.define_prediction()
+
+
+def main(argv: Sequence[str]) -> None:
+  """Flags -> one call."""
+  workdir, out = cli_flags.required("workdir"), cli_flags.required("out")
+  # Here, not above: --help should not wait for JAX.
+  from mtlmoe_jax.evaluation import predict
+  from mtlmoe_jax.training import checkpoint
+
+  entries = predict.predict_images(
+    checkpoint.restore_for_eval(workdir, flags.FLAGS.step),
+    argv[1:],
+    out,
+    **cli_flags.flag_values("batch_size", "views"),
+    workdir=workdir,
+  )
+  print(f"{len(entries)} images: predictions.json, .csv and pictures in {out}")
