@@ -7,7 +7,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint options install parity bench tfds-prepare clean
+.PHONY: demo test lint options install parity bench tfds-prepare site clean
 
 install: $(STAMP)
 
@@ -58,6 +58,11 @@ bench: .venv-parity/.installed
 	.venv-parity/bin/pip install --quiet --editable '.[dev]' \
 	  huggingface_hub pyyaml
 	touch $@
+
+# All pages and pictures of the poster's experiments, from their numbers.
+site: $(STAMP)
+	for data in synthetic cub10; do $(RUN) launch/reproduce.py \
+	  --from=docs/experiments/$$data.json --out=site/$$data.md || exit 1; done
 
 tfds-prepare: .venv-tfds/.installed
 	.venv-tfds/bin/python -m pytest -q -m tfds_prepare

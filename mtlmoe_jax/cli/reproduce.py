@@ -10,7 +10,9 @@ cub10 starts from the classes in --base_path. Started again it goes on where it
 was stopped; started several times side by side (one for each core, GPU or host
 with the same folder) the processes share the runs. --dry_run lists the runs and
 what they cost. Writes a page (--out), its pictures, the page for a browser and
-all numbers as JSON.
+all numbers as JSON; from those alone, without any run, all is made again:
+
+  mtlmoe reproduce --from=docs/experiments/cub10.json --out=site/cub10.md
 """
 
 import pathlib
@@ -45,14 +47,25 @@ def define() -> None:
     "Weights that experts start from, as config.model.pretrained, such as "
     "hf:timm/{backbone}.in1k; default: the preset's (cpu: lite, paper: none).",
   )
+  flags.DEFINE_string(
+    "from", "", "JSON file of a page: makes the page again, runs nothing."
+  )
   flags.DEFINE_bool("dry_run", False, "List the runs, run nothing.")
   flags.DEFINE_string(
-    "out", "", "Markdown page; default WORKDIR/experiments.md."
+    "out",
+    "",
+    "Markdown page; default WORKDIR/experiments.md, of --from site/NAME.md.",
   )
 
 
 def main(argv: Sequence[str]) -> int:
   """Flags -> one call."""
+  if numbers := flags.FLAGS["from"].value:
+    cli_flags.no_arguments(argv)
+    from mtlmoe_jax.experiments import reproduce
+
+    out = flags.FLAGS.out or f"site/{pathlib.Path(numbers).stem}.md"
+    return reproduce.publish_again(numbers, out)
   workdir = pathlib.Path(cli_flags.required("workdir"))
   cli_flags.required("suite")
   cli_flags.required("data")

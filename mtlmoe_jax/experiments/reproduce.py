@@ -13,7 +13,7 @@ import numpy as np
 from mtlmoe_jax.experiments import cells as cells_lib
 from mtlmoe_jax.experiments import claims, collect, costs, reproduction, study
 from mtlmoe_jax.experiments.cells import Cell
-from mtlmoe_jax.reports.suite import publish
+from mtlmoe_jax.reports.suite import publish, stored
 from mtlmoe_jax.training import loop
 
 
@@ -114,6 +114,24 @@ def run_cells(
     command=command(options),
   )
   for path in publish.publish(findings, pathlib.Path(out)):
+    loop.say(f"written: {path}")
+  return 0
+
+
+def publish_again(numbers: str | pathlib.Path, out: str | pathlib.Path) -> int:
+  """Writes a page and its pictures from its numbers alone.
+
+  Args:
+    numbers: JSON file that `run` wrote beside its page.
+    out: see `run`.
+
+  Returns:
+    0.
+
+  Raises:
+    InputError: a file without such numbers.
+  """
+  for path in publish.publish(stored.read(numbers), pathlib.Path(out)):
     loop.say(f"written: {path}")
   return 0
 

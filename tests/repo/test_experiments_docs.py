@@ -3,7 +3,7 @@
 import pytest
 
 from mtlmoe_jax.reports.suite import page as story
-from mtlmoe_jax.reports.suite import publish
+from mtlmoe_jax.reports.suite import publish, stored
 from tests.support import tiny
 
 DOCS = tiny.ROOT / "docs"
@@ -13,18 +13,26 @@ DATA = ("synthetic", "cub10")
 @pytest.mark.parametrize("data", DATA)
 def test_a_page_is_made_of_its_numbers(data):
   page = DOCS / "experiments" / f"{data}.md"
-  found = publish.read(page.with_suffix(".json"))
+  found = stored.read(page.with_suffix(".json"))
   document = story.document(found)
   assert page.read_text("utf-8") == publish.markdown_page(document, data)
-  for picture in document.pictures:
-    for kind in ("svg", "png"):
-      name = f"{data}_{picture.name}.{kind}"
-      assert (page.parent / name).stat().st_size > 0
+  names = {f"{data}_{picture.name}.svg" for picture in document.pictures}
+  shown = {f"{data}_{name}.svg" for name in publish.SHOWN}
+  assert shown <= names
+  for name in shown:
+    assert (page.parent / name).stat().st_size > 0
+
+
+def test_nothing_else_is_committed():
+  """All other pictures and pages are made of the numbers."""
+  kept = {f"{data}.{kind}" for data in DATA for kind in ("md", "json")}
+  kept |= {f"{data}_{name}.svg" for data in DATA for name in publish.SHOWN}
+  assert {path.name for path in (DOCS / "experiments").iterdir()} == kept
 
 
 @pytest.mark.parametrize("data", DATA)
 def test_all_suites_have_run_with_three_seeds(data):
-  found = publish.read(DOCS / "experiments" / f"{data}.json")
+  found = stored.read(DOCS / "experiments" / f"{data}.json")
   assert (found.suite, found.preset) == ("all", "cpu")
   assert [claim.number for claim in found.claims] == [1, 2, 3, 4]
   for row in found.rows:
@@ -35,7 +43,7 @@ def test_all_suites_have_run_with_three_seeds(data):
 @pytest.mark.parametrize("data", DATA)
 def test_the_summary_has_each_verdict_and_what_was_found(data):
   text = (DOCS / "experiments.md").read_text("utf-8")
-  found = publish.read(DOCS / "experiments" / f"{data}.json")
+  found = stored.read(DOCS / "experiments" / f"{data}.json")
   for claim in found.claims:
     row = f"| {claim.number}. {claim.title} | {data} | **{claim.verdict}** |"
     assert f"{row} {claim.reason} |" in text

@@ -86,9 +86,10 @@ def by_use(study: Study) -> np.ndarray:
 
 def _dots(axis: Axes, x: np.ndarray, values: np.ndarray) -> None:
   """The seeds, side by side so that equal ones are all seen."""
-  shifts = 0.07 * (np.arange(len(values)) - (len(values) - 1) / 2)
-  for shift, value in zip(shifts, values):
-    axis.plot(x + shift, value, "o", color=plots.INK, markersize=2.2)
+  places = x + _side_by_side(len(values), 0.07)[:, None]
+  axis.plot(
+    places.ravel(), values.ravel(), "o", color=plots.INK, markersize=2.2
+  )
 
 
 def information(name: str, studies: Studies) -> Picture | None:
@@ -114,8 +115,9 @@ def information(name: str, studies: Studies) -> Picture | None:
     for axis in axes[len(kinds) :]:
       axis.set_axis_off()
     for axis, kind in zip(axes, kinds):
-      for place, (_, found, task) in enumerate(rows):
-        _information(axis, place, of_kind(found, task, kind))
+      _information(
+        axis, [of_kind(found, task, kind) for _, found, task in rows]
+      )
       axis.set_title(kind)
       axis.set_xlabel("bits")
       axis.locator_params(axis="x", nbins=4)
@@ -151,15 +153,22 @@ def of_kind(
 
 
 def _information(
-  axis: Axes, place: int, known: Sequence[dict[str, Any]]
+  axis: Axes, groups: Sequence[Sequence[dict[str, Any]]]
 ) -> None:
-  shifts = 0.16 * (np.arange(len(known)) - (len(known) - 1) / 2)
-  for shift, found in zip(shifts, known):
-    y = place + shift
-    high = wording.number(found["null_high"])
-    bits = wording.number(found["bits"])
-    axis.plot(high, y, "|", color=plots.ACCENT, markersize=7)
-    axis.plot(bits, y, "o", color=plots.MAIN, markersize=3.5)
+  """Bits and their nulls: a row a group, its seeds side by side."""
+  points = [
+    (wording.number(seed["bits"]), wording.number(seed["null_high"]), place + y)
+    for place, seeds in enumerate(groups)
+    for y, seed in zip(_side_by_side(len(seeds), 0.16), seeds)
+  ]
+  bits, null_high, heights = zip(*points)
+  axis.plot(null_high, heights, "|", color=plots.ACCENT, markersize=7)
+  axis.plot(bits, heights, "o", color=plots.MAIN, markersize=3.5)
+
+
+def _side_by_side(count: int, gap: float) -> np.ndarray:
+  """Shifts of so many marks around a place, f [count]."""
+  return gap * (np.arange(count) - (count - 1) / 2)
 
 
 def likeness(name: str, studies: Studies) -> Picture | None:

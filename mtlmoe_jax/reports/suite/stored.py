@@ -1,0 +1,62 @@
+"""Findings as JSON: pages are made again from it alone."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import typing
+from typing import Any
+
+import numpy as np
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.reports.suite.findings import Findings
+from mtlmoe_jax.utils import files
+
+
+def write(findings: Findings, path: pathlib.Path) -> None:
+  """Writes all but the gates' weights of each image: large, on no page."""
+  experts = {
+    name: [{k: v for k, v in s.items() if k != "weights"} for s in studies]
+    for name, studies in findings.experts.items()
+  }
+  value = dataclasses.asdict(dataclasses.replace(findings, experts=experts))
+  text = json.dumps(files.plain(value), separators=(",", ":"), allow_nan=False)
+  files.write_text(path, text + "\n")
+
+
+def read(path: str | pathlib.Path) -> Findings:
+  """The findings that `write` wrote.
+
+  What was NaN or infinite is NaN; the studies' `weights` are not there.
+
+  Raises:
+    InputError: no such file, or not such findings.
+  """
+  try:
+    value = json.loads(pathlib.Path(path).read_text("utf-8"))
+    return _build(Findings, value)
+  except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    raise errors.InputError(
+      f"{path}: no numbers of a suite ({error}); give a JSON file that "
+      "reproduce.py wrote"
+    ) from None
+
+
+def _build(kind: Any, value: Any) -> Any:
+  """A value of a type, of what JSON has in its place."""
+  if dataclasses.is_dataclass(kind):
+    types = typing.get_type_hints(kind)
+    return kind(**{key: _build(types[key], v) for key, v in value.items()})
+  if kind is np.ndarray:
+    return np.asarray(value, float)
+  if isinstance(value, dict):
+    of_values = (typing.get_args(kind) or (Any, Any))[1]
+    return {key: _build(of_values, v) for key, v in value.items()}
+  if isinstance(value, list):
+    of_items = typing.get_args(kind) or (Any,)
+    if of_items[-1] is Ellipsis or len(of_items) < len(value):
+      of_items = of_items[:1] * len(value)
+    items = [_build(of, v) for of, v in zip(of_items, value)]
+    return tuple(items) if typing.get_origin(kind) is tuple else items
+  return math.nan if value is None else value
