@@ -10,12 +10,12 @@ RUN apt-get update \
   && apt-get install --yes --no-install-recommends git libglib2.0-0 \
   && rm -rf /var/lib/apt/lists/*
 
-COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY setup.cfg setup.py pyproject.toml README.md LICENSE ./
 COPY mtlmoe_jax mtlmoe_jax
+COPY configs configs
 # One layer for what changes seldom: a changed launch file installs nothing.
 RUN extra=$([ "$ACCELERATOR" = cpu ] || echo "[$ACCELERATOR]") \
   && pip install --no-cache-dir "jax$extra>=0.10,<0.12" '.[hub,lite]'
-COPY configs configs
 COPY launch launch
 
 ENV PYTHONUNBUFFERED=1

@@ -7,11 +7,12 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint options install parity bench tfds-prepare site clean
+.PHONY: demo test test-fast test-newest lint types options site install \
+  wheel-test parity bench tfds-prepare clean
 
 install: $(STAMP)
 
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip
 	$(VENV)/bin/pip install --quiet --editable '.[dev]'
@@ -26,14 +27,45 @@ demo: $(STAMP)
 	@echo
 	@echo "report:      $(WORKDIR)/eval/test/report.html"
 	@echo "pictures:    $(WORKDIR)/predictions/"
-	@echo "figures:     $(WORKDIR)/result.json"
+	@echo "metrics:     $(WORKDIR)/result.json"
 
 test: $(STAMP)
 	$(RUN) -m pytest -n $(WORKERS) --dist=worksteal -q
 
+# What needs no whole run, other process or second device.
+test-fast: $(STAMP)
+	$(RUN) -m pytest -n $(WORKERS) --dist=worksteal -q tests/unit
+
+# The default suite with another Python and the newest of all that setup.cfg
+# allows: make test-newest PYTHON=python3.13
+test-newest: .venv-newest/.installed
+	.venv-newest/bin/pip list | grep -iE '^(flax|jax|jaxlib|numpy) '
+	.venv-newest/bin/python -m pytest -n $(WORKERS) --dist=worksteal -q
+
+.venv-newest/.installed: setup.cfg setup.py pyproject.toml
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/pip install --quiet --upgrade pip
+	.venv-newest/bin/pip install --quiet --upgrade --upgrade-strategy eager \
+	  --editable '.[dev]'
+	touch $@
+
+# Style, the order of imports (.importlinter) and the size of the house.
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(RUN) .ci/house.py
+
+types: $(STAMP)
+	$(VENV)/bin/mypy
+
+# The package as a user has it: built, looked into and installed where nothing
+# else is.
+wheel-test: $(STAMP)
+	rm -rf build/wheel
+	$(RUN) -m build --outdir build/wheel/dist
+	$(PYTHON) -m venv build/wheel/venv
+	$(RUN) .ci/wheel.py build/wheel/dist build/wheel/venv
 
 # The page of all options, from their declarations.
 options: $(STAMP)
@@ -50,7 +82,7 @@ bench: .venv-parity/.installed
 	  --json runs/benchmarks.json $(BENCH_FLAGS)
 
 # torchvision's own pin of torch is not heeded on purpose: it wants CUDA's.
-.venv-parity/.installed: setup.cfg pyproject.toml
+.venv-parity/.installed: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/pip install --quiet torch==2.13.0
 	.venv-parity/bin/pip install --quiet --no-deps timm==1.0.31 \
@@ -67,10 +99,10 @@ site: $(STAMP)
 tfds-prepare: .venv-tfds/.installed
 	.venv-tfds/bin/python -m pytest -q -m tfds_prepare
 
-.venv-tfds/.installed: setup.cfg pyproject.toml
+.venv-tfds/.installed: setup.cfg setup.py pyproject.toml
 	$(PYTHON) -m venv .venv-tfds
 	.venv-tfds/bin/pip install --quiet --editable '.[dev,tfds-prepare]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache build *.egg-info
+	rm -rf $(VENV) .cache build site *.egg-info

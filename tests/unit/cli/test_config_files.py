@@ -1,5 +1,7 @@
 """Configs by their names, in any folder."""
 
+import ast
+
 import pytest
 
 from mtlmoe_jax.cli import config_files
@@ -15,12 +17,6 @@ def test_the_package_has_configs(name, overrides, tmp_path, monkeypatch):
   assert config_files.locate(name + overrides) == DEMO + overrides
 
 
-def test_folders_of_configs(tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  located = config_files.locate("poster/exp1_moe")
-  assert located == str(tiny.ROOT / "configs" / "poster" / "exp1_moe.py")
-
-
 def test_a_file_that_exists_comes_first(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "configs").mkdir()
@@ -32,3 +28,19 @@ def test_a_file_that_exists_comes_first(tmp_path, monkeypatch):
 def test_what_is_nowhere_stays_as_it_was_named(name, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert config_files.locate(name) == name
+
+
+@pytest.mark.parametrize(
+  "path", sorted(tiny.ROOT.glob("configs/*.py")), ids=str
+)
+def test_a_config_imports_what_is_installed_with_it(path):
+  modules = set()
+  for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    if isinstance(node, ast.Import):
+      modules |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      modules.add(node.module)
+  assert {name.split(".")[0] for name in modules} <= {
+    "ml_collections",
+    "mtlmoe_jax",
+  }
