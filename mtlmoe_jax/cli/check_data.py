@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
   cli_flags.no_arguments(argv)
   # Here, not above: --help should not wait for Grain.
   from mtlmoe_jax.data import check
+  from mtlmoe_jax.reports import sample_sheet
 
   config = config_lib.default_config()
   if flags.FLAGS.config is not None:
@@ -47,8 +48,12 @@ def main(argv: Sequence[str]) -> int:
     if flags.FLAGS[key].value is not None:
       config_lib.set_path(config, key, flags.FLAGS[key].value)
   config_lib.check_config(config)
-  report = check.check(config, flags.FLAGS.out)
+  report = check.check(config)
   print(report.text)
+  out = flags.FLAGS.out
+  if out and report.source is not None and report.readable:
+    sample_sheet.write(out, report.source, report.readable)
+    print(f"samples: {out}")
   for problem in report.problems:
     print(f"error: {problem}", file=sys.stderr)
   print(f"{len(report.problems)} problem(s) found")

@@ -5,7 +5,7 @@ from mtlmoe_jax.data.images import load_image
 from mtlmoe_jax.data.opening import Data, open_data
 from mtlmoe_jax.data.pipeline import (
   Batch,
-  Share,
+  ProcessSlice,
   epoch_images,
   eval_batches,
   num_batches,
@@ -18,8 +18,8 @@ from mtlmoe_jax.data.source import Record, Source, Subset
 __all__ = [
   "Batch",
   "Data",
+  "ProcessSlice",
   "Record",
-  "Share",
   "Source",
   "Subset",
   "epoch_images",

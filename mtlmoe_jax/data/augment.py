@@ -27,10 +27,11 @@ def augment(
   size: int,
   options: ml_collections.ConfigDict,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Random resized crop, left-right flip and colours.
+  """Random resized crop, left-right flip and colors.
 
   Args:
-    record: the image and its box.
+    record: the image, its shorter side at most 2 S (so a `CachedSource` has
+      it), and its box.
     random: the only source of randomness.
     size: S, pixels.
     options: `config.data.augment`.
@@ -39,21 +40,21 @@ def augment(
     (image u8 [S, S, 3], box f32 [4] xyxy normalised to it; zeros if the
     record has none).
   """
-  image = resampling.shrink(record["image"], 2 * size)
+  image = record["image"]
   height, width = image.shape[:2]
   box = record["box"] if record["has_box"] else None
   window = random_window(random, height, width, box, options)
-  chance, *colours = random.random(4).tolist()
+  chance, *colors = random.random(4).tolist()
   flip = chance < options.flip
   strengths = (options.brightness, options.contrast, options.saturation)
   factors = [
-    1 + v * (2 * u - 1) for v, u in zip(strengths, colours, strict=True)
+    1 + v * (2 * u - 1) for v, u in zip(strengths, colors, strict=True)
   ]
 
-  image = resampling.resize(image, size, window)
+  image = resampling.sample(image, size, window)
   if flip:
     image = cv2.flip(image, 1)
-  image = recolour(image, *factors)
+  image = recolor(image, *factors)
   if box is None:
     return image, np.zeros(4, np.float32)
   x1, y1, x2, y2 = cut(scaled(box, height, width), window)[0]
@@ -133,7 +134,7 @@ def cut(box: Corners, window: Corners) -> tuple[Corners, float]:
   return inside, (right - left) * (bottom - top) / area if area > 0 else 0.0
 
 
-def recolour(
+def recolor(
   image: np.ndarray, brightness: float, contrast: float, saturation: float
 ) -> np.ndarray:
   """Brightness, then contrast, then saturation, as one linear map.

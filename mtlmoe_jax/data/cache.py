@@ -17,7 +17,7 @@ GIB = 2**30
 class Budget:
   """Bytes that several caches share; safe to use from several threads."""
 
-  def __init__(self, gib: float):
+  def __init__(self, gib: float) -> None:
     self._left = int(gib * GIB)
     self._lock = threading.Lock()
 
@@ -37,7 +37,7 @@ class CachedSource:
   without a free budget, so the budget never changes what comes out.
   """
 
-  def __init__(self, source: Source, side: int, budget: Budget):
+  def __init__(self, source: Source, side: int, budget: Budget) -> None:
     """Wraps a source.
 
     Args:

@@ -1,70 +1,64 @@
-"""Everything that is wrong with a data set, in one go, and a look at it."""
+"""Everything that is wrong with a data set, in one go."""
 
 import collections
 import concurrent.futures
 import dataclasses
-import io
-import math
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
-from PIL import Image, ImageDraw
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import opening
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.source import Record, Source
-from mtlmoe_jax.utils import files
 from mtlmoe_jax.utils.progress import Progress
-
-SAMPLES = 10
-_COLUMNS = 5
-_TILE = 224  # side of a sample in the sheet, pixels
-_TEXT = 28  # height of its caption
-_COLOUR = (255, 40, 40)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What `check` found.
+  """What `check` sees.
 
   Attributes:
     problems: one line each; empty: the data set is fine.
     text: counts and statistics, several lines.
+    source: the whole data set; None where it cannot be opened.
+    readable: positions of the images that can be decoded.
   """
 
   problems: list[str]
   text: str
+  source: Source | None = None
+  readable: Sequence[int] = ()
 
 
-def check(config: ml_collections.ConfigDict, out: str = "") -> Report:
+def check(config: ml_collections.ConfigDict) -> Report:
   """Opens, splits and decodes everything, without stopping at a mistake.
 
   Args:
     config: the whole config.
-    out: PNG file for ten samples with their boxes; empty: none.
 
   Returns:
     The problems, class counts and box statistics.
   """
   problems = Problems(collect=True)
-  sections = []
+  sections: list[str] = []
+  source: Source | None = None
+  good: list[int] = []
   try:
     whole = opening.open_whole(config, problems)
-    good, boxes = _decode_all(whole.source, config.data.threads, problems)
+    source = whole.source
+    good, boxes = _decode_all(source, config.data.threads, problems)
     sections.append(_boxes_text(boxes, len(good)))
-    if out and good:
-      _write_sheet(whole.source, good, out)
-      sections.append(f"samples: {out}")
     extra = opening.open_extra(config, problems)
     if extra is not None:
       read, boxes = _decode_all(extra, config.data.threads, problems)
       sections.append("extra " + _boxes_text(boxes, len(read)))
     data = opening.split_data(config, whole, extra)
   except errors.InputError as error:
-    # Nothing to split; what was found so far is still told.
+    # Nothing to split; what was seen so far is still reported.
     problems(str(error))
-    return Report(problems.messages, "\n".join(sections))
+    return Report(problems.messages, "\n".join(sections), source, good)
   splits = {"train": data.train, "test": data.test}
   if data.validation is not None:
     splits["validation"] = data.validation
@@ -82,7 +76,7 @@ def check(config: ml_collections.ConfigDict, out: str = "") -> Report:
         "with config.data.classes"
       )
   sections.append(f"fingerprint: {data.fingerprint}")
-  return Report(problems.messages, "\n".join(sections))
+  return Report(problems.messages, "\n".join(sections), source, good)
 
 
 def _decode_all(
@@ -102,14 +96,14 @@ def _decode_all(
     concurrent.futures.ThreadPoolExecutor(threads) as pool,
     Progress(len(source), unit="image", label="decoding") as progress,
   ):
-    for index, found in enumerate(pool.map(one, range(len(source)))):
+    for index, result in enumerate(pool.map(one, range(len(source)))):
       progress.update()
-      if isinstance(found, errors.InputError):
-        problems(str(found))
+      if isinstance(result, errors.InputError):
+        problems(str(result))
         continue
       good.append(index)
-      if found["has_box"]:
-        boxes.append(found["box"])
+      if result["has_box"]:
+        boxes.append(result["box"])
   return good, np.asarray(boxes, np.float64).reshape(-1, 4)
 
 
@@ -148,29 +142,3 @@ def _boxes_text(boxes: np.ndarray, images_read: int) -> str:
         f"{v.max():7.3f}"
       )
   return "\n".join(lines)
-
-
-def _write_sheet(source: Source, good: list[int], out: str) -> None:
-  """Samples spread evenly over the data set, each with its box."""
-  count = min(SAMPLES, len(good))
-  chosen = [good[i * len(good) // count] for i in range(count)]
-  rows = math.ceil(count / _COLUMNS)
-  sheet = Image.new("RGB", (_COLUMNS * _TILE, rows * (_TILE + _TEXT)), "white")
-  draw = ImageDraw.Draw(sheet)
-  for place, index in enumerate(chosen):
-    record = source[index]
-    left = place % _COLUMNS * _TILE
-    top = place // _COLUMNS * (_TILE + _TEXT) + _TEXT
-    picture = Image.fromarray(record["image"])
-    picture.thumbnail((_TILE, _TILE))
-    sheet.paste(picture, (left, top))
-    if record["has_box"]:
-      corners = record["box"].reshape(2, 2) * picture.size + (left, top)
-      draw.rectangle(corners.round().ravel().tolist(), outline=_COLOUR, width=2)
-    label = int(record["label"])
-    name = source.class_names[label] if record["has_label"] else "no label"
-    draw.text((left + 4, top - _TEXT + 2), name[:34], fill="black")
-    draw.text((left + 4, top - _TEXT // 2), record["id"][-34:], fill="grey")
-  buffer = io.BytesIO()
-  sheet.save(buffer, "PNG")
-  files.write_bytes(out, buffer.getvalue())

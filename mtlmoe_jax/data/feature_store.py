@@ -27,7 +27,7 @@ class Views:
     views: V.
   """
 
-  def __init__(self, folder: pathlib.Path, records: int):
+  def __init__(self, folder: pathlib.Path, records: int) -> None:
     """Opens what `write` wrote.
 
     Raises:

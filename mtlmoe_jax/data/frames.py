@@ -26,18 +26,18 @@ def eval_frames(
   """
   size = config.data.image_size
   image = resampling.shrink(image, 2 * size)
-  frames = {"image": resampling.resize(image, size)}
+  frames = {"image": resampling.sample(image, size)}
   if "crops" in config.eval.views:
     height, width = image.shape[:2]
     windows = five_windows(height, width, config.eval.crop_share)
     frames["crops"] = np.stack(
-      [resampling.resize(image, size, window) for window in windows]
+      [resampling.sample(image, size, window) for window in windows]
     )
     frames["windows"] = np.asarray(
       windows / np.array([width, height, width, height]), np.float32
     )
   if "zoom" in config.eval.views:
-    frames["large"] = resampling.resize(image, 2 * size)
+    frames["large"] = resampling.sample(image, 2 * size)
   return frames
 
 

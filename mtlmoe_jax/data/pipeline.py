@@ -25,7 +25,8 @@ from mtlmoe_jax.data.frames import eval_frames
 from mtlmoe_jax.data.source import Concat, Source
 
 Batch = dict[str, np.ndarray]
-Row = dict[str, Any]
+# A record as a batch has it: with its index, and frames or features.
+Example = dict[str, Any]
 # Names and types of what a batch holds beside `valid`.
 _COLUMNS = {
   "image": np.uint8,
@@ -45,7 +46,7 @@ _OTHERS = 2**31
 _PIECE = 8
 
 
-class Share(NamedTuple):
+class ProcessSlice(NamedTuple):
   """The rows of each batch that one process makes.
 
   Attributes:
@@ -57,7 +58,7 @@ class Share(NamedTuple):
   count: int = 1
 
 
-_ALL = Share()
+_WHOLE = ProcessSlice()
 
 
 def epoch_images(
@@ -85,7 +86,7 @@ def train_iterator(
   config: ml_collections.ConfigDict,
   batch_size: int,
   extra: Source | None = None,
-  share: Share = _ALL,
+  part: ProcessSlice = _WHOLE,
 ) -> "TrainBatches":
   """Endless augmented batches.
 
@@ -102,10 +103,10 @@ def train_iterator(
     batch_size: B.
     extra: further records with the same class names; their `index` goes on
       behind that of `source`.
-    share: of each batch, the rows to make.
+    part: of each batch, the rows to make.
 
   Returns:
-    An iterator of batches, or of this share of them.
+    An iterator of batches, or of this part of them.
 
   Raises:
     InputError: an empty source; while iterating: a file that cannot be read.
@@ -118,10 +119,10 @@ def train_iterator(
     order = _MixedOrder(len(source), drawn, len(extra), config.seed)
     source = Concat([source, extra])
 
-  def row(position: int) -> Row:
+  def row(position: int) -> Example:
     return _augmented(source, order[position], position, config)
 
-  return TrainBatches(row, config, batch_size, share)
+  return TrainBatches(row, config, batch_size, part)
 
 
 def view_batches(
@@ -141,7 +142,7 @@ def view_batches(
     InputError: a file that cannot be read.
   """
 
-  def row(position: int) -> Row:
+  def row(position: int) -> Example:
     return _augmented(source, position % len(source), position, config)
 
   count = len(source) * config.features.views
@@ -167,7 +168,7 @@ def views_iterator(
   """
   order = _Order(views.records, config.seed)
 
-  def row(position: int) -> Row:
+  def row(position: int) -> Example:
     epoch = position // views.records
     return views.row(epoch % views.views, order[position])
 
@@ -193,7 +194,7 @@ def eval_batches(
     InputError: a file that cannot be read.
   """
 
-  def row(index: int) -> Row:
+  def row(index: int) -> Example:
     record = source[index]
     return {**record, **eval_frames(record["image"], config), "index": index}
 
@@ -211,20 +212,20 @@ class TrainBatches:
 
   def __init__(
     self,
-    row: Callable[[int], Row],
+    row: Callable[[int], Example],
     config: ml_collections.ConfigDict,
     batch_size: int,
-    share: Share = _ALL,
-  ):
-    if batch_size % share.count:
+    part: ProcessSlice = _WHOLE,
+  ) -> None:
+    if batch_size % part.count:
       raise errors.InputError(
-        f"config.batch_size={batch_size} does not divide over {share.count} "
+        f"config.batch_size={batch_size} does not divide over {part.count} "
         "processes"
       )
-    self._size = batch_size // share.count
-    first = share.index * self._size
+    self._size = batch_size // part.count
+    first = part.index * self._size
 
-    def own(position: int) -> Row:
+    def own(position: int) -> Example:
       batch, place = divmod(position, self._size)
       return row(batch * batch_size + first + place)
 
@@ -284,7 +285,7 @@ def pad(batch: Batch, batch_size: int) -> Batch:
 
 def _augmented(
   source: Source, index: int, position: int, config: ml_collections.ConfigDict
-) -> Row:
+) -> Example:
   """A record under the augmentation of a position in the stream."""
   record = source[index]
   random = np.random.Generator(np.random.Philox(key=(config.seed, position)))
@@ -302,7 +303,7 @@ class _Order:
   bytes a record.
   """
 
-  def __init__(self, length: int, *seed: int):
+  def __init__(self, length: int, *seed: int) -> None:
     self._length, self._seed = length, seed
     # Batches ahead may belong to the next epoch already.
     self._order = functools.lru_cache(maxsize=2)(self._shuffled)
@@ -323,7 +324,7 @@ class _MixedOrder(_Order):
   the source and have an order of their own, which runs on over epochs.
   """
 
-  def __init__(self, length: int, drawn: int, others: int, seed: int):
+  def __init__(self, length: int, drawn: int, others: int, seed: int) -> None:
     super().__init__(length + drawn, seed)
     self._first, self._drawn = length, drawn
     self._others = _Order(others, seed, _OTHERS)
@@ -342,7 +343,9 @@ class _Pieces:
   Handing over image by image costs as much as resampling them.
   """
 
-  def __init__(self, row: Callable[[int], Row], length: int, size: int):
+  def __init__(
+    self, row: Callable[[int], Example], length: int, size: int
+  ) -> None:
     self._row, self._length, self._size = row, length, size
 
   def __len__(self) -> int:
@@ -362,7 +365,7 @@ class _Pieces:
 
 
 def _batches(
-  row: Callable[[int], Row],
+  row: Callable[[int], Example],
   length: int,
   config: ml_collections.ConfigDict,
   batch_size: int,

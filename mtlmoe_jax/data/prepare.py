@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import tarfile
 import tempfile
+import types
 import urllib.error
 import urllib.request
 
@@ -284,7 +285,7 @@ def build_tfds(archive: pathlib.Path, tfds_dir: str) -> None:
       ) from error
 
 
-def _import_tfds():
+def _import_tfds() -> types.ModuleType:
   try:
     import cv2  # noqa: F401
     import importlib_resources  # noqa: F401  (TFDS needs it, and forgot it)

@@ -52,7 +52,24 @@ def resize(
   Returns:
     u8 [S, S, 3].
   """
-  image = shrink(image, 2 * size)
+  return sample(shrink(image, 2 * size), size, window)
+
+
+def sample(
+  image: np.ndarray,
+  size: int,
+  window: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
+  """`resize` of an image that is shrunk already, as `CachedSource` does.
+
+  Args:
+    image: u8 [h, w, 3] with min(h, w) <= 2 S.
+    size: S, pixels.
+    window: (x1, y1, x2, y2) in whole pixels; None: all.
+
+  Returns:
+    u8 [S, S, 3].
+  """
   if window is not None:
     x1, y1, x2, y2 = window
     image = image[y1:y2, x1:x2]

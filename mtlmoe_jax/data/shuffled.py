@@ -21,7 +21,7 @@ class ShuffledBoxes:
     donors: i64 [n], p.
   """
 
-  def __init__(self, source: Source, seed: int):
+  def __init__(self, source: Source, seed: int) -> None:
     """Wraps a source.
 
     Sources need not know their boxes without reading images (those of drawn

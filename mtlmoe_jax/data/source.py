@@ -85,7 +85,7 @@ class Subset:
     indices: Sequence[int] | np.ndarray,
     class_names: Sequence[str] | None = None,
     label_map: Mapping[int, int] | None = None,
-  ):
+  ) -> None:
     """Chooses records.
 
     Args:
@@ -128,7 +128,7 @@ class Subset:
 class Concat:
   """Sources with the same class names, one after the other."""
 
-  def __init__(self, sources: Sequence[Source]):
+  def __init__(self, sources: Sequence[Source]) -> None:
     """Joins at least one source.
 
     Args:

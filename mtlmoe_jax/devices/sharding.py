@@ -191,7 +191,7 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
   """Moves one host batch to the devices, split along its first axis.
 
   Args:
-    batch: of this process its own rows, see `data.Share`.
+    batch: of this process its own rows, see `data.ProcessSlice`.
     mesh: over the devices of all processes.
   """
   sharding = batch_sharding(mesh)

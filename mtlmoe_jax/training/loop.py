@@ -238,7 +238,7 @@ def _iterator(run: Run) -> Any:
       config,
       config.batch_size,
       run.data.extra,
-      data_lib.Share(processes.index(), processes.count()),
+      data_lib.ProcessSlice(processes.index(), processes.count()),
     )
   views = features.prepare(
     run.data.train,

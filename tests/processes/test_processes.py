@@ -179,18 +179,18 @@ def test_shares_are_the_rows_of_one_batch():
       made.set_state(state)
     return [next(made)["index"] for _ in range(count)], made.get_state()
 
-  whole, state = batches(pipeline.Share())
+  whole, state = batches(pipeline.ProcessSlice())
   assert state == {"batches": 5}
   for count in (2, 3, 4, 6, 12):
-    parts = [batches(pipeline.Share(i, count))[0] for i in range(count)]
+    parts = [batches(pipeline.ProcessSlice(i, count))[0] for i in range(count)]
     joined = [np.concatenate(rows) for rows in zip(*parts)]
     np.testing.assert_array_equal(joined, whole)
     # The state of one process is that of any number of them.
-    on, _ = batches(pipeline.Share(1, count), state, 1)
+    on, _ = batches(pipeline.ProcessSlice(1, count), state, 1)
     size = 12 // count
     np.testing.assert_array_equal(on[0], 60 + size + np.arange(size))
   with pytest.raises(errors.InputError, match=r"batch_size=12 .* 5 processes"):
-    pipeline.TrainBatches(row, config, 12, pipeline.Share(0, 5))
+    pipeline.TrainBatches(row, config, 12, pipeline.ProcessSlice(0, 5))
 
 
 @pytest.mark.parametrize(

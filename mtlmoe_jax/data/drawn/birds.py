@@ -10,26 +10,31 @@ Letters: P points of a polygon, Q side of the supersampled canvas in pixels.
 import functools
 import itertools
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw
 
 from mtlmoe_jax.data.drawn import species
-from mtlmoe_jax.data.drawn.species import Colour, Species
+from mtlmoe_jax.data.drawn.species import Color, Species
 
 PERCHED, FLYING, SWIMMING = range(3)
 
-_PALE: Colour = (240, 237, 226)
-_DARK: Colour = (38, 34, 32)
-_HORN: dict[str, Colour] = {
+# Points [P, 2] or [2] of a part -> of the bird.
+_Map = Callable[[npt.ArrayLike], np.ndarray]
+_Traits = Mapping[str, str]
+_PALE: Color = (240, 237, 226)
+_DARK: Color = (38, 34, 32)
+_HORN: dict[str, Color] = {
   "dark": (46, 42, 42),
   "orange": (236, 120, 28),
   "yellow": (240, 208, 60),
   "red": (206, 54, 40),
 }
-# Colours of small parts; flowers and berries have them as well.
-PART_COLOURS = (_PALE, _DARK, *_HORN.values(), *species.ACCENTS)
+# Colors of small parts; flowers and berries have them as well.
+PART_COLORS = (_PALE, _DARK, *_HORN.values(), *species.ACCENTS)
 # Length, height at the base and droop of the tip, in body lengths.
 _BILLS = {
   "short": (0.17, 0.11, 0.0),
@@ -76,11 +81,11 @@ class Pose:
 
 @dataclass(frozen=True)
 class Part:
-  """Polygons painted in one colour.
+  """Polygons painted in one color.
 
   Attributes:
     polygons: arrays [P, 2] in body lengths.
-    colour: RGB, 0 ... 255.
+    color: RGB, 0 ... 255.
     tag: name under which later parts may refer to this area.
     within: paint only where the parts of this tag were painted; such a part
       never adds to the bird's outline.
@@ -88,7 +93,7 @@ class Part:
   """
 
   polygons: list[np.ndarray]
-  colour: Colour
+  color: Color
   tag: str = ""
   within: str = ""
   opacity: float = 1.0
@@ -132,7 +137,7 @@ def paint(
     if part.within:
       _paint_within(canvas, masks[part.within], points, ends, part)
       continue
-    _fill(pen, points, ends, (*part.colour, 255))
+    _fill(pen, points, ends, (*part.color, 255))
     if part.tag:
       if part.tag not in masks:
         masks[part.tag] = Image.new("L", (side, side))
@@ -144,7 +149,12 @@ def paint(
   return canvas
 
 
-def _fill(pen, points: np.ndarray, ends: list[int], fill) -> None:
+def _fill(
+  pen: ImageDraw.ImageDraw,
+  points: np.ndarray,
+  ends: list[int],
+  fill: int | tuple[int, ...],
+) -> None:
   """Fills the polygons that `points` [P, 2] holds one after another."""
   flat = points.ravel().tolist()
   start = 0
@@ -169,7 +179,7 @@ def _paint_within(
     ImageDraw.Draw(stencil), points - (x0, y0), ends, round(255 * part.opacity)
   )
   stencil = ImageChops.multiply(stencil, mask.crop((x0, y0, x1, y1)))
-  canvas.paste((*part.colour, 255), (x0, y0, x1, y1), stencil)
+  canvas.paste((*part.color, 255), (x0, y0, x1, y1), stencil)
 
 
 def bird_parts(
@@ -180,7 +190,7 @@ def bird_parts(
   Args:
     kind: what to draw.
     pose: how it holds itself.
-    tones: f64 [5, 3], factors on the colours of upper parts, under parts, pale
+    tones: f64 [5, 3], factors on the colors of upper parts, under parts, pale
       marks, dark marks, and bill, legs and accent.
 
   Returns:
@@ -244,15 +254,15 @@ def extent(parts: list[Part], waterline: float | None) -> np.ndarray:
 
 
 class _Paint:
-  """The colours of one bird."""
+  """The colors of one bird."""
 
-  def __init__(self, kind: Species, tones: np.ndarray):
+  def __init__(self, kind: Species, tones: np.ndarray) -> None:
     self.upper = _tint(kind.upper, tones[0])
     self.lower = _tint(kind.lower, tones[1])
     self.wing, self.line = _tint(self.upper, 0.80), _tint(self.upper, 0.45)
     self.pale, self.dark = _tint(_PALE, tones[2]), _tint(_DARK, tones[3])
     self.accent = _tint(kind.accent, tones[4])
-    self.bill = _tint(_HORN[kind.traits["bill_colour"]], tones[4])
+    self.bill = _tint(_HORN[kind.traits["bill_color"]], tones[4])
     self.legs = _tint(_HORN[kind.traits["legs"]], tones[4])
     self.rump = (
       self.pale
@@ -264,7 +274,7 @@ class _Paint:
 class _Head:
   """Head and bill; in head radii, x along the bill, y to the crown."""
 
-  def __init__(self, centre: np.ndarray, radius: float, pose: Pose):
+  def __init__(self, centre: np.ndarray, radius: float, pose: Pose) -> None:
     angle = pose.head_pitch
     side = -1.0 if pose.look_back else 1.0
     along = _unit(angle) * (side, 1.0)
@@ -273,13 +283,13 @@ class _Head:
     self._centre, self._radius = centre, radius
     self._yaw = math.radians(pose.head_yaw)
 
-  def at(self, points) -> np.ndarray:
+  def at(self, points: npt.ArrayLike) -> np.ndarray:
     return np.asarray(points, float) @ self._axes + self._centre
 
-  def ellipse(self, x, y, rx, ry) -> np.ndarray:
+  def ellipse(self, x: float, y: float, rx: float, ry: float) -> np.ndarray:
     return self.at(_ellipse(x, y, rx, ry))
 
-  def crest(self, colour: Colour) -> Part:
+  def crest(self, color: Color) -> Part:
     return Part(
       [
         self.at(
@@ -295,7 +305,7 @@ class _Head:
           ]
         )
       ],
-      colour,
+      color,
     )
 
   def face(self, traits: dict[str, str], paint: _Paint) -> list[Part]:
@@ -344,7 +354,7 @@ class _Head:
     )
     return parts
 
-  def _bill(self, traits: dict[str, str], colour: Colour) -> list[Part]:
+  def _bill(self, traits: dict[str, str], color: Color) -> list[Part]:
     length, height, droop = _BILLS[traits["bill"]]
     length *= math.cos(self._yaw)
     length, h, droop = (v / self._radius for v in (length, height / 2, droop))
@@ -356,21 +366,23 @@ class _Head:
     split = np.stack([x, middle - 0.15 * thin], 1)
     bottom = np.stack([x * 0.99, middle - thin], 1)
     return [
-      Part([self.at(np.concatenate([top, split[::-1]]))], colour),
+      Part([self.at(np.concatenate([top, split[::-1]]))], color),
       Part(
-        [self.at(np.concatenate([split, bottom[::-1]]))], _tint(colour, 0.72)
+        [self.at(np.concatenate([split, bottom[::-1]]))], _tint(color, 0.72)
       ),
     ]
 
 
-def _trunk_outline(trunk, half: float) -> np.ndarray:
+def _trunk_outline(trunk: _Map, half: float) -> np.ndarray:
   """An egg, fuller at the breast, drawn out towards the tail."""
   x, y = _circle(36).T
   taper = 1 + 0.22 * x - 0.10 * (x < 0) * x * x
   return trunk(np.stack([0.5 * x, half * y * taper], 1))
 
 
-def _under_parts(trunk, half, traits, paint) -> list[Part]:
+def _under_parts(
+  trunk: _Map, half: float, traits: _Traits, paint: _Paint
+) -> list[Part]:
   parts = [
     Part(
       [
@@ -403,7 +415,14 @@ def _rows(step: float) -> list[tuple[float, float]]:
   ]
 
 
-def _neck_marks(head, shoulder, head_at, half, traits, paint) -> list[Part]:
+def _neck_marks(
+  head: _Head,
+  shoulder: np.ndarray,
+  head_at: np.ndarray,
+  half: float,
+  traits: _Traits,
+  paint: _Paint,
+) -> list[Part]:
   parts = []
   if traits["breast"] == "bibbed":
     parts.append(
@@ -428,19 +447,21 @@ def _neck_marks(head, shoulder, head_at, half, traits, paint) -> list[Part]:
   return parts
 
 
-def _rump(trunk, traits, paint) -> list[Part]:
+def _rump(trunk: _Map, traits: _Traits, paint: _Paint) -> list[Part]:
   if traits["rump"] == "plain":
     return []
   patch = trunk(_ellipse(-0.40, 0.07, 0.17, 0.13))
   return [Part([patch], paint.rump, within="body")]
 
 
-def _tail(trunk, pose, traits, paint) -> list[Part]:
+def _tail(
+  trunk: _Map, pose: Pose, traits: _Traits, paint: _Paint
+) -> list[Part]:
   length, width, fork = _TAILS[traits["tail"]]
   turn = _frame(180 + pose.pitch + pose.tail_lift)
   base = trunk((-0.36, 0.02))
 
-  def at(points):
+  def at(points: npt.ArrayLike) -> np.ndarray:
     return turn(np.asarray(points, float)) + base
 
   half = width / 2
@@ -479,7 +500,9 @@ def _tail(trunk, pose, traits, paint) -> list[Part]:
   return parts
 
 
-def _legs(trunk, half, length, colour, flying):
+def _legs(
+  trunk: _Map, half: float, length: float, color: Color, flying: bool
+) -> tuple[list[Part], float]:
   """Two legs; also the height of the feet."""
   if flying:  # Tucked back along the belly.
     parts = [
@@ -497,7 +520,7 @@ def _legs(trunk, half, length, colour, flying):
           )
           for d in (0.0, -0.035)
         ],
-        colour,
+        color,
       )
     ]
     return parts, trunk((0.0, -half))[1]
@@ -510,10 +533,12 @@ def _legs(trunk, half, length, colour, flying):
     limbs.append(_limb([(hip[0] + d, hip[1]), knee, foot], 0.024))
     for toe in (0.12, 0.07, -0.07):
       limbs.append(_limb([foot, (foot[0] + toe, ground - 0.035)], 0.020))
-  return [Part(limbs, colour)], ground
+  return [Part(limbs, color)], ground
 
 
-def _folded_wing(trunk, half, traits, paint) -> list[Part]:
+def _folded_wing(
+  trunk: _Map, half: float, traits: _Traits, paint: _Paint
+) -> list[Part]:
   k = half / 0.29
   outline = _smooth(
     [
@@ -559,7 +584,9 @@ def _folded_wing(trunk, half, traits, paint) -> list[Part]:
   return parts
 
 
-def _spread_wing(trunk, pose, traits, paint, far) -> list[Part]:
+def _spread_wing(
+  trunk: _Map, pose: Pose, traits: _Traits, paint: _Paint, far: bool
+) -> list[Part]:
   """A raised wing; the far one is behind the trunk and seen more edge-on."""
   angle = math.radians(pose.flap + (18 if far else 0))
   span = 1.15 * pose.reach * (0.85 if far else 1.0)
@@ -569,7 +596,7 @@ def _spread_wing(trunk, pose, traits, paint, far) -> list[Part]:
   root = trunk((0.20, 0.10) if not far else (0.26, 0.14))
   turn = _frame(pose.pitch)
 
-  def at(points):
+  def at(points: npt.ArrayLike) -> np.ndarray:
     u, v = np.asarray(points, float).T
     return root + turn(u[:, None] * out + v[:, None] * back)
 
@@ -609,7 +636,7 @@ def _spread_wing(trunk, pose, traits, paint, far) -> list[Part]:
   return parts
 
 
-def _frame(degrees: float):
+def _frame(degrees: float) -> _Map:
   """A map of points [P, 2] or [2] of a frame turned by `degrees`."""
   c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
   axes = np.array([[c, s], [-s, c]])
@@ -621,7 +648,9 @@ def _unit(degrees: float) -> np.ndarray:
   return np.array([math.cos(angle), math.sin(angle)])
 
 
-def _ellipse(x, y, rx, ry, points: int = 20) -> np.ndarray:
+def _ellipse(
+  x: float, y: float, rx: float, ry: float, points: int = 20
+) -> np.ndarray:
   return _circle(points) * (rx, ry) + (x, y)
 
 
@@ -631,7 +660,7 @@ def _circle(points: int) -> np.ndarray:
   return np.stack([np.cos(t), np.sin(t)], 1)
 
 
-def _smooth(points, steps: int = 5) -> np.ndarray:
+def _smooth(points: npt.ArrayLike, steps: int = 5) -> np.ndarray:
   """A closed Catmull-Rom curve through `points`."""
   p1 = np.asarray(points, float)
   p0, p2, p3 = (np.roll(p1, k, 0) for k in (1, -1, -2))
@@ -645,7 +674,14 @@ def _smooth(points, steps: int = 5) -> np.ndarray:
   return curve.transpose(1, 0, 2).reshape(-1, 2)
 
 
-def _tube(start, control, end, r0, r1, steps: int = 7) -> list[np.ndarray]:
+def _tube(
+  start: np.ndarray,
+  control: np.ndarray,
+  end: np.ndarray,
+  r0: float,
+  r1: float,
+  steps: int = 7,
+) -> list[np.ndarray]:
   """Discs and the trapezia between them along a quadratic Bezier curve."""
   t = np.linspace(0, 1, steps)[:, None]
   spine = (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
@@ -661,7 +697,7 @@ def _tube(start, control, end, r0, r1, steps: int = 7) -> list[np.ndarray]:
   return [*discs, *between]
 
 
-def _limb(points, half: float) -> np.ndarray:
+def _limb(points: npt.ArrayLike, half: float) -> np.ndarray:
   """A polyline of constant thickness as one polygon."""
   p = np.asarray(points, float)
   d = np.diff(p, axis=0)
@@ -671,7 +707,7 @@ def _limb(points, half: float) -> np.ndarray:
   return np.concatenate([p + normal, (p - normal)[::-1]])
 
 
-def _tint(colour: Colour, factor) -> Colour:
-  return tuple(
-    int(v) for v in np.clip(np.multiply(colour, factor) + 0.5, 0, 255)
-  )
+def _tint(color: Color, factor: npt.ArrayLike) -> Color:
+  tinted = np.clip(np.multiply(color, factor) + 0.5, 0, 255)
+  red, green, blue = (int(v) for v in tinted)
+  return red, green, blue

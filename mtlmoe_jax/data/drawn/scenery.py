@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from mtlmoe_jax.data.drawn.species import Colour
+from mtlmoe_jax.data.drawn.species import Color
 
 BACKGROUNDS = ("sky", "foliage", "water", "reeds", "rock")
 SKY, FOLIAGE, WATER, REEDS, ROCK = range(5)
 
-# Two ends of each background's colours.
-_COLOURS: dict[int, tuple[tuple[Colour, Colour], ...]] = {
+# Two ends of each background's colors.
+_COLORS: dict[int, tuple[tuple[Color, Color], ...]] = {
   SKY: (
     ((108, 150, 204), (196, 212, 228)),
     ((142, 148, 158), (204, 204, 202)),
@@ -51,7 +51,7 @@ def background(
   Returns:
     f32 [H, H, 3], 0 ... 255.
   """
-  dark, light = _COLOURS[kind][rng.integers(len(_COLOURS[kind]))]
+  dark, light = _COLORS[kind][rng.integers(len(_COLORS[kind]))]
   slope = np.linspace(-0.25, 0.25, side, dtype=np.float32)[:, None]
   coarse, fine = _noise(rng, side, 4, 4), _noise(rng, side, 14, 14)
   if kind == SKY:
@@ -96,23 +96,23 @@ def bank(
 
 
 def blossom(
-  layer: Image.Image, rng: np.random.Generator, colours: Sequence[Colour]
+  layer: Image.Image, rng: np.random.Generator, colors: Sequence[Color]
 ) -> None:
-  """Lets sprigs of flowers or berries, coloured as birds' parts, grow in.
+  """Lets sprigs of flowers or berries, colored as birds' parts, grow in.
 
-  They are there so that the amount of a colour in an image tells little of the
+  They are there so that the amount of a color in an image tells little of the
   class: what is red may be a bib or a berry.
 
   Args:
     layer: RGBa [Q, Q], drawn on.
     rng: source of chance.
-    colours: to choose from.
+    colors: to choose from.
   """
   pen, side = ImageDraw.Draw(layer), layer.width
   for _ in range(rng.integers(1, 7)):
-    colour = colours[rng.integers(len(colours))]
-    colour = tuple(
-      min(255, int(v)) for v in np.multiply(colour, rng.uniform(0.8, 1.1, 3))
+    color = colors[rng.integers(len(colors))]
+    color = tuple(
+      min(255, int(v)) for v in np.multiply(color, rng.uniform(0.8, 1.1, 3))
     )
     stem = _between((70, 84, 44), (110, 88, 60), rng.uniform())
     centre, spread = rng.uniform(0, side, 2), rng.uniform(0.03, 0.12) * side
@@ -126,7 +126,7 @@ def blossom(
     for x, y in (centre + petals).tolist():
       rx, ry = rng.uniform(0.008, 0.03, 2).tolist()
       rx, ry = rx * side, ry * side
-      pen.ellipse((x - rx, y - ry, x + rx, y + ry), (*colour, 255))
+      pen.ellipse((x - rx, y - ry, x + rx, y + ry), (*color, 255))
 
 
 def perch(
@@ -148,7 +148,7 @@ def perch(
   pen, side = ImageDraw.Draw(layer), layer.width
   x, y = foot
   if kind == ROCK:
-    dark, light = _COLOURS[ROCK][rng.integers(2)]
+    dark, light = _COLORS[ROCK][rng.integers(2)]
     width = scale * rng.uniform(0.7, 1.3)
     s = np.linspace(-1, 1, 13)
     top = y + 0.06 * scale + scale * (0.5 * s**4 + rng.uniform(0, 0.04, 13))
@@ -170,9 +170,17 @@ def perch(
   bark = _between((64, 48, 36), (128, 108, 88), rng.uniform())
   far = 2 * side
 
-  def beam(x0, y0, x1, y1, t0, t1, colour):
+  def beam(
+    x0: float,
+    y0: float,
+    x1: float,
+    y1: float,
+    t0: float,
+    t1: float,
+    color: Color,
+  ) -> None:
     pen.polygon(
-      [(x0, y0 - t0), (x1, y1 - t1), (x1, y1 + t1), (x0, y0 + t0)], colour
+      [(x0, y0 - t0), (x1, y1 - t1), (x1, y1 + t1), (x0, y0 + t0)], color
     )
 
   middle = y + 0.6 * thick
@@ -223,14 +231,14 @@ def occluder(
   """
   layer = Image.new("RGBa", (side, side))
   pen = ImageDraw.Draw(layer)
-  dark, light = _COLOURS[(FOLIAGE, REEDS)[rng.integers(2)]][rng.integers(2)]
+  dark, light = _COLORS[(FOLIAGE, REEDS)[rng.integers(2)]][rng.integers(2)]
   width = max(box[2] - box[0], box[3] - box[1])
   if rng.uniform() < 0.5:
     for _ in range(rng.integers(2, 6)):
       x, y = rng.uniform(box[:2], box[2:])
       leaf = _leaf(rng, side, x, y, 0.30 * width * size)
-      colour = _between(dark, light, rng.uniform(0.2, 1.0))
-      pen.polygon(leaf, colour)
+      color = _between(dark, light, rng.uniform(0.2, 1.0))
+      pen.polygon(leaf, color)
       pen.line(
         [leaf[0], leaf[len(leaf) // 2]],
         _between(dark, light, 0.1),
@@ -293,7 +301,9 @@ def _noise(
   return np.asarray(image, np.float32) / np.float32(255)
 
 
-def _leaf(rng, side, x, y, size) -> list[tuple[float, float]]:
+def _leaf(
+  rng: np.random.Generator, side: int, x: float, y: float, size: float
+) -> list[tuple[float, float]]:
   """A pointed oval around (x, y); all but pixels are shares of the side."""
   length = size * rng.uniform(0.6, 1.2) / 2 * side
   angle, fat = rng.uniform(0, 2 * math.pi), rng.uniform(0.25, 0.5)
@@ -307,21 +317,24 @@ def _leaf(rng, side, x, y, size) -> list[tuple[float, float]]:
   return list(zip(xs.tolist(), ys.tolist()))
 
 
-def _blade(rng, side, x, half) -> list[tuple[float, float]]:
+def _blade(
+  rng: np.random.Generator, side: int, x: float, half: float
+) -> list[tuple[float, float]]:
   """A blade of grass from the lower edge up, leaning."""
   top = rng.uniform(-0.3, 0.45) * side
   lean, bend = rng.uniform(-0.25, 0.25, 2) * side
   s = np.linspace(0, 1, 7)
   xs = x * side + lean * (s - 0.5) + bend * (s * s - 0.3)
   ys = side * 1.02 + (top - side) * s
-  half = half * side * (1 - s**3) * rng.uniform(0.5, 1.3)
+  reach = half * side * (1 - s**3) * rng.uniform(0.5, 1.3)
   return [
-    *zip((xs - half).tolist(), ys.tolist()),
-    *zip((xs + half)[::-1].tolist(), ys[::-1].tolist()),
+    *zip((xs - reach).tolist(), ys.tolist()),
+    *zip((xs + reach)[::-1].tolist(), ys[::-1].tolist()),
   ]
 
 
-def _between(a: Colour, b: Colour, t: float) -> Colour:
-  return tuple(
+def _between(a: Color, b: Color, t: float) -> Color:
+  red, green, blue = (
     int(min(255, max(0, p + (q - p) * t + 0.5))) for p, q in zip(a, b)
   )
+  return red, green, blue

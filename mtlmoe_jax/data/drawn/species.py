@@ -1,8 +1,8 @@
-"""The invented species of the synthetic data set: traits, colours and names.
+"""The invented species of the synthetic data set: traits, colors and names.
 
-Five species make a family. They share body shape and body colours, and differ
+Five species make a family. They share body shape and body colors, and differ
 in small parts: bill, crown, face, breast, wing, tail, rump and legs. So a
-colour histogram tells families apart, not species.
+color histogram tells families apart, not species.
 
 Everything here is a constant of the program: species i is the same bird in
 every data set, whatever the seed and the number of classes.
@@ -15,14 +15,14 @@ import numpy as np
 
 from mtlmoe_jax import errors
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 PER_FAMILY = 5
 
 # Values of each trait. The first word of a trait is its plain form.
 TRAITS: dict[str, tuple[str, ...]] = {
   "bill": ("short", "long", "curved", "thick"),
-  "bill_colour": ("dark", "orange", "yellow"),
+  "bill_color": ("dark", "orange", "yellow"),
   "crown": ("plain", "crested", "capped"),
   "face": ("plain", "masked", "browed", "ringed"),
   "breast": ("plain", "spotted", "streaked", "banded", "bibbed"),
@@ -35,7 +35,7 @@ TRAITS: dict[str, tuple[str, ...]] = {
 # How well a trait is seen at 96 pixels, whatever the pose.
 _VISIBILITY = {
   "bill": 2.0,
-  "bill_colour": 1.0,
+  "bill_color": 1.0,
   "crown": 2.0,
   "face": 1.0,
   "breast": 2.0,
@@ -65,8 +65,8 @@ _WORDS = {
   ("face", "masked"): "masked",
   ("face", "browed"): "white-browed",
   ("face", "ringed"): "spectacled",
-  ("bill_colour", "orange"): "orange-billed",
-  ("bill_colour", "yellow"): "yellow-billed",
+  ("bill_color", "orange"): "orange-billed",
+  ("bill_color", "yellow"): "yellow-billed",
   ("rump", "white"): "white-rumped",
   ("rump", "yellow"): "yellow-rumped",
   ("legs", "red"): "red-legged",
@@ -118,8 +118,8 @@ _NOUNS = (
 COUNT = PER_FAMILY * len(_NOUNS)
 
 # Upper parts, under parts, accent (cap, bib). Muted, as most birds are, and
-# near one another: lighting moves a colour as far as a family does.
-_PALETTES: tuple[tuple[Colour, Colour, Colour], ...] = (
+# near one another: lighting moves a color as far as a family does.
+_PALETTES: tuple[tuple[Color, Color, Color], ...] = (
   ((122, 104, 76), (214, 196, 158), (150, 44, 34)),
   ((104, 116, 126), (216, 216, 208), (30, 30, 34)),
   ((112, 118, 70), (206, 202, 130), (40, 42, 36)),
@@ -152,14 +152,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Species:
-  """One class: its name, its family's shape and colours, its own traits."""
+  """One class: its name, its family's shape and colors, its own traits."""
 
   name: str
   family: int
   shape: Shape
-  upper: Colour
-  lower: Colour
-  accent: Colour
+  upper: Color
+  lower: Color
+  accent: Color
   traits: dict[str, str]
 
 

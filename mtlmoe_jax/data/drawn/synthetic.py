@@ -3,8 +3,8 @@
 No download. Image j of class c of a split is drawn from (seed, split, c, j)
 alone, so more classes or more images leave the earlier ones as they are, and
 the order of access does not matter. The classes of a family differ in small
-parts only (`species.py`); berries and leaves have the colours of those parts,
-so that counting colours does not replace looking at shapes. Pose, scale, place,
+parts only (`species.py`); berries and leaves have the colors of those parts,
+so that counting colors does not replace looking at shapes. Pose, scale, place,
 light, background and occlusion do not depend on the class and are recorded with
 each image, so what experts specialise in can be measured against a known truth.
 
@@ -69,6 +69,8 @@ ATTRIBUTES = (
 
 _SUPERSAMPLING = 3
 _MAX_OCCLUSION = 0.22
+# Image, mask and attributes, see `_draw`.
+_Drawn = tuple[np.ndarray, Image.Image, dict[str, float]]
 
 
 class Synthetic:
@@ -81,7 +83,7 @@ class Synthetic:
 
   def __init__(
     self, split: str, classes: int, per_class: int, size: int, seed: int
-  ):
+  ) -> None:
     """Describes a split; draws nothing yet.
 
     Args:
@@ -136,7 +138,7 @@ class Synthetic:
     """The bird of image `index` without what covers it: bool [3 H, 3 H]."""
     return np.asarray(self._draw(index)[1]) > 0
 
-  def _draw(self, index: int):
+  def _draw(self, index: int) -> _Drawn:
     label, number = divmod(range(len(self))[index], self._per_class)
     rng = np.random.Generator(np.random.PCG64([*self._key, label, number]))
     return _draw(self._species[label], rng, self._size)
@@ -167,9 +169,7 @@ def mask_box(mask: Image.Image) -> np.ndarray:
   return np.asarray(mask.getbbox(), np.float32) / np.float32(mask.width)
 
 
-def _draw(
-  kind: species.Species, rng: np.random.Generator, size: int
-) -> tuple[np.ndarray, Image.Image, dict[str, float]]:
+def _draw(kind: species.Species, rng: np.random.Generator, size: int) -> _Drawn:
   """One image u8 [H, H, 3], the bird's mask L [3 H, 3 H], its attributes."""
   pose = _sample_pose(rng)
   tones = rng.uniform(0.86, 1.12, (5, 1)) * rng.uniform(0.92, 1.08, (5, 3))
@@ -186,7 +186,7 @@ def _draw(
   if pose.kind == birds.SWIMMING and rng.uniform() < 0.5:
     image = scenery.bank(rng, size, blur, image)
   near = Image.new("RGBa", (side, side))
-  scenery.blossom(near, rng, birds.PART_COLOURS)
+  scenery.blossom(near, rng, birds.PART_COLORS)
   if pose.kind == birds.PERCHED:
     foot = (place.x, place.y - feet * place.scale)
     scenery.perch(near, ground, rng, foot, place.scale)
@@ -252,7 +252,13 @@ def _sample_pose(rng: np.random.Generator) -> birds.Pose:
   )
 
 
-def _sample_placement(rng, parts, waterline, pose, side) -> birds.Placement:
+def _sample_placement(
+  rng: np.random.Generator,
+  parts: list[birds.Part],
+  waterline: float | None,
+  pose: birds.Pose,
+  side: int,
+) -> birds.Placement:
   x0, y0, x1, y1 = birds.extent(parts, waterline).tolist()
   if pose.facing < 0:
     x0, x1 = -x1, -x0
@@ -272,7 +278,12 @@ def _sample_background(rng: np.random.Generator, pose: int) -> int:
   return int(rng.integers(len(scenery.BACKGROUNDS)))
 
 
-def _occlude(image, mask, box, rng) -> tuple[np.ndarray, float]:
+def _occlude(
+  image: np.ndarray,
+  mask: Image.Image,
+  box: np.ndarray,
+  rng: np.random.Generator,
+) -> tuple[np.ndarray, float]:
   """Puts leaves or grass in front; also the share of the bird they cover."""
   side = mask.width
   if rng.uniform() < 0.45:
@@ -296,8 +307,8 @@ def _over(
   """Lays RGBa [H, H] over f32 [H, H, 3]; `shade` scales the layer's RGB."""
   values = np.asarray(layer, np.float32)
   clear = 1 - values[..., 3:] / np.float32(255)
-  colours = values[..., :3] if shade is None else values[..., :3] * shade
-  return image * clear + colours
+  colors = values[..., :3] if shade is None else values[..., :3] * shade
+  return image * clear + colors
 
 
 def _reflect(image: np.ndarray, bird: Image.Image, level: float) -> np.ndarray:

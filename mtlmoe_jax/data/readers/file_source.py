@@ -48,7 +48,7 @@ class FileSource:
 
   def __init__(
     self, name: str, class_names: Sequence[str], items: Sequence[Item]
-  ):
+  ) -> None:
     self.name = name
     self.class_names = tuple(class_names)
     self.ids = [item.id for item in items]

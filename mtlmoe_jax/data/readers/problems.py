@@ -18,7 +18,7 @@ class Problems:
   of code serves training (fail early) and `check_data` (list everything).
   """
 
-  def __init__(self, collect: bool = False):
+  def __init__(self, collect: bool = False) -> None:
     self._collect = collect
     self.messages: list[str] = []
 

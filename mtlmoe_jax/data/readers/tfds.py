@@ -73,7 +73,9 @@ def open_tfds(
 class TfdsSource:
   """One split of a data set."""
 
-  def __init__(self, builder: Any, split: str, keys: Keys, problems: Problems):
+  def __init__(
+    self, builder: Any, split: str, keys: Keys, problems: Problems
+  ) -> None:
     """Reads every example once, without decoding its image.
 
     Args:

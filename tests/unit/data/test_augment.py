@@ -181,10 +181,10 @@ def test_flip_mirrors_pixels_and_box():
   st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.floats(0, 2), st.integers(0, 9)
 )
 @settings(max_examples=25, deadline=None)
-def test_recolour_against_three_steps(brightness, contrast, saturation, seed):
+def test_recolor_against_three_steps(brightness, contrast, saturation, seed):
   # Values around the middle, so that nothing is cut at 0 or 255.
   image = layouts.picture(seed, 16, 16) // 8 + 112
-  out = augment.recolour(image, brightness, contrast, saturation)
+  out = augment.recolor(image, brightness, contrast, saturation)
   luma = np.array([0.299, 0.587, 0.114])
   want = brightness * image.astype(float)
   want = contrast * want + (1 - contrast) * (want @ luma).mean()
@@ -192,13 +192,13 @@ def test_recolour_against_three_steps(brightness, contrast, saturation, seed):
   assert np.abs(out - want.clip(0, 255)).max() < 1.6
 
 
-def test_recolour_with_ones_changes_nothing():
+def test_recolor_with_ones_changes_nothing():
   image = layouts.picture(1, 8, 8)
-  np.testing.assert_array_equal(augment.recolour(image, 1, 1, 1), image)
+  np.testing.assert_array_equal(augment.recolor(image, 1, 1, 1), image)
 
 
-def test_recolour_cuts_at_black_and_white():
+def test_recolor_cuts_at_black_and_white():
   image = np.array([[[250, 128, 3]]], np.uint8)
   np.testing.assert_array_equal(
-    augment.recolour(image, 2, 1, 1), [[[255, 255, 6]]]
+    augment.recolor(image, 2, 1, 1), [[[255, 255, 6]]]
   )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.data import check
+from mtlmoe_jax.reports import sample_sheet
 from tests.support import layouts
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -28,7 +29,8 @@ def make_config(root, name="cub", classes="all"):
 
 def test_good_data_set(root, tmp_path):
   out = tmp_path / "look.png"
-  report = check.check(make_config(root), str(out))
+  report = check.check(make_config(root))
+  sample_sheet.write(out, report.source, report.readable)
   assert report.problems == []
   lines = report.text.splitlines()
   assert lines[0].split() == ["class", "train", "test", "validation"]
