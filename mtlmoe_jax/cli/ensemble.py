@@ -9,7 +9,6 @@ as they are.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from absl import flags
 
@@ -27,15 +26,15 @@ def main(argv: Sequence[str]) -> None:
   """Flags -> one evaluation."""
   out = cli_flags.required("out")
   # Here, not above: --help should not wait for JAX.
+  from mtlmoe_jax.checkpoints import Restored, restore_for_eval
   from mtlmoe_jax.evaluation import ensemble, results
-  from mtlmoe_jax.training import checkpoint
 
   ensemble.check_count(len(argv) - 1)
 
-  def runs() -> Iterator[tuple[str, Any]]:
+  def runs() -> Iterator[Restored]:
     for workdir in argv[1:]:
       print(workdir)
-      yield workdir, checkpoint.restore_for_eval(workdir, flags.FLAGS.step)
+      yield restore_for_eval(workdir, flags.FLAGS.step)
 
   members, together = ensemble.evaluate_together(
     runs(),

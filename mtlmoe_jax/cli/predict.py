@@ -30,14 +30,13 @@ def main(argv: Sequence[str]) -> None:
   """Flags -> one call."""
   workdir, out = cli_flags.required("workdir"), cli_flags.required("out")
   # Here, not above: --help should not wait for JAX.
+  from mtlmoe_jax.checkpoints import restore_for_eval
   from mtlmoe_jax.evaluation import predict
-  from mtlmoe_jax.training import checkpoint
 
   entries = predict.predict_images(
-    checkpoint.restore_for_eval(workdir, flags.FLAGS.step),
+    restore_for_eval(workdir, flags.FLAGS.step),
     argv[1:],
     out,
     **cli_flags.flag_values("batch_size", "views"),
-    workdir=workdir,
   )
   print(f"{len(entries)} images: predictions.json, .csv and pictures in {out}")

@@ -1,6 +1,6 @@
 """Data: sources, splits, augmentation and batches."""
 
-from mtlmoe_jax.data.frames import eval_frames
+from mtlmoe_jax.data.frames import closer_frames, eval_frames
 from mtlmoe_jax.data.images import load_image
 from mtlmoe_jax.data.opening import Data, open_data
 from mtlmoe_jax.data.pipeline import (
@@ -22,6 +22,7 @@ __all__ = [
   "Record",
   "Source",
   "Subset",
+  "closer_frames",
   "epoch_images",
   "eval_batches",
   "eval_frames",

@@ -1,12 +1,18 @@
 """What the network sees of one image when it is evaluated.
 
-Letters: h w height and width of an image, S side of the network's input.
+Letters: B images of a batch, h w height and width of an image, S side of the
+network's input.
 """
 
 import ml_collections
 import numpy as np
 
 from mtlmoe_jax.data import resampling
+from mtlmoe_jax.ops import boxes as boxes_lib
+
+# A closer frame has at least this fraction of each side (at an edge half of
+# it): of less than that the image has too few pixels.
+CLOSEST = 0.2
 
 
 def eval_frames(
@@ -39,6 +45,29 @@ def eval_frames(
   if "zoom" in config.eval.views:
     frames["large"] = resampling.sample(image, 2 * size)
   return frames
+
+
+def closer_frames(
+  large: np.ndarray, boxes: np.ndarray, margin: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Frames around a box of each image.
+
+  Args:
+    large: u8 [B, 2 S, 2 S, 3], see `eval_frames`.
+    boxes: f32 [B, 4] xyxy, normalised to the whole image.
+    margin: side of a frame as a multiple of the box's.
+
+  Returns:
+    (u8 [B, S, S, 3], f32 [B, 4] what each shows, xyxy normalised to the image).
+  """
+  side = large.shape[1]
+  windows = boxes_lib.around(boxes, margin, CLOSEST)
+  pixels = np.rint(windows * side).astype(int)
+  frames = [
+    resampling.resize(image, side // 2, tuple(window))
+    for image, window in zip(large, pixels)
+  ]
+  return np.stack(frames), (pixels / side).astype(np.float32)
 
 
 def five_windows(

@@ -105,6 +105,30 @@ def existing(path: str | os.PathLike) -> pathlib.Path:
   return path
 
 
+def from_pillow(image: Image.Image, what: str) -> np.ndarray:
+  """A picture of Pillow as `load_image` would read it from its file.
+
+  Args:
+    image: in any mode.
+    what: what to call it in an error message.
+
+  Returns:
+    u8 [h, w, 3].
+
+  Raises:
+    InputError: it is empty, or its file is truncated.
+  """
+  if not all(image.size):
+    raise errors.InputError(f"{what} has no pixels: its size is {image.size}")
+  try:
+    image.load()
+    if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
+      image = ImageOps.exif_transpose(image)
+    return np.asarray(_to_rgb(image))
+  except _BAD_FILE as error:
+    raise _not_an_image(what, error) from None
+
+
 def _decode(data: bytes, what: str, upright: bool) -> np.ndarray:
   try:
     with Image.open(io.BytesIO(data)) as image:

@@ -1,10 +1,9 @@
 """The temperature of a run: fitted on its validation split, kept beside it.
 
-WORKDIR/calibration.json belongs to one checkpoint seen in one choice of views;
-for others it is not used. Letters: n images, L classes.
+What is kept, and for what it is right, is told in `checkpoints/calibration.py`.
+Letters: n images, L classes.
 """
 
-import json
 import pathlib
 import sys
 from typing import Any
@@ -13,12 +12,13 @@ import ml_collections
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
+from mtlmoe_jax.checkpoints import Restored
+from mtlmoe_jax.checkpoints import calibration as calibration_lib
 from mtlmoe_jax.data import Source
 from mtlmoe_jax.metrics import calibration, split
 from mtlmoe_jax.metrics.predictions import Predictions
 from mtlmoe_jax.utils import files
 
-FILE = "calibration.json"
 # Fewer images tell next to nothing about one number.
 MIN_IMAGES = 20
 
@@ -70,76 +70,55 @@ def fit(
     The temperature; 1, with a note on stderr, where the images do not tell it.
   """
   known = predictions.has_label
+  assert predictions.logits is not None, "checked by `check`"
   logits, labels = predictions.logits[known], predictions.labels[known]
-  temperature = calibration.fit_temperature(logits, labels)
-  if temperature in (calibration.T_MIN, calibration.T_MAX):
+  fitted = calibration.fit_temperature(logits, labels)
+  if fitted in (calibration.T_MIN, calibration.T_MAX):
     _note(
       f"{len(labels)} validation images do not tell the temperature (it would "
-      f"be at its bound, {temperature:g}): it stays 1"
+      f"be at its bound, {fitted:g}): it stays 1"
     )
-    temperature = 1.0
-  figures, _ = split.class_metrics(logits, labels, temperature)
+    fitted = 1.0
+  metrics, _ = split.class_metrics(logits, labels, fitted)
   record = {
-    **figures,
+    **metrics,
     "split": "validation",
     "n": len(labels),
     "dataset_fingerprint": fingerprint,
-    **_belongs_to(config, step),
+    **calibration_lib.belongs_to(config, step),
   }
-  files.write_json(pathlib.Path(workdir) / FILE, record)
-  return temperature
+  files.write_json(pathlib.Path(workdir) / calibration_lib.FILE, record)
+  return fitted
 
 
-def read(
-  workdir: str | pathlib.Path, config: ml_collections.ConfigDict, step: int
+def temperature(
+  restored: Restored, config: ml_collections.ConfigDict
 ) -> float | None:
   """The temperature kept for a checkpoint seen in the views of a config.
 
   Args:
-    workdir: the folder of the run.
+    restored: the checkpoint.
     config: the whole config; `eval` is used.
-    step: the checkpoint's step.
 
   Returns:
-    The temperature. None where there is no file, and, with a note on stderr,
+    The temperature. None where none is kept, and, with a note on stderr,
     where it belongs to another step or to other views.
-
-  Raises:
-    InputError: a file that is no calibration.
   """
-  path = pathlib.Path(workdir) / FILE
-  if not path.exists():
+  kept = restored.calibration
+  if kept is None:
     return None
-  wanted = _belongs_to(config, step)
-  try:
-    record = json.loads(path.read_text("utf-8"))
-    temperature = float(record["temperature"])
-    found = {name: record[name] for name in wanted}
-  except (KeyError, TypeError, ValueError):
-    raise errors.InputError(
-      f"{path} holds no temperature: delete it, or write it again with "
-      "launch/evaluate.py --calibrate"
-    ) from None
-  if found != wanted:
+  if not kept.fits(config, restored.step):
+    wanted = calibration_lib.belongs_to(config, restored.step)
     _note(
-      f"{path} is not used: it was fitted for {_told(found)}, this is "
-      f"{_told(wanted)}; fit it again with launch/evaluate.py --calibrate"
+      f"{kept.path} is not used: it was fitted for "
+      f"{_described(kept.belongs_to)}, this is {_described(wanted)}; fit it "
+      "again with launch/evaluate.py --calibrate"
     )
     return None
-  return temperature
+  return kept.temperature
 
 
-def _belongs_to(config: ml_collections.ConfigDict, step: int) -> dict[str, Any]:
-  """What a temperature is only right for."""
-  return {
-    "step": step,
-    "views": config.eval.views,
-    "crop_share": config.eval.crop_share,
-    "zoom_margin": config.eval.zoom_margin,
-  }
-
-
-def _told(facts: dict[str, Any]) -> str:
+def _described(facts: dict[str, Any]) -> str:
   return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 

@@ -1,12 +1,13 @@
 """Several trained models that answer together.
 
-The mean of what separately trained models say is mostly better than what each
-of them says (Lakshminarayanan et al. 2017, "Deep Ensembles"), at the cost of
+The mean of separately trained models' answers is mostly better than the answer
+of each (Lakshminarayanan et al. 2017, "Deep Ensembles"), at the cost of
 all of them: the control that a mixture of experts has to stand beside.
 
 Letters: M models, n images of the split, L classes.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -14,13 +15,13 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax import errors, models
-from mtlmoe_jax.evaluation import calibrate, evaluate, results
-from mtlmoe_jax.evaluation import test_time as views_lib
+from mtlmoe_jax import errors
+from mtlmoe_jax.checkpoints import Restored
+from mtlmoe_jax.evaluation import evaluate, results, test_time
 from mtlmoe_jax.metrics.predictions import Evaluation, Predictions
 
-# Figures of each model that are kept beside those of all together.
-FIGURES = ("top1", "top5", "miou", "acc_iou_50", "top1_loc", "loss_class")
+# Metrics of each model that are kept beside those of all together.
+METRICS = ("top1", "top5", "miou", "acc_iou_50", "top1_loc", "loss_class")
 
 
 class Member(NamedTuple):
@@ -42,7 +43,7 @@ class Member(NamedTuple):
 
 
 def combine(members: Sequence[Predictions]) -> Predictions:
-  """What M models say together.
+  """The joint predictions of M models.
 
   Args:
     members: of the same images in the same order.
@@ -58,18 +59,19 @@ def combine(members: Sequence[Predictions]) -> Predictions:
   first = members[0]
   for other in members[1:]:
     _check(first, other)
-  found = {}
-  if first.logits is not None:
-    scaled = [m.logits / (m.temperature or 1.0) for m in members]
-    found["logits"] = views_lib.mean_logits(np.stack(scaled))
-  if first.boxes is not None:
-    found["boxes"] = np.mean([m.boxes for m in members], axis=0)
+  # All have a task or none has it.
+  scaled = [
+    m.logits / (m.temperature or 1.0) for m in members if m.logits is not None
+  ]
+  logits = test_time.mean_logits(np.stack(scaled)) if scaled else None
+  corners = [m.boxes for m in members if m.boxes is not None]
+  boxes = np.mean(corners, axis=0) if corners else None
   return Predictions(
     ids=first.ids,
     labels=first.labels,
     has_label=first.has_label,
-    logits=found.get("logits"),
-    boxes=found.get("boxes"),
+    logits=logits,
+    boxes=boxes,
     true_boxes=first.true_boxes,
     has_box=first.has_box,
     routing={},
@@ -99,7 +101,7 @@ def _check(one: Predictions, other: Predictions) -> None:
 
 
 def evaluate_together(
-  runs: Iterable[tuple[str, Any]],
+  runs: Iterable[Restored],
   folder: str | pathlib.Path,
   split: str = "test",
   *,
@@ -113,9 +115,9 @@ def evaluate_together(
   Nothing is written into the runs' own folders.
 
   Args:
-    runs: workdir and checkpoint (`training.checkpoint.restore_for_eval`) of
-      each; a generator holds one model in memory at a time.
-    folder: for metrics.json (each run's figures in `meta`), predictions.csv
+    runs: a checkpoint of each (`checkpoints.restore_for_eval`); a generator
+      keeps one model in memory at a time.
+    folder: for metrics.json (each run's metrics in `meta`), predictions.csv
       and report.html.
     split: one of `evaluate.SPLITS`.
     data_path: where the data set is now; "" as when a run was trained.
@@ -133,8 +135,8 @@ def evaluate_together(
   members: list[Member] = []
   meta: dict[str, Any] = {}
   source = None
-  for workdir, restored in runs:
-    _check_run(workdir, restored, members)
+  for restored in runs:
+    _check_run(restored, members)
     config, data = evaluate.open_split(
       restored,
       split,
@@ -148,19 +150,23 @@ def evaluate_together(
         "versions": restored.meta.get("versions"),
         "dataset_fingerprint": data.fingerprint,
       }
-    names = tuple(restored.class_names)
-    step = evaluate.make_predict_step(models.build_model(config, len(names)))
-    found = evaluate.evaluate_source(
-      step,
-      restored.variables,
-      getattr(data, split),
-      config,
-      temperature=calibrate.read(workdir, config, restored.step),
+    evaluation = evaluate.evaluate_split(
+      dataclasses.replace(restored, config=config),
+      data,
+      split,
       progress=progress,
     )
-    members.append(Member(str(workdir), restored.step, names, config, found))
+    members.append(
+      Member(
+        workdir=str(restored.workdir),
+        step=restored.step,
+        class_names=restored.class_names,
+        config=config,
+        evaluation=evaluation,
+      )
+    )
     # Before the next one is evaluated: a mistake should not cost its time.
-    _check(members[0].evaluation.predictions, found.predictions)
+    _check(members[0].evaluation.predictions, evaluation.predictions)
   check_count(len(members))
   predictions = combine([m.evaluation.predictions for m in members])
   together = Evaluation(
@@ -168,20 +174,20 @@ def evaluate_together(
     predictions=predictions,
     seconds=sum(m.evaluation.seconds for m in members),
   )
-  results.write_evaluation(
-    folder,
+  results.save(
     together,
-    members[0].class_names,
+    folder,
     {
       **meta,
       "split": split,
       "views": ", ".join(sorted({m.config.eval.views for m in members})),
       "models": ", ".join(m.workdir for m in members),
       "members": [
-        {"workdir": m.workdir, "step": m.step, **_figures(m)} for m in members
+        {"workdir": m.workdir, "step": m.step, **_metrics(m)} for m in members
       ],
       "config": {m.workdir: m.config.to_dict() for m in members},
     },
+    class_names=members[0].class_names,
     source=source,
   )
   return members, together
@@ -200,24 +206,25 @@ def check_count(count: int) -> None:
     )
 
 
-def _check_run(workdir: str, restored: Any, members: Sequence[Member]) -> None:
+def _check_run(restored: Restored, members: Sequence[Member]) -> None:
   """Refuses what can be refused before a run is evaluated."""
-  if str(workdir) in [m.workdir for m in members]:
+  workdir = str(restored.workdir)
+  if workdir in [m.workdir for m in members]:
     raise errors.InputError(f"{workdir} is named twice: name each run once")
-  if members and tuple(restored.class_names) != members[0].class_names:
+  if members and restored.class_names != members[0].class_names:
     raise errors.InputError(
       f"{workdir} has other classes than {members[0].workdir}: take runs of "
       "the same config.data.classes"
     )
 
 
-def _figures(member: Member) -> dict[str, float]:
-  figures = member.evaluation.metrics
-  return {name: figures[name] for name in FIGURES if name in figures}
+def _metrics(member: Member) -> dict[str, float]:
+  values = member.evaluation.metrics
+  return {name: values[name] for name in METRICS if name in values}
 
 
 def table(members: Sequence[Member], together: Evaluation) -> str:
-  """The figures of each run, their mean, and those of all together.
+  """The metrics of each run, their mean, and those of all together.
 
   Args:
     members: M runs.
@@ -226,8 +233,8 @@ def table(members: Sequence[Member], together: Evaluation) -> str:
   Returns:
     Lines of text.
   """
-  names = [n for n in FIGURES if n in together.metrics]
-  rows = [[_figures(m)[n] for n in names] for m in members]
+  names = [n for n in METRICS if n in together.metrics]
+  rows = [[_metrics(m)[n] for n in names] for m in members]
   lines = [
     *((m.workdir, row) for m, row in zip(members, rows)),
     ("mean of the runs", np.mean(rows, axis=0)),

@@ -9,6 +9,7 @@ float32 rounding of the forward pass.
 """
 
 import copy
+import dataclasses
 import functools
 import pathlib
 import time
@@ -23,10 +24,10 @@ import numpy as np
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
+from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.evaluation import calibrate as calibrate_lib
-from mtlmoe_jax.evaluation import results
-from mtlmoe_jax.evaluation import test_time as views_lib
+from mtlmoe_jax.evaluation import results, test_time
 from mtlmoe_jax.metrics import predictions as predictions_lib
 from mtlmoe_jax.metrics import split as metrics
 from mtlmoe_jax.utils import progress as progress_lib
@@ -60,7 +61,7 @@ def make_predict_step(
     outputs = model.apply(
       variables, batch["image"], train=False, valid=batch["valid"], **known
     )
-    found = {
+    answer: dict[str, Any] = {
       "routing": {
         task: {
           "experts": r.experts,
@@ -71,10 +72,10 @@ def make_predict_step(
       }
     }
     if outputs.logits is not None:
-      found["logits"] = outputs.logits.astype(jnp.float32)
+      answer["logits"] = outputs.logits.astype(jnp.float32)
     if outputs.box is not None:
-      found["box"] = outputs.box.astype(jnp.float32)
-    return found
+      answer["box"] = outputs.box.astype(jnp.float32)
+    return answer
 
   return jit(step)
 
@@ -103,7 +104,7 @@ def evaluate_source(
       hand.
 
   Returns:
-    Metrics and predictions. A figure of the `class` gate is `class/<name>`.
+    Metrics and predictions. A metric of the `class` gate is `class/<name>`.
 
   Raises:
     InputError: the source is empty.
@@ -124,15 +125,16 @@ def evaluate_source(
   if batches is None:
     batches = data_lib.eval_batches(source, config, config.eval.batch_size)
   with bar:
-    waiting = None
+    waiting: tuple[test_time.Answers, data_lib.Batch] | None = None
     for batch in batches:
-      found = views_lib.forward(step, variables, batch, config.eval)
+      answers = test_time.forward(step, variables, batch, config.eval)
       # The device works on this batch while the one before is copied back.
       if waiting is not None:
         parts.append(_fetch(*waiting))
-      waiting = (found, batch)
+      waiting = (answers, batch)
       bar.update()
-    parts.append(_fetch(*waiting))
+    if waiting is not None:
+      parts.append(_fetch(*waiting))
   predictions = _predictions(source, parts, temperature)
   return predictions_lib.Evaluation(
     metrics=compute_metrics(predictions),
@@ -142,14 +144,14 @@ def evaluate_source(
 
 
 def compute_metrics(predictions: predictions_lib.Predictions) -> dict[str, Any]:
-  """All figures of a split; those of a task's gate as `<task>/<name>`.
+  """All metrics of a split; those of a task's gate as `<task>/<name>`.
 
   Beside `metrics.split_metrics` and `metrics.routing_metrics`: `n_label`,
   `n_box`, `n_both` (images with a label, a box, both) and, with two gates,
   `gate_divergence` (mean Jensen-Shannon divergence of their `probs`, bits).
   """
   p = predictions
-  found = metrics.split_metrics(
+  values = metrics.split_metrics(
     logits=p.logits,
     labels=p.labels,
     has_label=p.has_label,
@@ -158,30 +160,42 @@ def compute_metrics(predictions: predictions_lib.Predictions) -> dict[str, Any]:
     has_box=p.has_box,
     temperature=p.temperature,
   )
-  found |= {
+  values |= {
     "n_label": int(p.has_label.sum()),
     "n_box": int(p.has_box.sum()),
     "n_both": int((p.has_label & p.has_box).sum()),
   }
   labels = np.where(p.has_label, p.labels, -1)
-  for task, gate in p.routing.items():
-    figures = metrics.routing_metrics(
-      gate.experts, gate.weights, gate.probs, labels
+  for task, choices in p.routing.items():
+    of_gate = metrics.routing_metrics(
+      choices.experts, choices.weights, choices.probs, labels
     )
-    found |= {f"{task}/{name}": value for name, value in figures.items()}
+    values |= {f"{task}/{name}": value for name, value in of_gate.items()}
   if len(p.routing) == 2:
-    one, two = (gate.probs for gate in p.routing.values())
-    found["gate_divergence"] = float(np.mean(metrics.jensen_shannon(one, two)))
-  return found
+    one, two = (choices.probs for choices in p.routing.values())
+    values["gate_divergence"] = float(np.mean(metrics.jensen_shannon(one, two)))
+  return values
 
 
-def _fetch(found: views_lib.Seen, batch: dict[str, Any]) -> dict[str, Any]:
+def choices_of(
+  routing: Mapping[str, Mapping[str, np.ndarray]],
+) -> dict[str, predictions_lib.Choices]:
+  """The gates' choices, as the predict step gives them, in the tasks' order."""
+  # jit gives dicts back sorted by key.
+  return {
+    task: predictions_lib.Choices(**routing[task])
+    for task in config_lib.TASKS
+    if task in routing
+  }
+
+
+def _fetch(answers: test_time.Answers, batch: data_lib.Batch) -> dict[str, Any]:
   """One batch on the host, without its padding."""
   truth = {k: batch[k] for k in ("label", "has_label", "has_box", "index")}
   valid = batch["valid"]
   return jax.tree.map(
     lambda x: x[valid],
-    {**views_lib.combine(found), "true_box": batch["box"], **truth},
+    {**test_time.combine(answers), "true_box": batch["box"], **truth},
   )
 
 
@@ -201,18 +215,68 @@ def _predictions(
     boxes=whole.get("box"),
     true_boxes=whole["true_box"],
     has_box=whole["has_box"],
-    routing={
-      task: predictions_lib.Gate(**whole["routing"][task])
-      for task in config_lib.TASKS  # jit gives dicts back sorted by key
-      if task in whole["routing"]
-    },
+    routing=choices_of(whole["routing"]),
     temperature=temperature,
   )
 
 
+def evaluate_split(
+  restored: Restored,
+  data: data_lib.Data,
+  split: str,
+  *,
+  calibrate: bool = False,
+  step: PredictStep | None = None,
+  batches: Iterable[data_lib.Batch] | None = None,
+  progress: bool = True,
+) -> predictions_lib.Evaluation:
+  """Evaluates a checkpoint on a split, at the temperature of its run.
+
+  Args:
+    restored: the checkpoint; its config says how each image is seen.
+    data: of which `split` is evaluated.
+    split: one of SPLITS.
+    calibrate: whether to fit the temperature first, on the validation split,
+      and write it into the run's calibration.json; else the one kept there is
+      used, where it belongs to this checkpoint and these views.
+    step: from `make_predict_step`; None makes one for the first device.
+    batches: of the split, see `evaluate_source`.
+    progress: whether to show how far it is.
+
+  Returns:
+    The evaluation.
+
+  Raises:
+    InputError: the split is empty, or the run cannot be calibrated.
+  """
+  config = restored.config
+  if step is None:
+    model = models.build_model(config, len(restored.class_names))
+    step = make_predict_step(model)
+  evaluated = functools.partial(
+    evaluate_source, step, restored.variables, config=config, progress=progress
+  )
+  temperature: float | None
+  if calibrate:
+    calibrate_lib.check(config, data.validation)
+    assert data.validation is not None, "checked above"
+    temperature = calibrate_lib.fit(
+      restored.workdir,
+      evaluated(data.validation).predictions,
+      config,
+      restored.step,
+      data.fingerprint,
+    )
+  else:
+    temperature = calibrate_lib.temperature(restored, config)
+  return evaluated(
+    getattr(data, split), temperature=temperature, batches=batches
+  )
+
+
 def evaluate_restored(
-  restored: Any,
-  folder: str | pathlib.Path,
+  restored: Restored,
+  folder: str | pathlib.Path | None,
   split: str = "test",
   *,
   data_path: str = "",
@@ -222,19 +286,17 @@ def evaluate_restored(
   metrics_jsonl: Sequence[Mapping[str, Any]] = (),
   progress: bool = True,
 ) -> predictions_lib.Evaluation:
-  """Evaluates a checkpoint on a split and writes `folder/<split>/`.
-
-  Probabilities are those at the temperature of the run's calibration.json, the
-  file beside `folder`, where it belongs to this checkpoint and these views.
+  """Opens the data of a checkpoint, evaluates a split, writes what came out.
 
   Args:
-    restored: from `training.checkpoint.restore_for_eval`.
-    folder: the `eval` folder of a run.
+    restored: from `checkpoints.restore_for_eval`.
+    folder: the `eval` folder of a run, where `<split>/` is written; None
+      writes nothing.
     split: one of SPLITS.
     data_path: where the data set is now; "" as when it was trained.
     batch_size: images at a time; 0 for `config.eval.batch_size`.
     views: of each image; "" for `config.eval.views`.
-    calibrate: whether to fit the temperature first, on the validation split.
+    calibrate: see `evaluate_split`.
     metrics_jsonl: rows of the run's log, for the curves of the report.
     progress: whether to show how far it is.
 
@@ -252,29 +314,18 @@ def evaluate_restored(
     batch_size=batch_size,
     views=views,
   )
-  names = tuple(restored.class_names)
-  source = getattr(data, split)
-  step = make_predict_step(models.build_model(config, len(names)))
-  evaluated = functools.partial(
-    evaluate_source, step, restored.variables, config=config, progress=progress
+  evaluation = evaluate_split(
+    dataclasses.replace(restored, config=config),
+    data,
+    split,
+    calibrate=calibrate,
+    progress=progress,
   )
-  workdir = pathlib.Path(folder).parent
-  if calibrate:
-    calibrate_lib.check(config, data.validation)
-    temperature = calibrate_lib.fit(
-      workdir,
-      evaluated(data.validation).predictions,
-      config,
-      restored.step,
-      data.fingerprint,
-    )
-  else:
-    temperature = calibrate_lib.read(workdir, config, restored.step)
-  evaluation = evaluated(source, temperature=temperature)
-  results.write_evaluation(
-    pathlib.Path(folder) / split,
+  if folder is None:
+    return evaluation
+  results.save(
     evaluation,
-    names,
+    pathlib.Path(folder) / split,
     {
       **restored.meta,
       "split": split,
@@ -284,14 +335,15 @@ def evaluate_restored(
       # Of the data evaluated, which may not be what was trained on.
       "dataset_fingerprint": data.fingerprint,
     },
-    source=source,
+    class_names=restored.class_names,
+    source=getattr(data, split),
     metrics_jsonl=metrics_jsonl,
   )
   return evaluation
 
 
 def open_split(
-  restored: Any,
+  restored: Restored,
   split: str,
   *,
   data_path: str = "",
@@ -301,7 +353,7 @@ def open_split(
   """The data of a checkpoint, with the split that is to be evaluated.
 
   Args:
-    restored: from `training.checkpoint.restore_for_eval`.
+    restored: from `checkpoints.restore_for_eval`.
     split: one of SPLITS; an attribute of the data.
     data_path: where the data set is now; "" as when it was trained.
     batch_size: images at a time; 0 for `config.eval.batch_size`.

@@ -7,7 +7,6 @@ Nothing is half-written: all outputs are made in a hidden folder inside the
 output folder and moved to their names at the very end.
 """
 
-import copy
 import dataclasses
 import os
 import pathlib
@@ -16,19 +15,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
-import ml_collections
 import numpy as np
 from PIL import Image
 
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import errors, models
-from mtlmoe_jax.config import TASKS, check_config
+from mtlmoe_jax import errors
+from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.data import images as images_lib
-from mtlmoe_jax.data import pipeline
-from mtlmoe_jax.evaluation import calibrate, evaluate, results
-from mtlmoe_jax.evaluation import test_time as views_lib
-from mtlmoe_jax.metrics.predictions import Gate, softmax, top
+from mtlmoe_jax.evaluation import results
+from mtlmoe_jax.evaluation.prediction import Prediction, Predictor
 from mtlmoe_jax.reports import overlay
 from mtlmoe_jax.reports.plots import display_name
 from mtlmoe_jax.utils import files
@@ -36,7 +31,7 @@ from mtlmoe_jax.utils import progress as progress_lib
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class ImageFile:
   """One image file to predict.
 
   Attributes:
@@ -49,13 +44,12 @@ class Found:
 
 
 def predict_images(
-  restored: Any,
+  restored: Restored,
   paths: Sequence[str | pathlib.Path],
   out: str | pathlib.Path,
   *,
   batch_size: int = 0,
   views: str = "",
-  workdir: str | pathlib.Path | None = None,
   progress: bool = True,
 ) -> list[dict[str, Any]]:
   """Predicts every image and writes predictions.json, .csv and overlays.
@@ -65,14 +59,12 @@ def predict_images(
   collected: the others are written, then an error lists it.
 
   Args:
-    restored: from `training.checkpoint.restore_for_eval`.
+    restored: from `checkpoints.restore_for_eval`; its temperature is used.
     paths: image files and folders; folders are searched to any depth, for
       files with an image suffix, in sorted order.
     out: folder of the outputs; made where missing.
     batch_size: images at a time; 0 for `config.eval.batch_size`.
     views: of each image; "" for `config.eval.views`.
-    workdir: the run's folder, whose calibration.json gives the temperature of
-      the probabilities; None: they are as the model says.
     progress: whether to show how far it is.
 
   Returns:
@@ -87,42 +79,25 @@ def predict_images(
       an unreadable file, or an output folder that cannot be written.
   """
   out = pathlib.Path(out)
-  config = copy.deepcopy(restored.config)
-  if views:
-    config.eval.views = views
-  check_config(config)
-  temperature = None
-  if workdir is not None:
-    temperature = calibrate.read(workdir, config, restored.step)
-  found = find_images(paths, out)
-  names = tuple(restored.class_names)
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".predict-", dir=out))
-  except OSError as error:
-    raise errors.InputError(
-      f"--out={out}: cannot write there ({error.strerror}); choose another "
-      "folder"
-    ) from None
+  predictor = Predictor(restored, views=views)
+  inputs = find_images(paths, out)
+  temporary = _temporary_folder(out)
   unreadable: list[str] = []
   entries = []
-  taken = {f.path.resolve() for f in found}
+  taken = {file.path.resolve() for file in inputs}
   try:
-    size = min(batch_size or config.eval.batch_size, len(found))
-    step = evaluate.make_predict_step(models.build_model(config, len(names)))
+    size = min(batch_size or predictor.config.eval.batch_size, len(inputs))
     with progress_lib.Progress(
-      len(found), unit="image", label="predict", enabled=progress
+      len(inputs), unit="image", label="predict", enabled=progress
     ) as bar:
-      for pieces in _read(found, size, unreadable):
-        for path, image, said in _forward(
-          step, restored.variables, config, pieces, size
-        ):
+      for batch in _read(inputs, size, unreadable):
+        images = [(str(path), image) for path, image in batch]
+        predictions = predictor.predict(images, size)
+        for (path, image), prediction in zip(batch, predictions):
           name = _overlay_name(path, out, taken)
-          entry = _entry(path, image, said, names, temperature or 1.0)
-          entry["overlay"] = name
-          Image.fromarray(_draw(image, entry, said)).save(temporary / name)
-          entries.append(entry)
-        bar.update(len(pieces))
+          entries.append({**_entry(prediction), "overlay": name})
+          Image.fromarray(_draw(image, prediction)).save(temporary / name)
+        bar.update(len(batch))
     if entries:
       files.write_json(temporary / "predictions.json", entries)
       files.write_text(temporary / "predictions.csv", _csv(entries))
@@ -132,15 +107,27 @@ def predict_images(
     shutil.rmtree(temporary, ignore_errors=True)
   if unreadable:
     raise errors.InputError(
-      f"{len(unreadable)} of {len(found)} files could not be read: "
+      f"{len(unreadable)} of {len(inputs)} files could not be read: "
       f"{'; '.join(unreadable)}; {len(entries)} were predicted, see {out}"
     )
   return entries
 
 
+def _temporary_folder(out: pathlib.Path) -> pathlib.Path:
+  """A hidden folder inside the output folder, which is made where missing."""
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    return pathlib.Path(tempfile.mkdtemp(prefix=".predict-", dir=out))
+  except OSError as error:
+    raise errors.InputError(
+      f"--out={out}: cannot write there ({error.strerror}); choose another "
+      "folder"
+    ) from None
+
+
 def find_images(
   paths: Sequence[str | pathlib.Path], out: pathlib.Path
-) -> list[Found]:
+) -> list[ImageFile]:
   """The image files that a list of files and folders means.
 
   Args:
@@ -158,7 +145,7 @@ def find_images(
     raise errors.InputError(
       "no images given: name image files or folders after the flags"
     )
-  found: dict[pathlib.Path, Found] = {}
+  inputs: dict[pathlib.Path, ImageFile] = {}
   for path in map(pathlib.Path, paths):
     if path.is_dir():
       inside = sorted(_in_folder(path, out))
@@ -167,12 +154,12 @@ def find_images(
           f"no images in {path}: looked for {', '.join(images_lib.SUFFIXES)}"
         )
       for file in inside:
-        found.setdefault(file.resolve(), Found(file, named=False))
+        inputs.setdefault(file.resolve(), ImageFile(file, named=False))
     elif path.is_file():
-      found[path.resolve()] = Found(path, named=True)
+      inputs[path.resolve()] = ImageFile(path, named=True)
     else:
       raise errors.InputError(f"no such file or folder: {path}")
-  return list(found.values())
+  return list(inputs.values())
 
 
 def _in_folder(
@@ -192,97 +179,65 @@ def _in_folder(
 
 
 def _read(
-  found: Sequence[Found], size: int, unreadable: list[str]
+  inputs: Sequence[ImageFile], size: int, unreadable: list[str]
 ) -> Iterator[list[tuple[pathlib.Path, np.ndarray]]]:
   """Groups of at most `size` decoded images: (path, u8 [h, w, 3])."""
-  for start in range(0, len(found), size):
-    pieces = []
-    for file in found[start : start + size]:
+  for start in range(0, len(inputs), size):
+    batch = []
+    for file in inputs[start : start + size]:
       try:
-        pieces.append((file.path, data_lib.load_image(file.path)))
+        batch.append((file.path, data_lib.load_image(file.path)))
       except errors.InputError as error:
         if file.named:
           raise
         unreadable.append(str(error))
-    yield pieces
+    yield batch
 
 
-def _forward(
-  step: evaluate.PredictStep,
-  variables: Any,
-  config: ml_collections.ConfigDict,
-  pieces: list[tuple[pathlib.Path, np.ndarray]],
-  size: int,
-) -> Iterator[tuple[pathlib.Path, np.ndarray, dict[str, Any]]]:
-  """Each image with its row of the model's outputs."""
-  if not pieces:
-    return
-  rows = [data_lib.eval_frames(image, config) for _, image in pieces]
-  batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-  # Always `size` images, so that the model is compiled once.
-  batch = pipeline.pad({**batch, "valid": np.ones(len(rows), bool)}, size)
-  outputs = views_lib.combine(
-    views_lib.forward(step, variables, batch, config.eval)
-  )
-  for i, (path, image) in enumerate(pieces):
-    row = jax.tree.map(lambda x, i=i: x[i], outputs)
-    # jit gives dicts back sorted by key.
-    routing = {t: row["routing"][t] for t in TASKS if t in row["routing"]}
-    yield path, image, {**row, "routing": routing}
-
-
-def _entry(
-  path: pathlib.Path,
-  image: np.ndarray,
-  said: dict[str, Any],
-  names: Sequence[str],
-  temperature: float,
-) -> dict[str, Any]:
+def _entry(prediction: Prediction) -> dict[str, Any]:
   """One element of predictions.json, without its overlay."""
-  height, width = image.shape[:2]
-  entry: dict[str, Any] = {"id": str(path), "width": width, "height": height}
-  entry |= dict.fromkeys(("class", "class_index", "probability", "top5", "box"))
-  if "logits" in said:
-    probabilities = softmax(said["logits"], temperature)
-    best = top(said["logits"])
-    entry["class"] = names[best[0]]
-    entry["class_index"] = int(best[0])
-    entry["probability"] = float(probabilities[best[0]])
+  p = prediction
+  entry: dict[str, Any] = {
+    "id": p.id,
+    "width": p.width,
+    "height": p.height,
+    "class": p.label,
+    "class_index": p.class_index,
+    "probability": p.probability,
+    "top5": None,
+    "box": None,
+  }
+  if p.top5:
     entry["top5"] = [
-      {"class": names[c], "probability": float(probabilities[c])} for c in best
+      {"class": name, "probability": value} for name, value in p.top5
     ]
-  if "box" in said:
-    box = np.asarray(said["box"], np.float64)
+  if p.box is not None:
     entry["box"] = {
-      "pixels": (box * [width, height, width, height]).round(2).tolist(),
-      "normalised": box.round(6).tolist(),
+      "pixels": np.round(p.box.pixels, 2).tolist(),
+      "normalised": np.round(p.box.shares, 6).tolist(),
     }
   entry["experts"] = {
-    task: [
-      {"expert": int(expert), "weight": float(weight)}
-      for weight, expert in sorted(
-        zip(gate["weights"], gate["experts"]), key=lambda p: -p[0]
-      )
-    ]
-    for task, gate in said["routing"].items()
+    task: [{"expert": e.expert, "weight": e.weight} for e in experts]
+    for task, experts in p.experts.items()
   }
   return entry
 
 
-def _draw(
-  image: np.ndarray, entry: dict[str, Any], said: dict[str, Any]
-) -> np.ndarray:
+def _draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
   label = ""
-  if entry["class"] is not None:
+  if prediction.label is not None:
     # The number first: a long name is cut at its end.
-    label = f"{entry['probability']:.2f} {display_name(entry['class'], 60)}"
-  # One row of a batch as a gate of one image.
+    name = display_name(prediction.label, 60)
+    label = f"{prediction.probability:.2f} {name}"
   gates = {
-    task: Gate(**{k: v[None] for k, v in gate.items()}).dense[0]
-    for task, gate in said["routing"].items()
-    if len(gate["probs"]) > 1
+    task: np.asarray(weights)
+    for task, weights in prediction.weights.items()
+    if len(weights) > 1
   }
-  box = entry["box"] and entry["box"]["pixels"]
+  box = None
+  if prediction.box is not None:
+    # As predictions.json tells it.
+    box = np.round(prediction.box.pixels, 2).tolist()
   image, box = overlay.magnify(image, box)
   return overlay.draw(image, box, label, gates)
 

@@ -18,12 +18,12 @@ from mtlmoe_jax.reports.evaluation import page
 from mtlmoe_jax.utils import files
 
 
-def write_evaluation(
-  folder: str | pathlib.Path,
+def save(
   evaluation: Evaluation,
-  class_names: Sequence[str],
+  folder: str | pathlib.Path,
   meta: Mapping[str, Any],
   *,
+  class_names: Sequence[str],
   source: data_lib.Source | None = None,
   metrics_jsonl: Sequence[Mapping[str, Any]] = (),
   with_report: bool = True,
@@ -34,10 +34,10 @@ def write_evaluation(
   `meta`.
 
   Args:
-    folder: `workdir/eval/<split>`; made where missing.
     evaluation: what to write.
+    folder: `workdir/eval/<split>`; made where missing.
+    meta: facts of the run, see `page.write_report`.
     class_names: L names.
-    meta: facts of the run, see `report.write_report`.
     source: the images evaluated; None leaves the galleries out.
     metrics_jsonl: rows of the run's log; none leaves the curves out.
     with_report: whether to write report.html.
@@ -135,16 +135,19 @@ def predictions_csv(
     row: dict[str, Any] = {"id": p.ids[i]}
     if p.has_label[i]:
       row["label"] = class_names[p.labels[i]]
-    if p.probabilities is not None:
+    if p.probabilities is not None and p.predicted is not None:
       row["predicted"] = class_names[p.predicted[i]]
       row["probability"] = p.probabilities[i, p.predicted[i]]
       row["top5"] = top_text(p.probabilities[i], class_names)
-      row["correct"] = p.correct[i] if p.has_label[i] else None
+    if p.correct is not None and p.has_label[i]:
+      row["correct"] = p.correct[i]
     row |= box_cells("true", p.true_boxes[i] if p.has_box[i] else None)
-    if p.boxes is not None:
+    if p.boxes is not None and p.iou is not None:
       row |= box_cells("box", p.boxes[i])
       row["iou"] = p.iou[i]
-    for task, gate in p.routing.items():
-      row[f"experts_{task}"] = experts_text(gate.experts[i], gate.weights[i])
+    for task, choices in p.routing.items():
+      row[f"experts_{task}"] = experts_text(
+        choices.experts[i], choices.weights[i]
+      )
     rows.append(row)
   return to_csv(rows, columns)

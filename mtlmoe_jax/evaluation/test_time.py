@@ -1,9 +1,9 @@
-"""Several views of each image, and what a model says of them together.
+"""Several views of each image, and the one answer that they give together.
 
 A view is a frame (the whole image or a crop of it) or a frame's mirror image.
 Each kind of view is a batch of its own for the predict step, so a step sees no
 more images than without views, and is compiled once. A closer view is cut
-around the box that the others found. Letters: B images of a batch, V views of
+around the box that the others gave. Letters: B images of a batch, V views of
 each, S side of the network's input, L classes.
 """
 
@@ -14,14 +14,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax.data import Batch, resampling
+from mtlmoe_jax.data import Batch, closer_frames
 from mtlmoe_jax.metrics import split
 from mtlmoe_jax.ops import boxes as boxes_lib
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
-# A closer view has at least this share of each side (at an edge half of it): of
-# less than that the image has too few pixels.
-LEAST_SHARE = 0.2
 
 
 class View(NamedTuple):
@@ -31,7 +28,7 @@ class View(NamedTuple):
     image: u8 [B, S, S, 3].
     window: f32 [B, 4], what it shows, xyxy normalised to the whole image.
     mirrored: whether left and right are exchanged.
-    closer: whether it was cut around a box found before.
+    closer: whether it was cut around a box that earlier views gave.
   """
 
   image: np.ndarray
@@ -46,11 +43,11 @@ class View(NamedTuple):
     return boxes_lib.uncrop(boxes, self.window)
 
 
-# Views with what the predict step gave for each.
-Seen = list[tuple[View, dict[str, Any]]]
+# Views, each with the outputs of the predict step.
+Answers = list[tuple[View, dict[str, Any]]]
 
 
-def of_batch(batch: Batch, views: str) -> list[View]:
+def first_views(batch: Batch, views: str) -> list[View]:
   """The first views of a batch of `eval_batches`, the whole images in front.
 
   Args:
@@ -71,7 +68,7 @@ def of_batch(batch: Batch, views: str) -> list[View]:
 def closer(
   batch: Batch, boxes: np.ndarray, options: ml_collections.ConfigDict
 ) -> list[View]:
-  """Views around the boxes that the first ones found.
+  """Views around the boxes that the first ones gave.
 
   Args:
     batch: with `large` u8 [B, 2 S, 2 S, 3], see `data.eval_frames`.
@@ -81,15 +78,8 @@ def closer(
   Returns:
     1 or, with "flip" in `options.views`, 2 views.
   """
-  side = batch["large"].shape[1]
-  windows = boxes_lib.around(boxes, options.zoom_margin, LEAST_SHARE)
-  pixels = np.rint(windows * side).astype(int)
-  frames = [
-    resampling.resize(image, side // 2, tuple(window))
-    for image, window in zip(batch["large"], pixels)
-  ]
-  windows = (pixels / side).astype(np.float32)
-  frame = View(np.stack(frames), windows, mirrored=False, closer=True)
+  images, windows = closer_frames(batch["large"], boxes, options.zoom_margin)
+  frame = View(images, windows, mirrored=False, closer=True)
   return _with_mirrors([frame], options.views)
 
 
@@ -107,35 +97,35 @@ def forward(
   variables: Any,
   batch: Batch,
   options: ml_collections.ConfigDict,
-) -> Seen:
+) -> Answers:
   """Runs every view of a batch; without zoom it waits for no device.
 
   Args:
     step: from `evaluate.make_predict_step`.
     variables: {"params", "batch_stats"}.
-    batch: as `of_batch` and `closer` take it, and `valid` bool [B]; with
+    batch: as `first_views` and `closer` take it, and `valid` bool [B]; with
       `features` of the stem where the whole image is the only view.
     options: `config.eval`.
   """
 
-  kept = {k: batch[k] for k in ("valid", "features") if k in batch}
+  kept: Batch = {k: batch[k] for k in ("valid", "features") if k in batch}
 
-  def look(views: list[View]) -> Seen:
+  def run(views: list[View]) -> Answers:
     return [
       (view, step(variables, {"image": view.image, **kept})) for view in views
     ]
 
-  seen = look(of_batch(batch, options.views))
+  answers = run(first_views(batch, options.views))
   if "zoom" in options.views:
-    seen += look(closer(batch, combine(seen)["box"], options))
-  return seen
+    answers += run(closer(batch, combine(answers)["box"], options))
+  return answers
 
 
-def combine(seen: Seen) -> dict[str, Any]:
+def combine(answers: Answers) -> dict[str, Any]:
   """One answer per image, on the host.
 
   Args:
-    seen: from `forward`.
+    answers: from `forward`.
 
   Returns:
     As the predict step gives it: `logits` (see `mean_logits`), `box` (the mean
@@ -143,17 +133,17 @@ def combine(seen: Seen) -> dict[str, Any]:
     else see `boxes.merge_views`) and `routing`, which is that of the whole
     image. A single view's answer is left as it is.
   """
-  answers = [jax.tree.map(np.asarray, answer) for _, answer in seen]
-  if len(answers) == 1:
-    return answers[0]
-  found = {"routing": answers[0]["routing"]}
-  if "logits" in answers[0]:
-    found["logits"] = mean_logits(np.stack([a["logits"] for a in answers]))
-  if "box" in answers[0]:
-    found["box"] = _merged_box(
-      [view for view, _ in seen], [a["box"] for a in answers]
-    )
-  return found
+  views = [view for view, _ in answers]
+  outputs = [jax.tree.map(np.asarray, output) for _, output in answers]
+  first = outputs[0]
+  if len(outputs) == 1:
+    return first
+  merged = {"routing": first["routing"]}
+  if "logits" in first:
+    merged["logits"] = mean_logits(np.stack([o["logits"] for o in outputs]))
+  if "box" in first:
+    merged["box"] = _merged_box(views, [o["box"] for o in outputs])
+  return merged
 
 
 def _merged_box(views: list[View], boxes: list[np.ndarray]) -> np.ndarray:

@@ -20,8 +20,9 @@ import ml_collections
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, pretrained
+from mtlmoe_jax.checkpoints import restore_for_eval
 from mtlmoe_jax.evaluation import ensemble, evaluate
-from mtlmoe_jax.training import checkpoint, loop, workdir
+from mtlmoe_jax.training import loop, workdir
 from mtlmoe_jax.utils import files, progress
 
 # The variation that changes nothing.
@@ -298,14 +299,12 @@ def _evaluate(cell: Cell, config: ml_collections.ConfigDict) -> None:
   """Checkpoints that are there: with other options, or several together."""
   options = dict(data_path=config.data.path)
   if cell.variation.together:
-    runs = (
-      (str(run), checkpoint.restore_for_eval(run, config.eval.step))
-      for run in cell.needs
-    )
+    runs = (restore_for_eval(run, config.eval.step) for run in cell.needs)
     ensemble.evaluate_together(runs, cell.evaluation, **options)
     return
-  restored = checkpoint.restore_for_eval(cell.needs[0], config.eval.step)
-  restored = dataclasses.replace(restored, config=config)
+  restored = restore_for_eval(cell.needs[0], config.eval.step)
+  # The base's temperature is of its own options of `eval`.
+  restored = dataclasses.replace(restored, config=config, calibration=None)
   evaluate.evaluate_restored(restored, cell.folder / "eval", **options)
 
 

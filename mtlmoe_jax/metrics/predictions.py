@@ -15,8 +15,8 @@ from mtlmoe_jax.ops import boxes as boxes_lib
 
 
 @dataclasses.dataclass(frozen=True)
-class Gate:
-  """The choices of one task's gate.
+class Choices:
+  """What one task's gate chose for every image.
 
   Attributes:
     experts: i32 [n, K], the selected experts.
@@ -54,7 +54,7 @@ class Predictions:
     boxes: f32 [n, 4] normalised xyxy, or None without the box task.
     true_boxes: f32 [n, 4] normalised xyxy, zeros where none.
     has_box: bool [n].
-    routing: gate of each task.
+    routing: choices of each task's gate.
     temperature: divides the logits before they become probabilities; None: 1.
   """
 
@@ -65,7 +65,7 @@ class Predictions:
   boxes: np.ndarray | None
   true_boxes: np.ndarray
   has_box: np.ndarray
-  routing: dict[str, Gate]
+  routing: dict[str, Choices]
   temperature: float | None = None
 
   def __len__(self) -> int:

@@ -16,7 +16,7 @@ from matplotlib import colors, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mtlmoe_jax.metrics.predictions import Gate
+from mtlmoe_jax.metrics.predictions import Choices
 from mtlmoe_jax.metrics.split import ECE_BINS, IOU_THRESHOLDS
 from mtlmoe_jax.reports import overlay
 
@@ -360,7 +360,7 @@ def reliability(
   return render(draw, 8.4, 3.2)
 
 
-def expert_use(gates: dict[str, Gate]) -> bytes:
+def expert_use(gates: dict[str, Choices]) -> bytes:
   """Load and importance of each expert, a panel per task gate.
 
   Args:
@@ -400,7 +400,7 @@ def expert_use(gates: dict[str, Gate]) -> bytes:
 
 
 def expert_by_group(
-  gates: dict[str, Gate],
+  gates: dict[str, Choices],
   groups: np.ndarray,
   names: Sequence[str],
   label: str,
@@ -455,7 +455,7 @@ def expert_by_group(
   return render(draw, width * len(gates) + 2.4, height)
 
 
-def _experts(gates: dict[str, Gate]) -> int:
+def _experts(gates: dict[str, Choices]) -> int:
   return max(gate.probs.shape[1] for gate in gates.values())
 
 

@@ -486,41 +486,30 @@ def _score(metrics: dict[str, Any], key: str) -> float:
 
 def write_result(run: Run) -> dict[str, Any]:
   """Evaluates the chosen checkpoint on the test split; writes result.json."""
-  restored = checkpoint.restore_for_eval(
-    run.workdir, run.config.eval.step, run.mesh
+  config = run.config
+  restored = dataclasses.replace(
+    checkpoint.restore_for_eval(run.workdir, config.eval.step, run.mesh),
+    # Options of `eval` may differ from those the checkpoint was saved with.
+    config=config,
+    # Of an earlier end of this run, if any.
+    calibration=None,
   )
-  predict, temperature = _predict_step(run), None
   test = run.watched.get("test", Watched(run.data.test, None))
   with jax.set_mesh(run.mesh):
-    if run.config.eval.calibrate:
-      held_out = evaluate.evaluate_source(
-        predict,
-        restored.variables,
-        run.data.validation,
-        run.config,
-        progress=processes.is_first(),
-      )
-      temperature = calibrate.fit(
-        run.workdir,
-        held_out.predictions,
-        run.config,
-        restored.step,
-        run.data.fingerprint,
-      )
-    found = evaluate.evaluate_source(
-      predict,
-      restored.variables,
-      test.source,
-      run.config,
-      temperature=temperature,
-      progress=processes.is_first(),
+    evaluation = evaluate.evaluate_split(
+      restored,
+      run.data,
+      "test",
+      calibrate=config.eval.calibrate,
+      step=_predict_step(run),
       # What was watched is what is reported, to the last bit.
       batches=test.batches,
+      progress=processes.is_first(),
     )
   total, active = models.count_parameters(run.config, len(run.data.class_names))
   result = {
     "split": "test",
-    **found.metrics,
+    **evaluation.metrics,
     "seed": run.config.seed,
     "step": restored.step,
     "checkpoint": run.config.eval.step,
@@ -534,17 +523,17 @@ def write_result(run: Run) -> dict[str, Any]:
   }
   if not processes.is_first():
     return result
-  results.write_evaluation(
+  results.save(
+    evaluation,
     run.workdir / "eval" / "test",
-    found,
-    run.data.class_names,
     {**run.meta(), **result},
+    class_names=run.data.class_names,
     source=run.data.test,
     metrics_jsonl=metric_log.read(run.workdir),
     with_report=run.config.eval.report,
   )
   files.write_json(run.workdir / "result.json", result)
-  say(results.table(found.metrics))
+  say(results.table(evaluation.metrics))
   say(f"written: {run.workdir / 'result.json'}")
   return result
 

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.checkpoints import restore_for_eval
 from mtlmoe_jax.evaluation import evaluate, predict
-from mtlmoe_jax.training import checkpoint, loop
+from mtlmoe_jax.training import loop
 from tests.support import tiny
 
 
@@ -44,7 +45,7 @@ def test_training_uses_and_records_views_and_temperature(workdir):
 def test_a_temperature_is_used_by_evaluation_and_prediction(workdir, tmp_path):
   path = workdir / "calibration.json"
   path.write_text(json.dumps({**load(path), "temperature": 0.25}))
-  restored = checkpoint.restore_for_eval(workdir)
+  restored = restore_for_eval(workdir)
   found = evaluate.evaluate_restored(restored, workdir / "eval", progress=False)
   result = load(workdir / "result.json")
   for name in ("miou", "loss_class", "ece", "brier"):
@@ -62,7 +63,6 @@ def test_a_temperature_is_used_by_evaluation_and_prediction(workdir, tmp_path):
     restored,
     [tmp_path / "a.png"],
     tmp_path / "out",
-    workdir=workdir,
     progress=False,
   )
   assert entry["probability"] == pytest.approx(sharper[4].max(), rel=1e-4)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.checkpoints import restore_for_eval
 from mtlmoe_jax.evaluation import ensemble, evaluate
 from mtlmoe_jax.metrics.predictions import Predictions, softmax
-from mtlmoe_jax.training import checkpoint, loop
+from mtlmoe_jax.training import loop
 from tests.support import tiny
 
 N, CLASSES = 5, 3
@@ -94,7 +95,7 @@ def runs(tmp_path_factory):
 
 
 def restored(runs):
-  return ((run, checkpoint.restore_for_eval(run)) for run in runs)
+  return (restore_for_eval(run) for run in runs)
 
 
 def contents(run):
@@ -132,12 +133,12 @@ def test_two_runs_together(runs, tmp_path):
 
 def test_mistakes_are_named(runs, tmp_path):
   one, two = restored(runs)
-  other = dataclasses.replace(two[1], class_names=("a", "b", "c"))
+  other = dataclasses.replace(two, class_names=("a", "b", "c"))
   for given, message in [
     ([], "two or more"),
     ([one], "two or more"),
     ([one, one], "named twice"),
-    ([one, (two[0], other)], "classes"),
+    ([one, other], "classes"),
   ]:
     with pytest.raises(errors.InputError, match=message):
       ensemble.evaluate_together(given, tmp_path / "out", progress=False)

@@ -17,8 +17,8 @@ from mtlmoe_jax import data as data_lib
 from mtlmoe_jax.data.drawn import scenery, synthetic
 from mtlmoe_jax.metrics import split
 from mtlmoe_jax.metrics.predictions import (
+  Choices,
   Evaluation,
-  Gate,
   Predictions,
   softmax,
 )
@@ -274,7 +274,7 @@ def _experts(
 
 
 def _by_attribute(
-  n: int, gates: dict[str, Gate], source: data_lib.Source
+  n: int, gates: dict[str, Choices], source: data_lib.Source
 ) -> Iterator[Markup | None]:
   """Expert weights against what a source knows beside class and box."""
   if "attributes" not in source[0]:
@@ -282,7 +282,7 @@ def _by_attribute(
   index = gallery.spread(n, ATTRIBUTE_IMAGES)
   known = [source[int(i)]["attributes"] for i in index]
   some = {
-    task: Gate(g.experts[index], g.weights[index], g.probs[index])
+    task: Choices(g.experts[index], g.weights[index], g.probs[index])
     for task, g in gates.items()
   }
   for name, labels in ATTRIBUTES.items():

@@ -1,6 +1,8 @@
 """Running a (fake) model over a split."""
 
+import dataclasses
 import json
+import pathlib
 import types
 
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, models
+from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.ops import boxes
 from tests.support.fakes import FakeSource
@@ -139,12 +142,13 @@ def restored(monkeypatch):
   config.data.synthetic.test_per_class = 2
   config.data.validation_fraction = 0.0
   names = evaluate.data_lib.open_data(config).class_names
-  return types.SimpleNamespace(
+  return Restored(
     variables=VARIABLES,
     config=config,
     class_names=names,
     step=12,
     meta={"commit": "abc", "seconds": 3.0},
+    workdir=pathlib.Path("run"),
   )
 
 
@@ -173,13 +177,13 @@ def test_the_files_tell_which_views_were_used(restored, tmp_path, views):
 
 
 def test_evaluate_restored_refuses_what_cannot_be(restored, tmp_path):
-  def fails(match, **options):
+  def fails(match, run=restored, **options):
     with pytest.raises(errors.InputError, match=match):
-      evaluate.evaluate_restored(restored, tmp_path, progress=False, **options)
+      evaluate.evaluate_restored(run, tmp_path, progress=False, **options)
 
   fails("must be one of train, validation, test", split="tset")
   fails("'ten'", views="ten")
   fails("held no images out", split="validation")
-  restored.class_names = ("x", "y")
-  fails(r"\[x, y\] \(2\)")
+  other = dataclasses.replace(restored, class_names=("x", "y"))
+  fails(r"\[x, y\] \(2\)", other)
   assert not list(tmp_path.iterdir())

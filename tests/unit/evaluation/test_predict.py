@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import types
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from PIL import Image, ImageColor
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, models
+from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.evaluation import predict
 from mtlmoe_jax.reports import overlay
 
@@ -48,9 +50,7 @@ def restored_of(monkeypatch, tasks=("class", "box")):
   config = config_lib.default_config()
   config.data.image_size = 32
   config.eval.batch_size = 2
-  return types.SimpleNamespace(
-    variables={}, config=config, class_names=NAMES, step=1, meta={}
-  )
+  return Restored({}, config, NAMES, 1, {}, pathlib.Path("run"))
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax.evaluation import results
 from mtlmoe_jax.metrics.predictions import (
+  Choices,
   Evaluation,
-  Gate,
   Predictions,
   softmax,
   top,
@@ -30,7 +30,7 @@ def predictions():
     true_boxes=np.asarray([[0, 0, 1, 1], [0, 0, 0, 0]], np.float32),
     has_box=np.asarray([True, False]),
     routing={
-      "class": Gate(
+      "class": Choices(
         experts=np.asarray([[2, 0], [1, 2]]),
         weights=np.asarray([[0.25, 0.75], [0.5, 0.5]], np.float32),
         probs=np.full((2, 3), 1 / 3, np.float32),
@@ -103,11 +103,11 @@ def test_csv_has_exactly_these_cells():
 
 def test_metrics_json_is_flat_and_has_no_nan(tmp_path):
   metrics = {"top1": np.float64(0.5), "bad": float("nan"), "class/load": [1, 0]}
-  results.write_evaluation(
-    tmp_path,
+  results.save(
     Evaluation(metrics, predictions(), 1.23456),
-    "xyz",
+    tmp_path,
     {"seed": 3, "top1": "twice"},
+    class_names="xyz",
   )
   found = json.loads((tmp_path / "metrics.json").read_text())
   assert found == {
@@ -133,7 +133,7 @@ def test_dense_weights_are_the_sparse_ones_spread(n, experts, data):
   chosen = np.stack([rng.permutation(experts)[:k] for _ in range(n)])
   weights = rng.random((n, k)).astype(np.float32)
   weights[0] = 0  # a selected expert of weight 0 still counts as load
-  gate = Gate(chosen, weights, np.zeros((n, experts)))
+  gate = Choices(chosen, weights, np.zeros((n, experts)))
   expected = np.zeros((n, experts))
   for i in range(n):
     for j in range(k):

@@ -87,7 +87,7 @@ def test_views_of_a_batch():
     "crops": rng.integers(0, 256, (2, 5, 4, 4, 3), np.uint8),
     "windows": rng.random((2, 5, 4), np.float32),
   }
-  found = test_time.of_batch(batch, "crops+flip")
+  found = test_time.first_views(batch, "crops+flip")
   assert [v.mirrored for v in found] == [False] * 6 + [True] * 6
   np.testing.assert_array_equal(found[0].window, [[0, 0, 1, 1]] * 2)
   np.testing.assert_array_equal(found[2].image, batch["crops"][:, 1])
@@ -95,8 +95,8 @@ def test_views_of_a_batch():
   for plain, mirror in zip(found[:6], found[6:]):
     np.testing.assert_array_equal(mirror.image[:, :, 0], plain.image[:, :, 3])
     np.testing.assert_array_equal(mirror.window, plain.window)
-  assert len(test_time.of_batch(batch, "crops")) == 6
-  assert len(test_time.of_batch({"image": batch["image"]}, "flip")) == 2
+  assert len(test_time.first_views(batch, "crops")) == 6
+  assert len(test_time.first_views({"image": batch["image"]}, "flip")) == 2
 
 
 def test_a_views_box_is_placed_in_the_whole_image():

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
+from mtlmoe_jax.checkpoints import Restored
+from mtlmoe_jax.checkpoints import calibration as calibration_file
 from mtlmoe_jax.evaluation import calibrate
 from mtlmoe_jax.metrics import calibration, split
 from mtlmoe_jax.metrics.predictions import Predictions, softmax
@@ -100,6 +102,13 @@ def predictions(logits, labels, has_label=None):
   )
 
 
+def kept(workdir, config, step):
+  """The temperature that a checkpoint of this step would be used with."""
+  record = calibration_file.read(workdir)
+  restored = Restored({}, config, (), step, {}, workdir, record)
+  return calibrate.temperature(restored, config)
+
+
 def test_the_file_tells_what_it_was_fitted_on(tmp_path):
   config = config_lib.default_config()
   config.eval.views = "flip"
@@ -123,19 +132,19 @@ def test_the_file_tells_what_it_was_fitted_on(tmp_path):
     "views": "flip",
   }
   assert record["temperature"] == found
-  assert calibrate.read(tmp_path, config, 12) == found
+  assert kept(tmp_path, config, 12) == found
 
 
 def test_a_temperature_of_something_else_is_not_used(tmp_path, capsys):
   config = config_lib.default_config()
-  assert calibrate.read(tmp_path, config, 12) is None
+  assert kept(tmp_path, config, 12) is None
   calibrate.fit(tmp_path, predictions(*drawn(3)), config, 12, "abc")
   assert capsys.readouterr().err == ""
-  assert calibrate.read(tmp_path, config, 13) is None
+  assert kept(tmp_path, config, 13) is None
   (note,) = capsys.readouterr().err.splitlines()
   assert "step 12" in note and "step 13" in note and "--calibrate" in note
   config.eval.views = "flip"
-  assert calibrate.read(tmp_path, config, 12) is None
+  assert kept(tmp_path, config, 12) is None
   assert "views whole" in capsys.readouterr().err
 
 
@@ -145,14 +154,14 @@ def test_a_bound_is_told_and_not_used(tmp_path, capsys):
   sure = predictions(logits, logits.argmax(1))
   assert calibrate.fit(tmp_path, sure, config, 1, "") == 1
   assert "40 validation images do not tell" in capsys.readouterr().err
-  assert calibrate.read(tmp_path, config, 1) == 1
+  assert kept(tmp_path, config, 1) == 1
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{}", '{"temperature": "warm"}'])
 def test_a_file_that_is_no_calibration(tmp_path, text):
   (tmp_path / "calibration.json").write_text(text)
   with pytest.raises(errors.InputError, match=r"calibration\.json"):
-    calibrate.read(tmp_path, config_lib.default_config(), 1)
+    calibration_file.read(tmp_path)
 
 
 def test_what_cannot_be_calibrated():

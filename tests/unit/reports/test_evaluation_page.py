@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.metrics.predictions import (
+  Choices,
   Evaluation,
-  Gate,
   Predictions,
   softmax,
 )
@@ -72,7 +72,7 @@ def evaluation(
     chosen = np.argsort(-probs, -1)[:, :k]
     weights = np.take_along_axis(probs, chosen, -1)
     weights = weights / weights.sum(-1, keepdims=True)
-    routing[task] = Gate(chosen, weights, probs)
+    routing[task] = Choices(chosen, weights, probs)
   p = Predictions(
     ids=[f"img/{i}.jpg" for i in range(n)],
     labels=np.where(has_label, labels, -1),

@@ -1,0 +1,206 @@
+"""What a trained model makes of images that are in memory.
+
+Letters: B images of a batch, h w size of an image, L classes, N experts, K
+selected per image.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import models
+from mtlmoe_jax.checkpoints import Restored
+from mtlmoe_jax.data import pipeline
+from mtlmoe_jax.evaluation import calibrate, evaluate, test_time
+from mtlmoe_jax.metrics.predictions import Choices, softmax, top
+
+Corners = tuple[float, float, float, float]
+
+
+class ClassProbability(NamedTuple):
+  """A class and how probable it is.
+
+  Attributes:
+    label: name of the class.
+    probability: in [0, 1].
+  """
+
+  label: str
+  probability: float
+
+
+class ExpertWeight(NamedTuple):
+  """An expert and what it weighs in the sum of one task.
+
+  Attributes:
+    expert: its number, from 0.
+    weight: of its output.
+  """
+
+  expert: int
+  weight: float
+
+
+class Box(NamedTuple):
+  """Where the object is: x1, y1, x2, y2 in the image as it was given.
+
+  Attributes:
+    pixels: in pixels of the image.
+    shares: in fractions of its width and height, in [0, 1].
+  """
+
+  pixels: Corners
+  shares: Corners
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """What the model makes of one image.
+
+  Attributes:
+    id: path of the image, or its number among the images of the call.
+    width: of the image, pixels.
+    height: of the image, pixels.
+    label: name of the most probable class; None without the class task, as
+      `class_index` and `probability`.
+    class_index: its number in `class_names`.
+    probability: of that class, at the temperature of the run.
+    top5: the five most probable classes, best first; none without the class
+      task.
+    box: where the object is; None without the box task.
+    experts: of each task, the K experts that its gate selected, heaviest first.
+    weights: of each task, the weights of all N experts, 0 where not selected.
+  """
+
+  id: str
+  width: int
+  height: int
+  label: str | None
+  class_index: int | None
+  probability: float | None
+  top5: tuple[ClassProbability, ...]
+  box: Box | None
+  experts: Mapping[str, tuple[ExpertWeight, ...]]
+  weights: Mapping[str, tuple[float, ...]]
+
+
+class Predictor:
+  """A restored model with its compiled forward pass.
+
+  Attributes:
+    config: of the run, with the views that were asked for.
+  """
+
+  def __init__(
+    self,
+    restored: Restored,
+    *,
+    views: str = "",
+    step: evaluate.PredictStep | None = None,
+  ):
+    """Builds the model.
+
+    Args:
+      restored: from `checkpoints.restore_for_eval`.
+      views: of each image; "" for `config.eval.views`.
+      step: from `evaluate.make_predict_step`, to share what is compiled.
+
+    Raises:
+      InputError: unknown views, or views that the model has no box for.
+    """
+    self.config: ml_collections.ConfigDict = copy.deepcopy(restored.config)
+    if views:
+      self.config.eval.views = views
+    config_lib.check_config(self.config)
+    self._temperature = calibrate.temperature(restored, self.config) or 1.0
+    self._names = restored.class_names
+    self._variables = restored.variables
+    self._step = step or make_step(restored)
+
+  def predict(
+    self, images: Sequence[tuple[str, np.ndarray]], size: int
+  ) -> list[Prediction]:
+    """Predicts the images of one batch.
+
+    Args:
+      images: at most B of (id, u8 [h, w, 3] RGB).
+      size: B; the batch is filled up, so that one size is compiled once.
+
+    Returns:
+      One prediction an image.
+    """
+    if not images:
+      return []
+    rows = [data_lib.eval_frames(image, self.config) for _, image in images]
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    batch = pipeline.pad({**batch, "valid": np.ones(len(rows), bool)}, size)
+    outputs = test_time.combine(
+      test_time.forward(self._step, self._variables, batch, self.config.eval)
+    )
+    return [
+      self._prediction(id_, image, jax.tree.map(lambda x, i=i: x[i], outputs))
+      for i, (id_, image) in enumerate(images)
+    ]
+
+  def _prediction(
+    self, id_: str, image: np.ndarray, row: Mapping[str, Any]
+  ) -> Prediction:
+    """One row of the model's outputs in the terms of a user."""
+    height, width = image.shape[:2]
+    top5: tuple[ClassProbability, ...] = ()
+    best, box = None, None
+    if "logits" in row:
+      probabilities = softmax(row["logits"], self._temperature)
+      order = top(row["logits"])
+      best = int(order[0])
+      top5 = tuple(
+        ClassProbability(self._names[c], float(probabilities[c])) for c in order
+      )
+    if "box" in row:
+      shares = np.asarray(row["box"], np.float64)
+      pixels = shares * [width, height, width, height]
+      box = Box(tuple(pixels.tolist()), tuple(shares.tolist()))
+    routing = evaluate.choices_of(row["routing"])
+    return Prediction(
+      id=id_,
+      width=width,
+      height=height,
+      label=top5[0].label if top5 else None,
+      class_index=best,
+      probability=top5[0].probability if top5 else None,
+      top5=top5,
+      box=box,
+      experts={task: _heaviest_first(c) for task, c in routing.items()},
+      weights={task: _of_all_experts(c) for task, c in routing.items()},
+    )
+
+
+def make_step(restored: Restored) -> evaluate.PredictStep:
+  """The forward pass of a checkpoint, whatever the views."""
+  return evaluate.make_predict_step(
+    models.build_model(restored.config, len(restored.class_names))
+  )
+
+
+def _heaviest_first(choices: Choices) -> tuple[ExpertWeight, ...]:
+  """Choices of one image, arrays [K]."""
+  pairs = zip(choices.experts, choices.weights)
+  return tuple(
+    ExpertWeight(int(expert), float(weight))
+    for expert, weight in sorted(pairs, key=lambda pair: -pair[1])
+  )
+
+
+def _of_all_experts(choices: Choices) -> tuple[float, ...]:
+  """The weights of one image spread over all N experts."""
+  batch = Choices(
+    choices.experts[None], choices.weights[None], choices.probs[None]
+  )
+  return tuple(batch.dense[0].tolist())
