@@ -4,7 +4,7 @@
 
   model = mm.load("runs/first")
   for p in model.predict(["a.jpg", "b.jpg"]):
-    print(p.id, p.label, p.probability, p.box and p.box.pixels)
+    print(p.label, f"{p.probability:.2f}", p.box.pixels, p.experts["class"])
   print(model.evaluate("test").metrics["top1"])
 
 Letters: h w size of an image, n images of a call, L classes.

@@ -66,6 +66,10 @@ from mtlmoe_jax.config.words import (
   WEIGHTINGS,
 )
 
+# Short names, for `mtlmoe_jax.config.default()` and `.override(config, "k=3")`.
+default = default_config
+override = apply_overrides
+
 __all__ = [
   "CLASSIFIERS",
   "COMPUTES",
@@ -99,11 +103,13 @@ __all__ = [
   "check_dispatch",
   "check_mixup",
   "closest",
+  "default",
   "default_config",
   "expert_counts",
   "flat_keys",
   "from_saved",
   "k_of",
+  "override",
   "resolve",
   "set_path",
   "tasks_of",

@@ -6,8 +6,7 @@ between runs is worth; `permutation`: what chance alone gives; `cka` and
 `matching`: how alike experts and runs are.
 """
 
-import importlib
-from typing import Any
+from mtlmoe_jax.utils import lazy
 
 __all__ = [
   "calibration",
@@ -19,9 +18,5 @@ __all__ = [
   "split",
 ]
 
-
-def __getattr__(name: str) -> Any:
-  # On first use: SciPy's statistics take long to import.
-  if name not in __all__:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  return importlib.import_module(f"{__name__}.{name}")
+# On first use: SciPy's statistics take long to import.
+__getattr__, __dir__ = lazy.submodules(__name__, __all__)

@@ -28,6 +28,16 @@ def test_the_package_alone_does_not_load_jax():
   subprocess.run([sys.executable, "-c", code], check=True, cwd=tiny.ROOT)
 
 
+def test_modules_are_there_after_a_plain_import():
+  code = (
+    "import mtlmoe_jax as mm; "
+    "mm.config.override(mm.config.default(), 'k=1'); "
+    "mm.ops.boxes.iou, mm.metrics.split.wilson, mm.moe.apply_experts, "
+    "mm.models.build_model, mm.load, mm.train, mm.evaluate"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=tiny.ROOT)
+
+
 def test_the_engine_example():
   (code,) = [c for c in EXAMPLES if "apply_experts" in c]
   assert len(list(filter(None, code.splitlines()))) <= 20
