@@ -113,7 +113,7 @@ def test_the_script_plans_without_devices(planned):
   ],
 )
 def test_mistakes_are_one_line(flags, message):
-  got = tiny.launch(
+  got = tiny.quick_launch(
     "plan.py",
     "--config=tests/support/tiny.py:batch_size=16",
     "--devices=4",

@@ -12,6 +12,7 @@ import pytest
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.config import poster
+from tests.support.models import native_convolutions, shapes_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = {path.stem: path for path in (ROOT / "configs").rglob("*.py")}
@@ -35,12 +36,12 @@ def shapes(model_options, size, precision, weighting):
   config.precision, config.loss.weighting = precision, weighting
   model = models.build_model(config, CLASSES)
   images = np.zeros((2, size, size, 3), np.uint8)
-  variables = jax.eval_shape(
-    lambda: model.init({"params": jax.random.key(0)}, images, train=False)
+  out, variables = shapes_of(
+    lambda: model.init_with_output(
+      {"params": jax.random.key(0)}, images, train=False
+    )
   )
-  return variables, jax.eval_shape(
-    lambda v: model.apply(v, images, train=False), variables
-  )
+  return variables, out
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,10 +75,11 @@ def test_poster_model_prints_its_parameter_table(experts):
   config = load(ROOT / "configs" / "cub.py").get_config(
     f"experts={experts},k={k},gate=noisy_top_k"
   )
-  total, active = models.count_parameters(config, CLASSES)
+  with native_convolutions():
+    total, active = models.count_parameters(config, CLASSES)
   model = models.build_model(config, CLASSES)
   images = np.zeros((1, 240, 240, 3), np.uint8)
-  variables = jax.eval_shape(
+  variables = shapes_of(
     lambda: model.init({"params": jax.random.key(0)}, images, train=False)
   )
   table = models.parameter_table(variables)

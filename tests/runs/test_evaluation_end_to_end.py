@@ -70,7 +70,7 @@ def test_a_temperature_is_used_by_evaluation_and_prediction(workdir, tmp_path):
 
 
 def test_the_script_calibrates_for_other_views(workdir):
-  got = tiny.launch(
+  got = tiny.quick_launch(
     "evaluate.py", f"--workdir={workdir}", "--views=crops+flip", "--calibrate"
   )
   assert got.returncode == 0, got.stderr

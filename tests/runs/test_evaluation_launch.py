@@ -1,24 +1,12 @@
 """The scripts: help for a newcomer, one line for a mistake."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.support import tiny
 
 
 def launch(script, *arguments):
-  return subprocess.run(
-    [sys.executable, f"launch/{script}.py", *arguments],
-    cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  return tiny.quick_launch(f"{script}.py", *arguments)
 
 
 @pytest.mark.parametrize(

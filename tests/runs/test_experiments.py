@@ -333,7 +333,7 @@ def test_dry_run_lists(small_suite, capsys):
 
 
 def test_the_script(tmp_path):
-  run = tiny.launch(
+  run = tiny.quick_launch(
     "ablate.py",
     "--config=tests/support/tiny.py",
     f"--workdir={tmp_path}",
@@ -342,6 +342,6 @@ def test_the_script(tmp_path):
   )
   assert run.returncode == 0, run.stderr
   assert len(run.stdout.splitlines()) == 6
-  run = tiny.launch("ablate.py", "--config=tests/support/tiny.py")
+  run = tiny.quick_launch("ablate.py", "--config=tests/support/tiny.py")
   assert run.returncode == 2
   assert "--workdir is missing" in run.stderr

@@ -22,9 +22,27 @@ from mtlmoe_jax.reports.suite import poster
 from mtlmoe_jax.metrics import intervals
 from mtlmoe_jax.reports.suite.findings import Curve, Row
 from tests.support import tiny
+from tests.support.models import native_convolutions
 from tests.support.suites import write
 
 CUB = "CUB_200_2011"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def counted_once():
+  """A model's parameters are counted once, however many suites ask."""
+  count, known = models.count_parameters, {}
+
+  def remembered(config, classes):
+    key = config.to_json_best_effort(), classes
+    if key not in known:
+      with native_convolutions():
+        known[key] = count(config, classes)
+    return known[key]
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(models, "count_parameters", remembered)
+    yield
 
 
 def suite(name, data="synthetic", preset="cpu"):
@@ -376,10 +394,10 @@ def test_the_command_names_no_paths():
 
 def test_the_script(tmp_path):
   flags = ["--suite=exp1", "--data=synthetic", f"--workdir={tmp_path}"]
-  run = tiny.launch("reproduce.py", *flags, "--seeds=0", "--dry_run")
+  run = tiny.quick_launch("reproduce.py", *flags, "--seeds=0", "--dry_run")
   assert run.returncode == 2
   assert "--seeds=0: must be at least 1" in run.stderr
-  run = tiny.launch("reproduce.py", *flags[1:])
+  run = tiny.quick_launch("reproduce.py", *flags[1:])
   assert run.returncode == 2
   assert "--suite is missing" in run.stderr
 

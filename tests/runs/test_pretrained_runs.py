@@ -180,7 +180,7 @@ def test_training_begins_with_it_or_says_why_not(run):
 
 
 def exported(run, path):
-  got = tiny.launch("export.py", f"--workdir={run[0]}", f"--out={path}")
+  got = tiny.quick_launch("export.py", f"--workdir={run[0]}", f"--out={path}")
   assert got.returncode == 0, got.stderr
   with safetensors.safe_open(path, "numpy") as file:
     facts = json.loads(file.metadata()["mtlmoe_jax"])
@@ -230,7 +230,7 @@ def test_timm_has_no_group_norms():
 
 
 def test_export_says_one_line_and_exits_2():
-  got = tiny.launch(
+  got = tiny.quick_launch(
     "export.py", "--workdir=x", "--out=a.safetensors", "--names=timm"
   )
   assert got.returncode == 2 and "Traceback" not in got.stderr
@@ -252,7 +252,7 @@ def test_a_file_is_compared_with_a_backbone(run, tmp_path):
   arrays["bn1.weight"] = np.zeros(5, np.float32)
   more = {f"blocks.9.{i}.conv_pw.weight": np.zeros(1) for i in range(20)}
   pretrained.save_safetensors(path, arrays | more)
-  got = tiny.launch("weights.py", f"--backbone={name}", f"--check={path}")
+  got = tiny.quick_launch("weights.py", f"--backbone={name}", f"--check={path}")
   assert got.returncode == 2 and "Traceback" not in got.stderr
   lines = got.stdout.splitlines()
   for said in (

@@ -110,7 +110,7 @@ def test_kill_at_an_arbitrary_step_and_go_on_bit_equal(finished, tmp_path):
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
   assert not (tmp_path / "run" / "result.json").exists()
-  got = tiny.launch("train.py", *arguments(tmp_path / "run"))
+  got = tiny.quick_launch("train.py", *arguments(tmp_path / "run"))
   assert got.returncode == 0, got.stderr
   assert "resumed at step" in got.stderr
   assert_same_run(finished, tmp_path / "run")
@@ -135,20 +135,20 @@ def test_sigterm_saves_and_exits_143(finished, tmp_path):
     pytest.skip("the run ended before the signal arrived")
   assert process.returncode == loop.STOPPED, said
   assert "start again to go on" in said
-  got = tiny.launch("train.py", *arguments(tmp_path))
+  got = tiny.quick_launch("train.py", *arguments(tmp_path))
   assert got.returncode == 0, got.stderr
   assert_same_run(finished, tmp_path)
 
 
 def test_a_finished_run_started_again_changes_nothing(finished):
   before = (finished / "metrics.jsonl").read_text()
-  got = tiny.launch("train.py", *arguments(finished))
+  got = tiny.quick_launch("train.py", *arguments(finished))
   assert got.returncode == 0, got.stderr
   assert (finished / "metrics.jsonl").read_text() == before
 
 
 def test_evaluate_gives_the_same_figures(finished):
-  got = tiny.launch("evaluate.py", f"--workdir={finished}", "--batch_size=9")
+  got = tiny.quick_launch("evaluate.py", f"--workdir={finished}", "--batch_size=9")
   assert got.returncode == 0, got.stderr
   result = json.loads((finished / "result.json").read_text())
   again = json.loads((finished / "eval/test/metrics.json").read_text())

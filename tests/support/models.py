@@ -19,10 +19,15 @@ jit = functools.partial(
 )
 
 
+def native_convolutions():
+  """Within it convolutions are those that are quickest to trace."""
+  native = functools.partial(layers.conv2d, impl="native")
+  return mock.patch.object(layers, "conv2d", native)
+
+
 def shapes_of(function, *args):
   """`jax.eval_shape`, with the convolution that is quickest to trace."""
-  native = functools.partial(layers.conv2d, impl="native")
-  with mock.patch.object(layers, "conv2d", native):
+  with native_convolutions():
     return jax.eval_shape(function, *args)
 
 

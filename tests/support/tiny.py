@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from mtlmoe_jax import config as config_lib
+from tests.support import forks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -56,7 +57,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def launch(script: str, *arguments: str, **extra: str):
-  """Runs launch/<script> to its end."""
+  """Runs launch/<script> to its end, as a user does."""
   return subprocess.run(
     [sys.executable, str(ROOT / "launch" / script), *arguments],
     cwd=ROOT,
@@ -65,6 +66,11 @@ def launch(script: str, *arguments: str, **extra: str):
     text=True,
     timeout=400,
   )
+
+
+def quick_launch(script: str, *arguments: str):
+  """The same by a process that has the package's imports behind it."""
+  return forks.run(ROOT / "launch" / script, arguments, ROOT, environment())
 
 
 def run_on_devices(
