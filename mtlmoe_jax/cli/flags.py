@@ -39,7 +39,7 @@ def config() -> ml_collections.ConfigDict:
   Raises:
     InputError: its file is not there or cannot be read.
   """
-  value = flags.FLAGS["config"].value
+  value: Any = flags.FLAGS["config"].value
   try:
     value.to_dict()
   except OSError as error:

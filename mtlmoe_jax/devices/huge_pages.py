@@ -11,12 +11,13 @@ import os
 import pathlib
 import platform
 import sys
+from collections.abc import Mapping
 
 TUNABLE = "glibc.malloc.hugetlb"
 _KERNEL = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
-def setting(environ: dict[str, str], kernel: str, libc: str) -> str | None:
+def setting(environ: Mapping[str, str], kernel: str, libc: str) -> str | None:
   """The value of GLIBC_TUNABLES to start with, or None to leave all as it is.
 
   Args:

@@ -59,7 +59,7 @@ def join(
     return
   import jax
 
-  options = {}
+  options: dict[str, Any] = {}
   if all(given):
     options = dict(
       coordinator_address=coordinator,

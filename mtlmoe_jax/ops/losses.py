@@ -41,7 +41,8 @@ def cross_entropy(
     mask: bool [B].
     label_smoothing: s in [0, 1).
     other_labels: i32 [B], of the images mixed in; None: none are.
-    weights: f32 [B] in [0, 1], the part of `labels`, with `other_labels`.
+    weights: f32 [B] in [0, 1], the part of `labels`; needed, and only read,
+      with `other_labels`.
 
   Returns:
     Mean over the masked rows, nats.
@@ -57,6 +58,7 @@ def cross_entropy(
 
   true = of(labels)
   if other_labels is not None:
+    assert weights is not None
     true = weights * true + (1 - weights) * of(other_labels)
   smooth = label_smoothing * jnp.mean(log_probs, axis=1)
   return masked_mean(-(1 - label_smoothing) * true - smooth, mask)

@@ -7,8 +7,10 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
+fcntl: ModuleType | None
 try:
   import fcntl
 except ImportError:  # Windows

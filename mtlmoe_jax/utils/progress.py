@@ -30,7 +30,7 @@ class Progress:
     self._total, self._done, self._label = total, initial, label
     self._unit, self._per_step, self._item = unit, items_per_step, item
     self._start, self._first = time.monotonic(), initial
-    self._said = self._start
+    self._printed = self._start
     self._note = ""
     self._warm = False
     self._enabled = enabled
@@ -60,8 +60,8 @@ class Progress:
       self._bar.update(steps)
     elif self._enabled:
       now = time.monotonic()
-      if now - self._said >= LINE_EVERY_SECONDS:
-        self._said = now
+      if now - self._printed >= LINE_EVERY_SECONDS:
+        self._printed = now
         self._line()
 
   def rate(self) -> float:
