@@ -71,10 +71,12 @@ def test_a_wrong_command_would_be_seen(monkeypatch, capsys, text, message):
 def test_what_is_no_part_of_a_command():
   text = (
     "for i in 0 1; do python launch/train.py --process=$i & done\n"
+    "for i in 0 1; do mtlmoe train --process=$i & done\n"
     "    python launch/predict.py --out=o a.jpg  # a picture\n"
     "mtlmoe weights > docs/weights.md\nthe mtlmoe command is new\n"
   )
   assert [(c.verb, c.arguments) for c in commands.in_text("x", text)] == [
+    ("train", ("--process=0",)),
     ("train", ("--process=0",)),
     ("predict", ("--out=o", "a.jpg")),
     ("weights", ()),

@@ -14,7 +14,7 @@ from tests.support import tiny
 
 _COMMAND = re.compile(
   r"python launch/(?P<script>\w+)\.py(?P<first>[^\n`]*)"
-  r"|(?:^ *|`)mtlmoe (?P<verb>\w+)(?P<second>[^\n`]*)",
+  r"|(?:^ *|`|do )mtlmoe (?P<verb>\w+)(?P<second>[^\n`]*)",
   re.MULTILINE,
 )
 # What ends a command for a shell, and what a text says of it.
