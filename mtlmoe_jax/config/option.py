@@ -57,10 +57,14 @@ class Option:
   def check(self, value: Any) -> None:
     """Refuses a value that this option may not have.
 
+    Args:
+      value: from a config, which may be a plain ConfigDict or be made with
+        `ignore_type`.
+
     Raises:
       InputError: naming it, its value and what it may be.
     """
-    if not self.allowed.test(value):
+    if not self.allowed.test(self.convert(value)):
       raise errors.InputError(
         f"config.{self.path}={value!r}: must be {self.allowed.text}"
       )

@@ -58,7 +58,8 @@ def resolve(config: ml_collections.ConfigDict) -> Resolved:
 
 def named_tasks(config: ml_collections.ConfigDict) -> list[str]:
   """The tasks as a config names them, in its order."""
-  return [task.strip() for task in config.model.tasks.split(",")]
+  text = BY_PATH["model.tasks"].convert(config.model.tasks)
+  return [task.strip() for task in text.split(",")]
 
 
 def tasks_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
@@ -74,7 +75,8 @@ def k_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     InputError: no numbers.
   """
   try:
-    parts = [int(part) for part in str(config.model.k).split(",")]
+    text = BY_PATH["model.k"].convert(config.model.k)
+    parts = [int(part) for part in text.split(",")]
   except ValueError:
     raise errors.InputError(
       f"config.model.k={config.model.k!r}: must be "

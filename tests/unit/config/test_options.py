@@ -254,6 +254,14 @@ def test_a_plain_config_dict_is_checked_too():
   plain.model.gate = "hash"
   with pytest.raises(errors.InputError, match=r"config\.model\.gate='hash'"):
     config_lib.check_config(plain)
+  plain = ml_collections.ConfigDict(config_lib.default_config().to_dict())
+  with plain.ignore_type():
+    plain.model.k, plain.model.tasks = (2, 1), ["class", "box"]
+    config_lib.check_config(plain)
+    assert config_lib.resolve(plain).ks == (2, 1)
+    plain.steps = "abc"
+  with pytest.raises(errors.InputError, match=r"config\.steps='abc' is not of"):
+    config_lib.check_config(plain)
 
 
 @pytest.mark.parametrize(("old", "new"), names.RENAMED.items())
