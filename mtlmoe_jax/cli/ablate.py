@@ -40,9 +40,8 @@ def main(argv: Sequence[str]) -> int:
   if options.only:
     command += f" --only={options.only}"
   # Here, not above: --help should not wait for JAX.
-  from mtlmoe_jax.experiments import ablation, cells, suite
+  from mtlmoe_jax.experiments import ablation, suite
 
-  alone = options.only == cells.BASE
   return suite.run(
     ablation.VARIATIONS,
     config,
@@ -51,6 +50,5 @@ def main(argv: Sequence[str]) -> int:
     only=options.only,
     dry_run=options.dry_run,
     out=options.out or pathlib.Path(workdir) / "ablation.md",
-    title="The base" if alone else "What each part is worth",
     command=command,
   )

@@ -11,12 +11,16 @@ import numpy as np
 from mtlmoe_jax.experiments import comparison, reproduction
 from mtlmoe_jax.metrics import intervals
 from mtlmoe_jax.reports.suite import wording
-from mtlmoe_jax.reports.suite.findings import Answer, Claim, Row
+from mtlmoe_jax.reports.suite.findings import (
+  CONFIRMED,
+  MARGIN,
+  OPEN,
+  REFUTED,
+  Answer,
+  Claim,
+  Row,
+)
 
-CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "not decidable"
-# A gain whose interval lies below this is none that anybody would pay several
-# times the computation for.
-MARGIN = 0.01
 # Of the final accuracy of the run without transfer: what both should reach.
 GOAL = 0.95
 

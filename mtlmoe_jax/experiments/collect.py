@@ -3,6 +3,7 @@
 Letters: S seeds, n images of the test split, P points of a curve, N experts.
 """
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,8 @@ from mtlmoe_jax.reports.suite.findings import Curve, Findings, Measured, Row
 from mtlmoe_jax.training import metric_log
 from mtlmoe_jax.utils import files, progress
 
-# Figures of the tables, in their order.
-FIGURES = tuple(comparison.FIGURES)
+# Metrics of the tables, in their order.
+METRICS = tuple(comparison.METRICS)
 # What is followed while training.
 FOLLOWED = ("top1", "miou")
 
@@ -84,6 +85,76 @@ def collect(
   )
 
 
+def compare(
+  cells: Sequence[cells_lib.Cell],
+  *,
+  data: str,
+  command: str,
+) -> Findings:
+  """Variations instead of their base, of those all of whose cells are done.
+
+  Args:
+    cells: of a suite with a base.
+    data: name of the data.
+    command: that makes the page again.
+
+  Raises:
+    InputError: the base is not done, or two runs tested different images.
+  """
+  groups: dict[str, list[cells_lib.Cell]] = {}
+  for cell in cells:
+    groups.setdefault(cell.variation.name, []).append(cell)
+  groups = {
+    name: group
+    for name, group in groups.items()
+    if all(map(cells_lib.is_done, group))
+  }
+  if cells_lib.BASE not in groups:
+    raise errors.InputError(
+      "the suite's base has not run with all seeds: nothing to compare with"
+    )
+  values = {name: comparison.values_of(g) for name, g in groups.items()}
+  rows = {name: _compared(g, values[name]) for name, g in groups.items()}
+  answers = [
+    claims.answer(
+      claims.Question(row.what, name, cells_lib.BASE, metric), rows, values
+    )
+    for name, row in rows.items()
+    if name != cells_lib.BASE
+    for metric in METRICS
+  ]
+  result = cells_lib.read_result(groups[cells_lib.BASE][0])
+  meta = result["meta"]
+  return Findings(
+    suite="ablation",
+    data=data,
+    preset="",
+    command=command,
+    facts=(
+      f"{len(groups[cells_lib.BASE])} seeds, {result['n']} test images of "
+      f"{len(meta['class_names'])} classes.",
+      f"{meta['device']}, commit {meta['commit'][:7] or 'unknown'}.",
+    ),
+    rows=tuple(rows.values()),
+    claims=(),
+    answers=tuple(a for a in answers if a is not None),
+    experts={},
+    stability={},
+  )
+
+
+def _compared(group: Sequence[cells_lib.Cell], values: Values) -> Row:
+  """A row with the time of its runs, where it was trained."""
+  row = _measures(group, values)
+  if not group[0].variation.trains:
+    return row
+  seconds = [
+    cells_lib.read_result(cell)["meta"].get("wall_seconds", np.nan)
+    for cell in group
+  ]
+  return dataclasses.replace(row, seconds=float(np.mean(seconds)))
+
+
 def study_path(cell: cells_lib.Cell) -> pathlib.Path:
   """Where what is known of a cell's experts is kept."""
   return cell.folder / "study.json"
@@ -102,15 +173,12 @@ def read_study(cell: cells_lib.Cell) -> dict[str, Any] | None:
     ) from None
 
 
-def _row(
-  group: Sequence[cells_lib.Cell],
-  values: Values,
-  base: ml_collections.ConfigDict,
-) -> Row:
+def _measures(group: Sequence[cells_lib.Cell], values: Values) -> Row:
+  """A row of what was measured on the test split: no costs, no curves."""
   cell = group[0]
   figures = {
     name: _measured(values[name])
-    for name in FIGURES
+    for name in METRICS
     if not np.isnan(values[name]).all()
   }
   scores = [cells_lib.read_result(c) for c in group]
@@ -124,7 +192,8 @@ def _row(
     known = values[name][0][~np.isnan(values[name][0])]
     if len(known):
       wilson[name] = metrics.wilson(float(known.sum()), len(known))
-  row = dict(
+  unknown = float("nan")
+  return Row(
     name=cell.variation.name,
     what=cell.variation.what,
     group=cell.variation.group,
@@ -132,20 +201,29 @@ def _row(
     wilson=wilson,
     best_on_validation={},
     best_on_test={},
-    seconds=float("nan"),
-    flops=float("nan"),
-    parameters=float("nan"),
-    parameters_active=float("nan"),
+    seconds=unknown,
+    flops=unknown,
+    parameters=unknown,
+    parameters_active=unknown,
     curves={},
   )
-  if cell.variation.together:
-    return Row(**row)
+
+
+def _row(
+  group: Sequence[cells_lib.Cell],
+  values: Values,
+  base: ml_collections.ConfigDict,
+) -> Row:
+  row, cell = _measures(group, values), group[0]
+  if not cell.variation.trains:
+    return row
   results = [_result(c) for c in group]
   logs = [metric_log.read(c.folder) for c in group]
-  classes = len(scores[0]["meta"]["class_names"])
+  classes = len(cells_lib.read_result(cell)["meta"]["class_names"])
   config = cells_lib.config_of(cell, base)
   best = [_best(rows, config.checkpoint.best) for rows in logs]
-  row |= dict(
+  return dataclasses.replace(
+    row,
     best_on_validation=_means([b[0] for b in best]),
     best_on_test=_means([b[1] for b in best]),
     seconds=float(np.mean([r["wall_seconds"] for r in results])),
@@ -154,7 +232,6 @@ def _row(
     parameters_active=float(results[0]["parameters_active"]),
     curves=_curves(logs),
   )
-  return Row(**row)
 
 
 def _result(cell: cells_lib.Cell) -> dict[str, Any]:
@@ -183,7 +260,7 @@ def _best(
   test, held = _of_split(rows, "test"), _of_split(rows, "validation")
   on_test = {
     name: max(row[name] for row in test.values())
-    for name in FIGURES
+    for name in METRICS
     if test and all(row.get(name) is not None for row in test.values())
   }
   on_validation = {}

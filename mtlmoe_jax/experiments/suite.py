@@ -6,11 +6,9 @@ from collections.abc import Sequence
 import ml_collections
 
 from mtlmoe_jax.experiments import cells as cells_lib
-from mtlmoe_jax.experiments import comparison
-from mtlmoe_jax.reports.suite import ablation_page as page_lib
-from mtlmoe_jax.reports.suite import forest
+from mtlmoe_jax.experiments import collect
+from mtlmoe_jax.reports.suite import publish
 from mtlmoe_jax.training import loop
-from mtlmoe_jax.utils import files
 
 
 def run(
@@ -22,7 +20,6 @@ def run(
   only: str,
   dry_run: bool,
   out: str | pathlib.Path,
-  title: str,
   command: str,
 ) -> int:
   """Runs what is missing and writes the comparison.
@@ -34,15 +31,14 @@ def run(
     seeds: runs of each variation.
     only: see `cells.choose`.
     dry_run: print the runs and run nothing.
-    out: the page, Markdown; its picture has the same name and `.svg`.
-    title: of the page.
+    out: the page, Markdown; see `publish.publish`.
     command: that makes the page again, for the page.
 
   Returns:
     0, or 143 after a SIGTERM.
 
   Raises:
-    InputError: see `cells.run` and `comparison.compare`.
+    InputError: see `cells.run` and `collect.compare`.
   """
   chosen = cells_lib.choose(variations, only)
   cells = cells_lib.make_cells(chosen, seeds, root)
@@ -51,24 +47,7 @@ def run(
     return 0
   if code := cells_lib.run(cells, base):
     return code
-  lines = comparison.compare(cells)
-  out, picture = pathlib.Path(out), ""
-  if len(lines) > 1:
-    picture = out.with_suffix(".svg").name
-    files.write_bytes(out.with_name(picture), forest.draw(lines))
-  facts = _facts(cells, base)
-  files.write_text(out, page_lib.page(title, lines, command, facts, picture))
-  loop.say(f"written: {out}")
+  findings = collect.compare(cells, data=base.data.name, command=command)
+  for path in publish.publish(findings, pathlib.Path(out)):
+    loop.say(f"written: {path}")
   return 0
-
-
-def _facts(
-  cells: Sequence[cells_lib.Cell], base: ml_collections.ConfigDict
-) -> list[str]:
-  result = cells_lib.read_result(cells[0])
-  meta = result["meta"]
-  return [
-    f"{len({cell.seed for cell in cells})} seeds, {result['n']} test images of "
-    f"{base.data.name}, {len(meta['class_names'])} classes; "
-    f"{meta['device']}, commit {meta['commit'][:7] or 'unknown'}."
-  ]

@@ -17,16 +17,25 @@ def test_a_page_is_made_of_its_numbers(data):
   document = story.document(found)
   assert page.read_text("utf-8") == publish.markdown_page(document, data)
   names = {f"{data}_{picture.name}.svg" for picture in document.pictures}
-  shown = {f"{data}_{name}.svg" for name in publish.SHOWN}
-  assert shown <= names
+  shown = names & {f"{data}_{name}.svg" for name in publish.SHOWN}
+  assert len(shown) == 4
   for name in shown:
     assert (page.parent / name).stat().st_size > 0
+
+
+def test_the_ablation_is_made_of_its_numbers():
+  page = DOCS / "ablation.md"
+  document = story.document(stored.read(page.with_suffix(".json")))
+  assert page.read_text("utf-8") == publish.markdown_page(document, "ablation")
+  assert [picture.name for picture in document.pictures] == ["differences"]
+  assert (DOCS / "ablation_differences.svg").stat().st_size > 0
 
 
 def test_nothing_else_is_committed():
   """All other pictures and pages are made of the numbers."""
   kept = {f"{data}.{kind}" for data in DATA for kind in ("md", "json")}
-  kept |= {f"{data}_{name}.svg" for data in DATA for name in publish.SHOWN}
+  shown = set(publish.SHOWN) - {"differences"}
+  kept |= {f"{data}_{name}.svg" for data in DATA for name in shown}
   assert {path.name for path in (DOCS / "experiments").iterdir()} == kept
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.utils import files
-from mtlmoe_jax.experiments import ablation, cells, comparison, suite
-from mtlmoe_jax.reports.suite import ablation_page
+from mtlmoe_jax.experiments import ablation, cells, collect, comparison, suite
+from mtlmoe_jax.reports.suite import page, publish
 from mtlmoe_jax.metrics import intervals
 from mtlmoe_jax.training import loop, workdir
 from tests.support import tiny
@@ -160,48 +160,56 @@ def test_comparison_of_finished_runs(tmp_path):
   write(made[1], [1, 1, 1, 1], [0.9, 0.4, 0.6, 0.7], 20)
   write(made[2], [1, 0, 1, 0], [0.8, 0.4, 0.6, 0.7], 80)
   write(made[3], [1, 1, 1, 1], [0.8, 0.4, 0.6, 0.7], 40)
-  base, one = comparison.compare(made)
+  findings = collect.compare(made, data="cub", command="python x")
+  base, one = findings.rows
+  answers = {a.figure: a for a in findings.answers}
+  assert {a.one for a in findings.answers} == {"one"}
+  assert {a.other for a in findings.answers} == {"base"}
   assert base.figures["top1"].mean == pytest.approx(0.625)
   assert base.figures["top1"].deviation == pytest.approx(0.125 * 2**0.5)
-  assert np.isnan(base.figures["top1"].difference)
   assert base.figures["acc_iou_50"].mean == 0.75
   assert base.figures["top1_loc"].mean == pytest.approx(0.625)
-  assert one.figures["top1"].difference == pytest.approx(0.375)
-  assert one.figures["miou"].difference == 0
-  assert not one.figures["miou"].clear
+  assert answers["top1"].difference == pytest.approx(0.375)
+  assert answers["miou"].difference == 0
+  assert not answers["miou"].is_clear
   assert one.figures["top1_loc"].mean == 0.75
-  assert (base.seconds, one.seconds, one.seeds) == (70, 30, 2)
-  text = ablation_page.page("Title", [base, one], "python x", ["Fact."], "x.svg")
-  assert "| base (`base`) | 0.625 ± 0.177 | 0.63" in text
-  assert " ± 0.018 | 0.750 ± 0.000 |" in text
-  assert "| a single expert (`one`) | 1.000 ± 0.000<br>" in text
-  assert "+0.375" in text
-  assert "| *experts* |" in text
+  assert (base.seconds, one.seconds) == (70, 30)
+  assert len(one.figures["top1"].per_seed) == 2
+  text = publish.markdown_page(page.document(findings), "x")
+  assert "| base (`base`) | 62.5 ± 17.7 | 63" in text
+  assert " ± 1.8 | 75.0 ± 0.0 |" in text
+  assert "| a single expert (`one`) | 100.0 ± 0.0<br>" in text
+  assert "+37.5" in text
+  assert "| **experts** |" in text
   assert "| 1:10 |" in text
+  assert "](x_differences.svg)" in text
 
 
 def test_comparison_tells_what_is_missing(tmp_path):
   made = cells.make_cells([BASE, ONE], 2, tmp_path)
   with pytest.raises(errors.InputError, match="base has not run with all"):
-    comparison.compare(made)
+    collect.compare(made, data="cub", command="c")
   for cell in made[:3]:
     write(cell, [1, 0], [0.5, np.nan])
   # A variation with a seed missing is not half a line.
-  lines = comparison.compare(made)
-  assert [line.variation.name for line in lines] == ["base"]
+  findings = collect.compare(made, data="cub", command="c")
+  assert [row.name for row in findings.rows] == ["base"]
   write(made[3], [1, 0], [0.5, 0.5], ids=["x", "y"])
   with pytest.raises(errors.InputError, match="is of other images than"):
-    comparison.compare(made)
+    collect.compare(made, data="cub", command="c")
 
 
 def test_a_task_that_is_not_there_has_no_figures(tmp_path):
   made = cells.make_cells([BASE, ONE], 1, tmp_path)
   write(made[0], [1, 0], [0.5, 0.6])
   write(made[1], [1, 1], ["", ""])
-  base, one = comparison.compare(made)
+  findings = collect.compare(made, data="cub", command="c")
+  base, one = findings.rows
   assert set(one.figures) == {"top1"}
-  assert set(base.figures) == set(comparison.FIGURES)
-  assert "| 1.000<br>" in ablation_page.page("T", [base, one], "c")
+  assert set(base.figures) == set(comparison.METRICS)
+  text = publish.markdown_page(page.document(findings), "x")
+  assert "| 100.0<br>" in text
+  assert "| a single expert (`one`) | 100.0<br>+50.0" in text
 
 
 def trained(config, folder, started):
@@ -229,7 +237,6 @@ def small_suite(tmp_path, monkeypatch):
     only="",
     dry_run=False,
     out=tmp_path / "page.md",
-    title="Tiny",
     command="python launch/ablate.py",
   )
 
@@ -251,8 +258,8 @@ def test_a_suite_stops_and_goes_on(small_suite):
     "base/seed_1", "base/seed_1", "one/seed_1",
   ]  # fmt: skip
   text = (root / "page.md").read_text("utf-8")
-  assert "| a single expert (`one`) | 0.667 ± 0.000<br>" in text
-  picture = (root / "page.svg").read_bytes()
+  assert "| a single expert (`one`) | 66.7 ± 0.0<br>" in text
+  picture = (root / "page_differences.svg").read_bytes()
   assert xml.etree.ElementTree.fromstring(picture).tag.endswith("svg")
 
 
@@ -292,8 +299,8 @@ def test_a_suite_of_the_base_alone_has_no_picture(small_suite):
   assert run([BASE]) == 0
   text = (root / "page.md").read_text("utf-8")
   assert "| base (`base`) |" in text
-  assert "deviation over seeds.\n" in text
-  assert not (root / "page.svg").exists()
+  assert "deviation over seeds, per cent.\n" in text
+  assert not list(root.glob("page*.svg"))
 
 
 def test_a_real_run_and_its_evaluation_with_other_options(tmp_path):
@@ -304,10 +311,12 @@ def test_a_real_run_and_its_evaluation_with_other_options(tmp_path):
   one, other = map(cells.read_result, made)
   assert other["top1"] == one["top1"]
   assert other["miou"] == pytest.approx(one["miou"], abs=1e-6)
-  base, batches = comparison.compare(made)
+  findings = collect.compare(made, data="synthetic", command="c")
+  base, batches = findings.rows
   assert base.seconds > 0
   assert np.isnan(batches.seconds)
-  assert abs(batches.figures["miou"].difference) < 1e-6
+  (miou,) = [a for a in findings.answers if a.figure == "miou"]
+  assert abs(miou.difference) < 1e-6
 
 
 def test_a_suite_refuses_another_base(small_suite):

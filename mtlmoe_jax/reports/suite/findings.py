@@ -8,6 +8,12 @@ from typing import Any
 
 import numpy as np
 
+# Verdicts.
+CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "not decidable"
+# A gain whose interval lies below this is none that anybody would pay several
+# times the computation for.
+MARGIN = 0.01
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -111,6 +117,11 @@ class Answer:
   counts: tuple[tuple[int, int], ...]
   p_values: tuple[float, ...]
   verdict: str
+
+  @property
+  def is_clear(self) -> bool:
+    """Whether the interval leaves zero out."""
+    return self.low > 0 or self.high < 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from mtlmoe_jax.experiments import claims
 from mtlmoe_jax.reports.suite import experts as expert_story
 from mtlmoe_jax.reports.suite import (
   plots_answers,
@@ -21,14 +20,25 @@ from mtlmoe_jax.reports.suite.document import (
   Table,
   Text,
 )
-from mtlmoe_jax.reports.suite.findings import Answer, Claim, Findings
+from mtlmoe_jax.reports.suite.findings import (
+  CONFIRMED,
+  MARGIN,
+  OPEN,
+  REFUTED,
+  Answer,
+  Claim,
+  Findings,
+)
 
+# The suite whose rows are all compared to its base.
+ABLATION = "ablation"
 _TITLES = {
   "exp1": "Experiment 1: six experts or one",
   "transfer": "Transfer to new classes",
   "exp2": "Experiment 2: class and box together",
   "experts": "What sets experts apart",
   "all": "The poster's experiments",
+  ABLATION: "What each part is worth",
 }
 # Curves in one picture: name, title, variations.
 _CURVES = (
@@ -53,10 +63,16 @@ _CURVES = (
 def document(findings: Findings) -> Document:
   """The page; a part without data is left out."""
   title = _TITLES.get(findings.suite, findings.suite)
-  blocks = [
+  title = f"{title}, on {findings.data}"
+  head = [
     Text("Written by"),
     Code(findings.command),
     Text(" ".join((_setting(findings), *findings.facts))),
+  ]
+  if findings.suite == ABLATION:
+    return Document(title, (*head, *_ablation(findings)))
+  blocks = [
+    *head,
     *_verdicts(findings),
     Heading("How to read this"),
     Text(_reading(findings)),
@@ -67,10 +83,34 @@ def document(findings: Findings) -> Document:
     *_cost(findings),
     *expert_story.experts(findings),
   ]
-  return Document(f"{title}, on {findings.data}", tuple(blocks))
+  return Document(title, tuple(blocks))
+
+
+def _ablation(findings: Findings) -> Iterator[Block]:
+  """Every row beside the base, with the difference to it."""
+  text = "Mean ± standard deviation over seeds, per cent"
+  known = [a for a in findings.answers if math.isfinite(a.difference)]
+  if known:
+    clear = sum(answer.is_clear for answer in known)
+    text += (
+      ", then the difference to the base, percentage points, with its 95 % "
+      "interval, paired by seed and image and resampled over both "
+      "(`metrics/intervals.py`). **Bold**: the interval leaves zero out, which "
+      f"{clear} of {len(known)} do; where nothing made a difference, about "
+      f"{len(known) * 0.05:.0f} would"
+    )
+  yield Text(f"{text}.")
+  picture = plots_answers.by_metric(
+    "differences", "Differences to the base", findings.answers
+  )
+  if picture:
+    yield picture
+  yield result_story.measured(findings.rows, findings.answers)
 
 
 def _setting(findings: Findings) -> str:
+  if not findings.preset:
+    return f"Data `{findings.data}`."
   return f"Data `{findings.data}`, preset `{findings.preset}`."
 
 
@@ -84,15 +124,15 @@ def _reading(findings: Findings) -> str:
     default=0,
   )
   few = f"With {seeds} seeds" if seeds > 1 else "With one seed"
-  margin = wording.decimal(100 * claims.MARGIN, 0)
+  margin = wording.decimal(100 * MARGIN, 0)
   return (
     "Shares and IoU are per cent, differences percentage points. Brackets are "
     "95 % intervals, resampled over seeds and over images, paired by both "
     "where two variations are compared; of epochs, Student's over seeds. "
-    f"**{claims.CONFIRMED}**: the interval of the difference leaves zero out, "
-    f"on the claim's side. **{claims.REFUTED}**: all of it is below the "
+    f"**{CONFIRMED}**: the interval of the difference leaves zero out, "
+    f"on the claim's side. **{REFUTED}**: all of it is below the "
     f"smallest gain that matters, {margin} point (for epochs: none). "
-    f"**{claims.OPEN}**: neither; the effect may be there, but this many runs "
+    f"**{OPEN}**: neither; the effect may be there, but this many runs "
     f"and images do not show it. {few} the spread over seeds is itself known "
     "only roughly, and of many comparisons one in twenty leaves zero out by "
     "chance."

@@ -4,20 +4,26 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mtlmoe_jax.experiments import claims
 from mtlmoe_jax.reports import plots
 from mtlmoe_jax.reports.suite import wording
 from mtlmoe_jax.reports.suite.document import Picture
-from mtlmoe_jax.reports.suite.findings import Answer
+from mtlmoe_jax.reports.suite.findings import (
+  CONFIRMED,
+  MARGIN,
+  OPEN,
+  REFUTED,
+  Answer,
+)
 
 VERDICTS = {
-  claims.CONFIRMED: plots.MAIN,
-  claims.REFUTED: plots.ACCENT,
-  claims.OPEN: plots.MUTED,
+  CONFIRMED: plots.MAIN,
+  REFUTED: plots.ACCENT,
+  OPEN: plots.MUTED,
 }
 # Inches of a row of the picture.
 _ROW = 0.34
@@ -70,11 +76,51 @@ def answers(
   return Picture(name, title, draw, (9, 0.7 + _ROW * rows + 0.5 * len(panels)))
 
 
+def by_metric(
+  name: str, title: str, answers: Sequence[Answer]
+) -> Picture | None:
+  """A row a question, a panel a metric; None without any difference.
+
+  Args:
+    name: of the picture.
+    title: of the picture.
+    answers: differences of shares.
+  """
+  answers = [a for a in answers if math.isfinite(a.difference)]
+  questions = list(dict.fromkeys(answer.question for answer in answers))
+  metrics = [k for k in wording.FIGURES if any(a.figure == k for a in answers)]
+  if not answers:
+    return None
+
+  def draw(figure: Figure) -> None:
+    axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axis, metric in zip(axes, metrics):
+      axis.axvline(0, color=plots.MUTED, linewidth=1)
+      for is_clear, color in ((False, plots.MAIN), (True, plots.ACCENT)):
+        shown = [
+          a for a in answers if (a.figure, a.is_clear) == (metric, is_clear)
+        ]
+        rows = [questions.index(a.question) for a in shown]
+        # One line with gaps: a file much smaller than of a line each.
+        ends = [x for a in shown for x in (100 * a.low, 100 * a.high, np.nan)]
+        axis.plot(ends, np.repeat(rows, 3), color=color)
+        differences = [100 * a.difference for a in shown]
+        axis.plot(differences, rows, "o", color=color, markersize=4)
+      axis.set_title(wording.FIGURES[metric])
+      axis.set_xlabel("difference, points")
+      axis.locator_params(axis="x", nbins=4)
+    axes[0].set_yticks(range(len(questions)), questions)
+    axes[0].set_ylim(len(questions) - 0.5, -0.5)
+
+  height = 1 + 0.22 * max(len(questions), 3)
+  return Picture(name, title, draw, (3 + 2 * len(metrics), height))
+
+
 def _panel(
   axis: Axes, rows: Sequence[tuple[str, Answer | None]], unit: str
 ) -> None:
   if not unit:
-    margin = 100 * claims.MARGIN
+    margin = 100 * MARGIN
     axis.axvspan(-margin, margin, color="#f1f3f6", linewidth=0)
   axis.axvline(0, color=plots.MUTED, linewidth=1)
   for place, (_, answer) in enumerate(rows):

@@ -11,7 +11,7 @@ from mtlmoe_jax.reports.suite.findings import Findings
 from mtlmoe_jax.utils import files
 
 # Pictures of the page in Markdown; the page for a browser has all of them.
-SHOWN = ("verdicts", "curves_exp1", "cost", "information")
+SHOWN = ("verdicts", "differences", "curves_exp1", "cost", "information")
 
 
 def publish(findings: Findings, out: pathlib.Path) -> list[pathlib.Path]:

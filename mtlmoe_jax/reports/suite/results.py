@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mtlmoe_jax.reports.suite import wording
 from mtlmoe_jax.reports.suite.document import Block, Heading, Table, Text
-from mtlmoe_jax.reports.suite.findings import Row
+from mtlmoe_jax.reports.suite.findings import Answer, Row
 from mtlmoe_jax.reports.suite.poster import REPORTED
 
 
@@ -21,7 +21,7 @@ def results(rows: Sequence[Row]) -> Iterator[Block]:
     "run tells by itself. The poster's figures are of its own data, split and "
     "recipe, at the best epoch on test."
   )
-  yield _figures(rows)
+  yield measured(rows)
   yield from _poster(rows)
   yield from _epochs(rows)
   yield from _costs(rows)
@@ -39,18 +39,44 @@ def _grouped(
   return tuple(lines)
 
 
-def _figures(rows: Sequence[Row]) -> Table:
+def measured(rows: Sequence[Row], answers: Sequence[Answer] = ()) -> Table:
+  """A line a row, a column a metric.
+
+  Args:
+    rows: of a suite.
+    answers: differences that stand below the means of their `one`.
+  """
   held = [k for k in wording.FIGURES if any(k in r.figures for r in rows)]
-  alone = any("top1" in row.wilson for row in rows)
+  differences = {(a.one, a.figure): _difference(a) for a in answers}
+  columns: dict[str, Callable[[Row], str]] = {}
+  if any(row.name in REPORTED for row in rows):
+    columns["poster"] = lambda row: _reported(row.name)
+  for key in held:
+    columns[wording.FIGURES[key]] = lambda row, key=key: "\n".join(
+      [
+        wording.spread(row.figures.get(key)),
+        *differences.get((row.name, key), ()),
+      ]
+    )
+  if answers:
+    columns["time of a run"] = lambda row: wording.duration(row.seconds)
+  elif any("top1" in row.wilson for row in rows):
+    columns["one run"] = _one_run
+  return Table(
+    ("variation", *columns),
+    _grouped(rows, lambda row: [cell(row) for cell in columns.values()]),
+  )
 
-  def line(row: Row) -> list[str]:
-    cells = [_reported(row.name)]
-    cells += [wording.spread(row.figures.get(key)) for key in held]
-    return [*cells, _one_run(row)] if alone else cells
 
-  header = ["variation", "poster", *(wording.FIGURES[key] for key in held)]
-  header += ["one run"] if alone else []
-  return Table(tuple(header), _grouped(rows, line))
+def _difference(answer: Answer) -> list[str]:
+  """Bold where the interval leaves zero out."""
+  if not math.isfinite(answer.difference):
+    return []
+  by, _ = wording.scale(answer)
+  mark = "**" if answer.is_clear else ""
+  difference = wording.decimal(by * answer.difference, 1, "+")
+  ends = wording.interval(by * answer.low, by * answer.high, 1, "+")
+  return [f"{mark}{difference}{mark} {ends}".rstrip()]
 
 
 def _reported(name: str) -> str:
