@@ -22,10 +22,7 @@ from mtlmoe_jax.models.layers import scaled_normal
 from mtlmoe_jax.models.normalization import fold
 from mtlmoe_jax.moe.engine import apply_experts
 from mtlmoe_jax.ops import losses
-from mtlmoe_jax.training import loop
-from mtlmoe_jax.training import optimizer as optim
-from mtlmoe_jax.training import state as state_lib
-from mtlmoe_jax.training import step as step_lib
+from mtlmoe_jax.training import assembly
 from shapes import CLASSES, training_batch
 
 Run = Callable[[], None]
@@ -48,17 +45,8 @@ def train_step(
   for key, value in overrides.items():
     config_lib.set_path(config, key, value)
   config_lib.check_config(config)
-  mesh = sharding.make_mesh()
-  model = models.build_model(config, CLASSES)
-  variables = loop.init_variables(model, config, mesh)
-  frozen = frozenset()
-  names = optim.flatten(variables["params"])
-  optimizer, schedule = optim.make_optimizer(config, names, 1000, 100)
-  state = state_lib.create_state(variables, optimizer, frozen, False)
-  step = jax.jit(
-    step_lib.make_train_step(model, optimizer, schedule, frozen, config),
-    donate_argnums=0,
-  )
+  parts = assembly.assemble(config, CLASSES, sharding.make_mesh(), 1000, 100)
+  step, state = jax.jit(parts.step, donate_argnums=0), parts.state
   batch = jax.device_put(
     training_batch(config.batch_size, config.data.image_size)
   )

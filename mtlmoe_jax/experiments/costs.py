@@ -10,7 +10,7 @@ import ml_collections
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import models
-from mtlmoe_jax.training import loop
+from mtlmoe_jax.training import schedule
 from mtlmoe_jax.utils import files
 
 # FLOPs a second of one CPU core in training, with all that is around the matrix
@@ -96,5 +96,5 @@ def training_images(config: ml_collections.ConfigDict) -> tuple[int, int]:
     InputError: the data cannot be opened.
   """
   data = data_lib.open_data(config)
-  steps, _ = loop.length(config, data)
+  steps, _ = schedule.length(config, data)
   return steps * config.batch_size, len(data.class_names)

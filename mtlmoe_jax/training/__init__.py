@@ -1,1 +1,43 @@
-"""Training: state, step, optimiser, loop, checkpoints, sharding."""
+"""Training: state, step, optimizer, loop, checkpoints.
+
+Stable names: `train`; `assemble` and what it gives, `Assembly`; `TrainState`,
+`make_train_step` and `make_optimizer`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from mtlmoe_jax.training.assembly import Assembly, assemble
+  from mtlmoe_jax.training.loop import train
+  from mtlmoe_jax.training.optimizer import make_optimizer
+  from mtlmoe_jax.training.state import TrainState
+  from mtlmoe_jax.training.step import make_train_step
+
+_MODULES = {
+  "Assembly": "assembly",
+  "TrainState": "state",
+  "assemble": "assembly",
+  "make_optimizer": "optimizer",
+  "make_train_step": "step",
+  "train": "loop",
+}
+__all__ = [
+  "Assembly",
+  "TrainState",
+  "assemble",
+  "make_optimizer",
+  "make_train_step",
+  "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+  # On first use: who needs a file of metrics should not wait for all of it.
+  if name not in _MODULES:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

@@ -1,10 +1,11 @@
 """Training on features of a frozen stem that are computed once.
 
 What does not change need not be computed in every step: each training image
-is augmented V times, the stem runs on all V views, and the gates, experts and
-towers train on what it gave. Evaluation runs the whole network.
+is augmented V times (`features.views`), the stem runs on all V copies, and the
+gates, experts and towers train on its features, which a feature store keeps.
+Evaluation runs the whole network.
 
-Letters: B images of a batch, n records, V views.
+Letters: B images of a batch, n records, V augmented copies of each.
 """
 
 import functools
@@ -20,15 +21,15 @@ from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.data import feature_store, pipeline, source
 from mtlmoe_jax.devices import compilation, processes, sharding
-from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.utils import progress
+from mtlmoe_jax.utils.trees import Flat
 
 # Counts changes of this code that change the arrays.
 _VERSION = 1
 
 
 def check(
-  config: ml_collections.ConfigDict, params: optim.Flat, frozen: frozenset[str]
+  config: ml_collections.ConfigDict, params: Flat, frozen: frozenset[str]
 ) -> None:
   """Refuses a model whose features change while it trains.
 
@@ -61,18 +62,18 @@ def prepare(
   mesh: jax.sharding.Mesh,
   folder: pathlib.Path,
 ) -> feature_store.Views:
-  """The views of a training set, computed unless they are on disk.
+  """The feature store of a training set, computed unless it is on disk.
 
   Args:
     records: the training records.
     variables: `params` and `batch_stats` of the model; the stem is used.
     config: the whole config.
     mesh: the devices.
-    folder: where folders of features are; each is named by a digest of all
-      that the features depend on.
+    folder: where feature stores are; each is named by a digest of all that
+      its features depend on.
 
   Returns:
-    The views.
+    The store.
 
   Raises:
     InputError: an image that cannot be read, or a damaged folder.
@@ -126,9 +127,9 @@ def of_split(
     feature_store.write(
       place, count, _with_features(batches, stem, config, mesh)
     )
-  found = feature_store.Views(place, count)
+  store = feature_store.Views(place, count)
   return [
-    pipeline.pad(found.rows(range(i, min(i + size, count))), size)
+    pipeline.pad(store.rows(range(i, min(i + size, count))), size)
     for i in range(0, count, size)
   ]
 
@@ -150,9 +151,9 @@ def _compute(
   bar = progress.Progress(
     -(-count // size), items_per_step=size, label="features"
   )
-  views = pipeline.view_batches(records, config, size)
+  copies = pipeline.view_batches(records, config, size)
   with bar:
-    for batch in _with_features(views, stem, config, mesh):
+    for batch in _with_features(copies, stem, config, mesh):
       yield batch
       bar.update(1)
 

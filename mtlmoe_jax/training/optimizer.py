@@ -1,8 +1,8 @@
-"""The optimiser: which parameters learn, how fast, and for how long.
+"""The optimizer: which parameters learn, how fast, and for how long.
 
 Parameters are handled as a flat dict {"experts/condense/kernel": array}, so
 that masks and rules are plain functions of names, and frozen parameters never
-reach the optimiser at all (no gradient, no moments).
+reach the optimizer at all (no gradient, no moments).
 """
 
 import re
@@ -78,7 +78,7 @@ def make_optimizer(
   steps: int,
   steps_per_epoch: int,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """The optimiser of the trainable parameters.
+  """The optimizer of the trainable parameters.
 
   Backbone parameters (`stem/`, `experts/backbone/`) that start from weights or
   from another run learn at `optimizer.pretrained_lr`, those of unit u of 0 ...
@@ -154,7 +154,7 @@ def layer_factors(
 def scaled(factors: dict[str, float]) -> optax.GradientTransformation:
   """Multiplies the updates that `factors` names; the others stay.
 
-  Behind a whole optimiser this is another learning rate: its schedules are
+  Behind a whole optimizer this is another learning rate: its schedules are
   proportional to their peaks.
   """
   return optax.stateless(

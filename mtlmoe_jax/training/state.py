@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.utils import trees
+from mtlmoe_jax.utils.trees import Flat
 
 
-@flax.struct.dataclass
-class TrainState:
-  """Parameters, statistics and the optimiser's memory.
+class TrainState(flax.struct.PyTreeNode):
+  """Parameters, statistics and the optimizer's memory.
 
   Attributes:
     step: i32, steps taken.
@@ -25,10 +25,10 @@ class TrainState:
 
   step: jax.Array
   bad_steps: jax.Array
-  params: optim.Flat
+  params: Flat
   batch_stats: Any
   opt_state: Any
-  ema: optim.Flat
+  ema: Flat
 
 
 def create_state(
@@ -38,8 +38,8 @@ def create_state(
   use_ema: bool,
 ) -> TrainState:
   """A state at step 0 around a model's variables."""
-  params = optim.flatten(variables["params"])
-  trainable, _ = optim.split(params, frozen)
+  params = trees.flatten(variables["params"])
+  trainable, _ = trees.split(params, frozen)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     bad_steps=jnp.zeros((), jnp.int32),
@@ -54,6 +54,6 @@ def create_state(
 def eval_variables(state: TrainState) -> dict[str, Any]:
   """The model variables to evaluate with: averaged where an average is kept."""
   return {
-    "params": optim.unflatten({**state.params, **state.ema}),
+    "params": trees.unflatten({**state.params, **state.ema}),
     "batch_stats": state.batch_stats,
   }

@@ -9,22 +9,29 @@ then are one compiled program.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax.ops import boxes, losses
-from mtlmoe_jax.ops import mixup as mixing
-from mtlmoe_jax.training import optimizer as optim
-from mtlmoe_jax.training import state as state_lib
+from mtlmoe_jax.ops import boxes, losses, mixup
+from mtlmoe_jax.training.optimizer import ema_update
+from mtlmoe_jax.training.state import TrainState
+from mtlmoe_jax.utils import trees
+from mtlmoe_jax.utils.trees import Flat
 
-Step = Callable[..., tuple[state_lib.TrainState, dict[str, jax.Array]]]
+Batch = dict[str, jax.Array]
+Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+# (trainable, stats, part of a batch, key) -> (loss, (metrics, stats))
+LossFn = Callable[[Flat, Any, Batch, jax.Array], tuple[jax.Array, Any]]
+# The same arguments -> (gradients, (metrics, stats))
+Gradient = Callable[[Flat, Any, Batch, jax.Array], tuple[Flat, Any]]
 
 
 def make_train_step(
-  model: Any,
+  model: nn.Module,
   optimizer: optax.GradientTransformation,
   schedule: optax.Schedule,
   frozen: frozenset[str],
@@ -48,43 +55,19 @@ def make_train_step(
     ValueError: a noise schedule without `steps`.
   """
   noise = noise_schedule(config, steps)
-  augment = config.data.augment
   tasks = config_lib.resolve(config).tasks
   surgery = config.loss.weighting == "pcgrad"
 
   def step(
-    state: state_lib.TrainState,
-    batch: dict[str, jax.Array],
+    state: TrainState,
+    batch: Batch,
     seed: int | jax.Array = config.seed,
-  ) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    trainable, fixed = optim.split(state.params, frozen)
+    trainable, fixed = trees.split(state.params, frozen)
     # A function of the step alone, as the keys are.
     scheduled = {"gate_noise": noise(state.step)} if noise else {}
-
-    def loss_fn(
-      trainable: optim.Flat, stats: Any, part: dict[str, jax.Array], key: Any
-    ) -> tuple[jax.Array, Any]:
-      gating, dropout, mixup = jax.random.split(key, 3)
-      if augment.mixup:
-        part = mixing.mixup(mixup, part, augment.mixup, augment.mixup_alpha)
-      params = optim.unflatten({**fixed, **trainable})
-      outputs, changed = model.apply(
-        {"params": params, "batch_stats": stats},
-        part["image"],
-        train=True,
-        valid=part["valid"],
-        features=part.get("features"),
-        **scheduled,
-        rngs={"gating": gating, "dropout": dropout},
-        mutable=["batch_stats"],
-      )
-      loss, parts = loss_of(outputs, part, config)
-      measured = {"loss": loss, **parts, **train_metrics(outputs, part)}
-      if surgery:
-        loss = separate_losses(outputs, part, config)
-      return loss, (measured, changed.get("batch_stats", stats))
-
+    loss_fn = make_loss(model, fixed, scheduled, config)
     (measured, stats), grads = accumulate(
       surgical_gradient(loss_fn, tasks)
       if surgery
@@ -95,25 +78,9 @@ def make_train_step(
       key,
       config.micro_batches,
     )
-    loss = measured["loss"]
-    norm = optax.global_norm(grads)
-    ok = jnp.isfinite(loss) & jnp.isfinite(norm)
-    updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
-    updated = optax.apply_updates(trainable, updates)
-    ema = state.ema
-    if ema:
-      ema = optim.ema_update(ema, updated, config.optimizer.ema, state.step)
-    new = state_lib.TrainState(
-      step=state.step,
-      bad_steps=jnp.zeros_like(state.bad_steps),
-      params={**fixed, **updated},
-      batch_stats=_keep_frozen(stats, state.batch_stats, config),
-      opt_state=opt_state,
-      ema=ema,
+    new, norm = apply_update(
+      state, grads, measured["loss"], stats, optimizer, frozen, config
     )
-    old = state.replace(bad_steps=state.bad_steps + 1)
-    new = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
-    new = new.replace(step=state.step + 1)
     metrics = {
       **measured,
       **scheduled,
@@ -126,14 +93,105 @@ def make_train_step(
   return step
 
 
-def accumulate(
-  gradient: Callable[..., Any],
-  trainable: optim.Flat,
+def make_loss(
+  model: nn.Module,
+  fixed: Flat,
+  scheduled: Mapping[str, Any],
+  config: ml_collections.ConfigDict,
+) -> LossFn:
+  """Builds the loss of part of a batch as a function of what learns.
+
+  Args:
+    model: the Linen model.
+    fixed: parameters that do not learn.
+    scheduled: arguments of the model that change from step to step.
+    config: the whole config.
+
+  Returns:
+    (trainable, stats, part, key) -> (loss, (metrics, stats)). The loss is that
+    of `separate_losses` where gradients are operated on.
+  """
+  augment = config.data.augment
+  surgery = config.loss.weighting == "pcgrad"
+
+  def loss_fn(
+    trainable: Flat, stats: Any, part: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Any]:
+    gating, dropout, mixing = jax.random.split(key, 3)
+    if augment.mixup:
+      part = mixup.mixup(mixing, part, augment.mixup, augment.mixup_alpha)
+    params = trees.unflatten({**fixed, **trainable})
+    outputs, changed = model.apply(
+      {"params": params, "batch_stats": stats},
+      part["image"],
+      train=True,
+      valid=part["valid"],
+      features=part.get("features"),
+      **scheduled,
+      rngs={"gating": gating, "dropout": dropout},
+      mutable=["batch_stats"],
+    )
+    loss, parts = loss_of(outputs, part, config)
+    measured = {"loss": loss, **parts, **train_metrics(outputs, part)}
+    if surgery:
+      loss = separate_losses(outputs, part, config)
+    return loss, (measured, changed.get("batch_stats", stats))
+
+  return loss_fn
+
+
+def apply_update(
+  state: TrainState,
+  grads: Flat,
+  loss: jax.Array,
   stats: Any,
-  batch: dict[str, jax.Array],
+  optimizer: optax.GradientTransformation,
+  frozen: frozenset[str],
+  config: ml_collections.ConfigDict,
+) -> tuple[TrainState, jax.Array]:
+  """One update of the optimizer, unless loss or gradient is not finite.
+
+  Args:
+    state: before the step.
+    grads: of the trainable parameters.
+    loss: of the batch.
+    stats: the norms' statistics behind the batch.
+    optimizer: over the flat trainable parameters.
+    frozen: names of parameters that are not trained.
+    config: the whole config.
+
+  Returns:
+    (the state behind the step, norm of the gradient).
+  """
+  trainable, fixed = trees.split(state.params, frozen)
+  norm = optax.global_norm(grads)
+  ok = jnp.isfinite(loss) & jnp.isfinite(norm)
+  updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
+  updated = optax.apply_updates(trainable, updates)
+  ema = state.ema
+  if ema:
+    ema = ema_update(ema, updated, config.optimizer.ema, state.step)
+  new = TrainState(
+    step=state.step,
+    bad_steps=jnp.zeros_like(state.bad_steps),
+    params={**fixed, **updated},
+    batch_stats=_keep_frozen(stats, state.batch_stats, config),
+    opt_state=opt_state,
+    ema=ema,
+  )
+  old = state.replace(bad_steps=state.bad_steps + 1)
+  new = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
+  return new.replace(step=state.step + 1), norm
+
+
+def accumulate(
+  gradient: Gradient,
+  trainable: Flat,
+  stats: Any,
+  batch: Batch,
   key: jax.Array,
   count: int,
-) -> tuple[tuple[dict[str, jax.Array], Any], optim.Flat]:
+) -> tuple[tuple[dict[str, jax.Array], Any], Flat]:
   """The mean gradient over equal parts of a batch, one after another.
 
   Each part has rows of every device. Its losses are means over its own images,
@@ -152,8 +210,8 @@ def accumulate(
     ((metrics, stats), gradients); metrics and gradients are means.
   """
   if count == 1:
-    grads, found = gradient(trainable, stats, batch, key)
-    return found, grads
+    grads, measured_and_stats = gradient(trainable, stats, batch, key)
+    return measured_and_stats, grads
 
   def part_of(index: jax.Array) -> dict[str, jax.Array]:
     return jax.tree.map(
@@ -174,9 +232,7 @@ def accumulate(
   return (jax.tree.map(lambda m: jnp.mean(m, 0), measured), stats), grads
 
 
-def surgical_gradient(
-  loss_fn: Callable[..., Any], tasks: Sequence[str]
-) -> Callable[..., Any]:
+def surgical_gradient(loss_fn: LossFn, tasks: Sequence[str]) -> Gradient:
   """In place of `jax.grad`: task gradients without their conflicts, summed.
 
   The conflicts are those in shared parameters (of Yu et al. 2020 the theta):
@@ -195,21 +251,21 @@ def surgical_gradient(
   """
   own = tuple(f"{part}_{task}/" for part in ("gate", "tower") for task in tasks)
 
-  def gradient(trainable: optim.Flat, *rest: Any) -> tuple[optim.Flat, Any]:
+  def gradient(trainable: Flat, *rest: Any) -> tuple[Flat, Any]:
     values, pull_back, (measured, stats) = jax.vjp(
       lambda params: loss_fn(params, *rest), trainable, has_aux=True
     )
     # One after another: mapped over rows, all would be in memory at once.
     grads = [pull_back(row)[0] for row in jnp.eye(len(values))]
     shared = [
-      {n: g for n, g in of.items() if not n.startswith(own)}
-      for of in grads[: len(tasks)]
+      {n: g for n, g in task_grads.items() if not n.startswith(own)}
+      for task_grads in grads[: len(tasks)]
     ]
-    found = losses.cosine(*shared)
+    cosine = losses.cosine(*shared)
     total = jax.tree.map(lambda *leaves: sum(leaves), *grads)
     repaired = losses.gradient_surgery(shared)
     total |= {n: g + grads[-1][n] for n, g in repaired.items()}
-    return total, ({**measured, "gradient_cosine": found}, stats)
+    return total, ({**measured, "gradient_cosine": cosine}, stats)
 
   return gradient
 
@@ -236,7 +292,7 @@ def noise_schedule(
 
 
 def separate_losses(
-  outputs: Any, batch: dict[str, jax.Array], config: ml_collections.ConfigDict
+  outputs: Any, batch: Batch, config: ml_collections.ConfigDict
 ) -> jax.Array:
   """The weighted loss of each task, then all auxiliary ones: [T + 1]."""
   weights = config_lib.resolve(config).task_weights
@@ -251,7 +307,7 @@ def separate_losses(
 
 def loss_of(
   outputs: Any,
-  batch: dict[str, jax.Array],
+  batch: Batch,
   config: ml_collections.ConfigDict,
   task_weights: Mapping[str, float] | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -291,9 +347,7 @@ def loss_of(
   )
 
 
-def train_metrics(
-  outputs: Any, batch: dict[str, jax.Array]
-) -> dict[str, jax.Array]:
+def train_metrics(outputs: Any, batch: Batch) -> dict[str, jax.Array]:
   """Accuracy, IoU and routing of the training batch.
 
   What a gate did is `<task>/<name>`, of a V-MoE layer `tokens/<block>/<name>`.
@@ -320,10 +374,10 @@ def _keep_frozen(new: Any, old: Any, config: ml_collections.ConfigDict) -> Any:
   """Statistics of frozen parts stay as they were."""
   if not new or not (config.transfer.freeze or config.optimizer.frozen):
     return new
-  flat_new, flat_old = optim.flatten(new), optim.flatten(old)
-  still = optim.matching(
+  flat_new, flat_old = trees.flatten(new), trees.flatten(old)
+  still = trees.matching(
     flat_new, (*config.transfer.freeze, *config.optimizer.frozen)
   )
-  return optim.unflatten(
+  return trees.unflatten(
     {n: flat_old[n] if n in still else v for n, v in flat_new.items()}
   )

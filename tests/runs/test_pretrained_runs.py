@@ -13,7 +13,7 @@ from flax import traverse_util
 from mtlmoe_jax import errors, models, pretrained
 from mtlmoe_jax.models import backbones
 from mtlmoe_jax.pretrained import comparison, export, names
-from mtlmoe_jax.training import checkpoint, loop, start
+from mtlmoe_jax.training import checkpoint, initialization
 from mtlmoe_jax.training import state as state_lib
 from tests.support import tiny
 
@@ -81,7 +81,7 @@ def again(run, **model):
 
 def started(config):
   """The variables that a run begins with, and what the log says."""
-  return pretrained.insert(zeros(config), start.weights(config))
+  return pretrained.insert(zeros(config), initialization.weights(config))
 
 
 def backbone_of(variables, expert):
@@ -149,34 +149,34 @@ def test_a_lone_expert_and_equal_ones_go_anywhere(tmp_path, equal):
 def test_a_run_of_another_backbone_or_range_is_refused(run):
   config = again(run, backbone="efficientnet_tiny")
   with pytest.raises(errors.InputError, match="backbone='efficientnet_nano'"):
-    start.weights(config)
+    initialization.weights(config)
   config = again(run, normalization="imagenet")
   with pytest.raises(errors.InputError, match="normalization='lite'"):
-    start.weights(config)
+    initialization.weights(config)
   config = again(run, normalization="lite")  # nano's own, by name
-  assert start.weights(config).preprocessing == models.preprocessing(config)
+  assert initialization.weights(config).preprocessing == models.preprocessing(config)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
   config = nano(**{"model.pretrained": str(tmp_path)})
   with pytest.raises(errors.InputError, match="no checkpoints/ folder"):
-    start.weights(config)
+    initialization.weights(config)
   config.model.pretrained = str(tmp_path / "none")
   with pytest.raises(errors.InputError, match="does not exist"):
-    start.weights(config)
+    initialization.weights(config)
 
 
 def test_training_begins_with_it_or_says_why_not(run):
   config = again(run)
-  new, note = loop._start_from(zeros(config), config)
+  new, note = initialization.start_from(zeros(config), config)
   assert_same(backbone_of(new, 2), backbone_of(run[2], 2))
   assert f"pretrained: {run[0]} (step {STEP})" in note
   config.transfer.source = str(run[0])
-  new, note = loop._start_from(zeros(config), config)
+  new, note = initialization.start_from(zeros(config), config)
   assert_same(flat(new), flat(run[2]))
   config.model.normalization = "half"
   with pytest.raises(errors.InputError, match=r"config\.transfer\.from"):
-    loop._start_from(zeros(config), config)
+    initialization.start_from(zeros(config), config)
 
 
 def exported(run, path):
@@ -200,9 +200,9 @@ def test_a_whole_model_comes_back_from_its_file(run, tmp_path):
   config = again(run, pretrained=str(path))
   assert_same(flat(started(config)[0]), flat(started(again(run))[0]))
   with pytest.raises(errors.InputError, match="backbone='efficientnet_nano'"):
-    start.weights(again(run, pretrained=str(path), backbone="resnet50"))
+    initialization.weights(again(run, pretrained=str(path), backbone="resnet50"))
   with pytest.raises(errors.InputError, match="normalization='lite'"):
-    start.weights(again(run, pretrained=str(path), normalization="half"))
+    initialization.weights(again(run, pretrained=str(path), normalization="half"))
 
 
 @pytest.mark.parametrize("convention", export.NAMES)

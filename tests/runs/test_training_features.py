@@ -10,7 +10,7 @@ from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.data import feature_store
 from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.training import checkpoint, features, loop, metric_log
+from mtlmoe_jax.training import checkpoint, features, initialization, loop, metric_log
 from mtlmoe_jax.devices import sharding
 from tests.support import tiny
 
@@ -125,7 +125,7 @@ def folder_of_features(folder, change):
   data = data_lib.open_data(config)
   model = models.build_model(config, len(data.class_names))
   mesh = sharding.make_mesh(**config.mesh)
-  variables = loop.init_variables(model, config, mesh)
+  variables = initialization.init_variables(model, config, mesh)
   features.prepare(data.train, variables, config, mesh, folder)
   (made,) = folder.iterdir()
   return made.name

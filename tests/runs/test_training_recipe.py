@@ -11,7 +11,7 @@ import pytest
 
 from mtlmoe_jax import data, errors, models
 from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.training import checkpoint, loop, transfer
+from mtlmoe_jax.training import checkpoint, clock, initialization, loop
 from mtlmoe_jax.training import optimizer as optim
 from tests.support import layouts
 from tests.support import tiny
@@ -77,7 +77,7 @@ def test_evaluation_does_not_need_the_extra_data(finished, tmp_path):
 def test_a_stopped_run_goes_on_bit_equal(
   finished, tmp_path, monkeypatch, capfd
 ):
-  mean = loop._mean
+  mean = clock.Window.mean
 
   def stop_then_mean(window):
     # Of step 2, which is logged but not saved.
@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on_bit_equal(
   config = make_config(finished / "extra", **{"data.threads": 3})
   run = str(tmp_path / "run")
   with monkeypatch.context() as patch:
-    patch.setattr(loop, "_mean", stop_then_mean)
+    patch.setattr(clock.Window, "mean", stop_then_mean)
     assert loop.train(config, run) == loop.STOPPED
   # 24 main images: 16 more are 0.4 of 40.
   told = f"8 images of {finished / 'extra'}, 16 of the 40 images of an epoch"
@@ -118,7 +118,7 @@ def test_a_cosine_run_is_a_start_for_either_classifier(
       model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8)
     ),
   )
-  found = optim.flatten(transfer.transfer(variables, restored)[0]["params"])
+  found = optim.flatten(initialization.transfer(variables, restored)[0]["params"])
   theirs = optim.flatten(restored.variables["params"])
   untouched = {name for name in found if not np.any(found[name])}
   assert {n for n in untouched if n.startswith("tower_class/out/")} == {

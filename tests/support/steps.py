@@ -5,11 +5,8 @@ import functools
 import jax
 import numpy as np
 
-from mtlmoe_jax import models
 from mtlmoe_jax.devices import sharding
-from mtlmoe_jax.training import optimizer as optim
-from mtlmoe_jax.training import state as state_lib
-from mtlmoe_jax.training import step as step_lib
+from mtlmoe_jax.training import assembly
 from tests.support import tiny
 
 CLASSES = 3
@@ -52,22 +49,10 @@ def parts(frozen_patterns=(), **overrides):
   config.optimizer.schedule = "constant"
   config.optimizer.warmup_epochs = 0.0
   config.optimizer.lr = 3e-3
-  model = models.build_model(config, CLASSES)
-  # Operation by operation it takes half a minute; it runs once.
-  init = jax.jit(
-    functools.partial(model.init, train=False),
-    compiler_options={"xla_backend_optimization_level": 0},
-  )
-  variables = init({"params": jax.random.key(0)}, batch()["image"])
-  flat = optim.flatten(variables["params"])
-  frozen = optim.frozen_names(flat, config)
-  trainable, _ = optim.split(flat, frozen)
-  optimizer, schedule = optim.make_optimizer(config, trainable, 100, 10)
-  state = state_lib.create_state(variables, optimizer, frozen, False)
-  step = step_lib.make_train_step(
-    model, optimizer, schedule, frozen, config, config.steps
-  )
-  return state, step
+  config.optimizer.ema = 0.0
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  parts = assembly.assemble(config, CLASSES, mesh, config.steps, 10)
+  return parts.state, parts.step
 
 
 def placed(state, step, mesh):

@@ -1,0 +1,61 @@
+"""What a run tells the one who started it, on stderr."""
+
+import sys
+from typing import Any
+
+import ml_collections
+
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import models
+from mtlmoe_jax.devices import processes
+from mtlmoe_jax.training.run import Run
+
+
+def say(text: str) -> None:
+  """One message on stderr, beside the progress bar; of the first process."""
+  if processes.is_first():
+    print(text, file=sys.stderr, flush=True)
+
+
+def banner(run: Run) -> str:
+  """What is about to run."""
+  data, config = run.data, run.config
+  validation = len(data.validation) if data.validation is not None else 0
+  return "\n".join(
+    [
+      f"data: {config.data.name}, {len(data.class_names)} classes, "
+      f"{len(data.train)} train / {validation} validation / {len(data.test)} "
+      "test images",
+      *_extra_line(data, config),
+      f"model: {config.model.experts} x {config.model.backbone}, k "
+      f"{config.model.k}, gate {config.model.gate}, tasks "
+      f"{config.model.tasks}, {config.model.compute} compute",
+      models.parameter_table(_params(run), config),
+      f"start: {run.start_note}",
+      f"run: {run.length.steps} steps of {config.batch_size} images on "
+      f"{run.assembly.mesh.size} device(s){_of_processes()}, into "
+      f"{run.workdir}",
+    ]
+  )
+
+
+def _params(run: Run) -> dict[str, Any]:
+  return {"params": run.assembly.variables["params"]}
+
+
+def _of_processes() -> str:
+  count = processes.count()
+  return f" of {count} processes" if count > 1 else ""
+
+
+def _extra_line(
+  data: data_lib.Data, config: ml_collections.ConfigDict
+) -> list[str]:
+  """The line on extra data, where there is some."""
+  if data.extra is None:
+    return []
+  epoch = data_lib.epoch_images(data.train, config, data.extra)
+  return [
+    f"extra: {len(data.extra)} images of {config.data.extra.path}, "
+    f"{epoch - len(data.train)} of the {epoch} images of an epoch"
+  ]

@@ -1,0 +1,78 @@
+"""The end of a run: its test split, once, and result.json."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from mtlmoe_jax import models
+from mtlmoe_jax.checkpoints import restore
+from mtlmoe_jax.devices import processes
+from mtlmoe_jax.evaluation import evaluate, results
+from mtlmoe_jax.training import metric_log, workdir
+from mtlmoe_jax.training.console import say
+from mtlmoe_jax.training.run import Run, Watched
+from mtlmoe_jax.utils import files
+
+
+def write_result(run: Run) -> dict[str, Any]:
+  """Evaluates the chosen checkpoint on the test split; writes result.json.
+
+  Returns:
+    What result.json holds.
+  """
+  config, mesh = run.config, run.assembly.mesh
+  restored = dataclasses.replace(
+    restore.restore_for_eval(run.workdir, config.eval.step, mesh),
+    # Options of `eval` may differ from those the checkpoint was saved with.
+    config=config,
+    # Of an earlier end of this run, if any.
+    calibration=None,
+  )
+  test = run.watched.get("test", Watched(run.data.test, None))
+  with jax.set_mesh(mesh):
+    evaluation = evaluate.evaluate_split(
+      restored,
+      run.data,
+      "test",
+      calibrate=config.eval.calibrate,
+      step=run.predict,
+      # What was watched is what is reported, to the last bit.
+      batches=test.batches,
+      progress=processes.is_first(),
+    )
+  result = _result(run, restored.step, evaluation.metrics)
+  if not processes.is_first():
+    return result
+  results.save(
+    evaluation,
+    run.workdir / "eval" / "test",
+    {**run.meta(), **result},
+    class_names=run.data.class_names,
+    source=run.data.test,
+    metrics_jsonl=metric_log.read(run.workdir),
+    with_report=config.eval.report,
+  )
+  files.write_json(run.workdir / "result.json", result)
+  say(results.table(evaluation.metrics))
+  say(f"written: {run.workdir / 'result.json'}")
+  return result
+
+
+def _result(run: Run, step: int, metrics: dict[str, Any]) -> dict[str, Any]:
+  """What result.json holds: metrics, and what they depend on."""
+  total, active = models.count_parameters(run.config, len(run.data.class_names))
+  return {
+    "split": "test",
+    **metrics,
+    "seed": run.config.seed,
+    "step": step,
+    "checkpoint": run.config.eval.step,
+    "views": run.config.eval.views,
+    "wall_seconds": round(run.clock.last, 3),
+    "images_per_second": run.window.images / max(run.window.seconds, 1e-9),
+    "parameters": total,
+    "parameters_active": active,
+    **workdir.environment(),
+    "dataset_fingerprint": run.data.fingerprint,
+  }

@@ -1,0 +1,269 @@
+"""One training run: opened, or taken up where its last checkpoint is."""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import data as data_lib
+from mtlmoe_jax import errors, models
+from mtlmoe_jax.data import pipeline
+from mtlmoe_jax.devices import compilation, processes, sharding
+from mtlmoe_jax.evaluation import calibrate, evaluate
+from mtlmoe_jax.training import features, initialization, metric_log
+from mtlmoe_jax.training import workdir as workdir_lib
+from mtlmoe_jax.training.assembly import Assembly, assemble
+from mtlmoe_jax.training.checkpointing import Checkpointer, abstract_state
+from mtlmoe_jax.training.clock import Clock, Window
+from mtlmoe_jax.training.schedule import Length, length
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched:
+  """A split that is evaluated while training.
+
+  Attributes:
+    source: its images.
+    batches: with features, where the stem is frozen and its features are kept:
+      what stays the same is computed once. Else None: images are read anew.
+  """
+
+  source: data_lib.Source
+  batches: list[data_lib.Batch] | None
+
+
+@dataclasses.dataclass
+class Run:
+  """Everything that one training run holds in memory.
+
+  Attributes:
+    config: the whole config, checked.
+    workdir: its folder.
+    data: its splits.
+    length: its steps, and those of an epoch.
+    assembly: model, step and state; the state moves on.
+    checkpointer: of the folder.
+    log: metrics.jsonl; of the first process alone.
+    clock: all the time it took.
+    window: metrics since the last line, and the time of steps alone.
+    iterator: batches of images, or of features if they are computed once.
+    start_note: what the parameters are before the first step.
+  """
+
+  config: ml_collections.ConfigDict
+  workdir: pathlib.Path
+  data: data_lib.Data
+  length: Length
+  assembly: Assembly
+  checkpointer: Checkpointer
+  log: metric_log.MetricLog | metric_log.NoLog
+  clock: Clock
+  window: Window
+  iterator: pipeline.TrainBatches
+  start_note: str
+
+  @contextlib.contextmanager
+  def open(self) -> Iterator[None]:
+    """Closes checkpoints and log behind a loop that came to an end.
+
+    Behind one that failed nothing is closed: as after a kill, the next start
+    goes on from the last whole checkpoint. Waiting for a save could last for
+    ever where another process is gone.
+    """
+    yield
+    self.checkpointer.close()
+    self.log.close()
+
+  @functools.cached_property
+  def watched(self) -> dict[str, Watched]:
+    """The splits that are evaluated while training, by name."""
+    folder = features.folder_of(self.config, self.workdir)
+    sources = {"validation": self.data.validation}
+    if self.config.eval.watch_test:
+      sources["test"] = self.data.test
+    return {
+      name: Watched(
+        source,
+        features.of_split(
+          source,
+          self.assembly.variables,
+          self.config,
+          self.assembly.mesh,
+          folder,
+        ),
+      )
+      for name, source in sources.items()
+      if source
+    }
+
+  @functools.cached_property
+  def predict(self) -> evaluate.PredictStep:
+    """The forward pass, its images split over the devices.
+
+    Every process has all images of a batch and gets all results: to read them
+    is little work beside the network's.
+    """
+    mesh = self.assembly.mesh
+    step = evaluate.make_predict_step(
+      self.assembly.model,
+      functools.partial(
+        compilation.jit_forward, out_shardings=sharding.replicated(mesh)
+      ),
+    )
+    return lambda variables, batch: step(
+      variables, sharding.put_whole(batch, mesh)
+    )
+
+  def meta(self) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
+    return {
+      "config": config_lib.to_saved(self.config),
+      "class_names": list(self.data.class_names),
+      "tasks": list(config_lib.resolve(self.config).tasks),
+      "preprocessing": models.preprocessing(self.config),
+      "box_format": "xyxy, normalised to [0, 1] of the whole image, float32",
+      "dataset_fingerprint": self.data.fingerprint,
+      "seconds": self.clock.last,
+      "train_seconds": self.window.seconds,
+      "train_images": self.window.images,
+      **workdir_lib.environment(),
+    }
+
+
+def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
+  """Opens the data, builds model and state, restores a checkpoint if any.
+
+  Args:
+    config: the whole config, checked and settled.
+    path: the workdir.
+
+  Raises:
+    InputError: anything wrong with config, data, weights or workdir.
+  """
+  mesh = _mesh(config)
+  data = data_lib.open_data(config)
+  if config.eval.calibrate:
+    calibrate.check(config, data.validation)
+  run_length = length(config, data)
+  workdir = workdir_lib.prepare(path, config, write=processes.is_first())
+  processes.wait_for_all("workdir")
+  checkpointer = Checkpointer(workdir, config.checkpoint.keep)
+  latest = checkpointer.latest_step()
+  assembly, note = _assembled(config, data, mesh, run_length, latest is None)
+  log = _log(workdir, config, latest or 0)
+  clock, window = Clock(), Window(config.batch_size)
+  position = None
+  if latest is not None:
+    _check_length(workdir, latest, run_length)
+    assembly.state, position, meta = checkpointer.restore(
+      latest, abstract_state(assembly.state, mesh)
+    )
+    _check_fingerprint(workdir, meta["dataset_fingerprint"], data.fingerprint)
+    clock = Clock(meta["seconds"])
+    window.seconds = meta["train_seconds"]
+    window.images = meta["train_images"]
+    note = f"resumed at step {latest}"
+  iterator = _iterator(config, data, workdir, assembly)
+  if position is not None:
+    iterator.set_state(position)
+  return Run(
+    config=config,
+    workdir=workdir,
+    data=data,
+    length=run_length,
+    assembly=assembly,
+    checkpointer=checkpointer,
+    log=log,
+    clock=clock,
+    window=window,
+    iterator=iterator,
+    start_note=note,
+  )
+
+
+def _mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
+  """The devices; batches and experts divide over them."""
+  mesh = sharding.make_mesh(**config.mesh)
+  sharding.check_batch(
+    config.batch_size, mesh, "batch_size", config.micro_batches
+  )
+  sharding.check_experts(config_lib.resolve(config).expert_counts, mesh)
+  sharding.check_batch(config.eval.batch_size, mesh, "eval.batch_size")
+  return mesh
+
+
+def _assembled(
+  config: ml_collections.ConfigDict,
+  data: data_lib.Data,
+  mesh: jax.sharding.Mesh,
+  run_length: Length,
+  new: bool,
+) -> tuple[Assembly, str]:
+  """What trains, and what its parameters are; a resumed run's do not matter."""
+  classes, note = len(data.class_names), "new parameters"
+  model = models.build_model(config, classes)
+  variables = initialization.init_variables(model, config, mesh)
+  if new:
+    variables, note = initialization.start_from(variables, config)
+  assembly = assemble(config, classes, mesh, *run_length, variables=variables)
+  if config.features.views:
+    features.check(config, assembly.state.params, assembly.frozen)
+  return assembly, note
+
+
+def _log(
+  workdir: pathlib.Path, config: ml_collections.ConfigDict, step: int
+) -> metric_log.MetricLog | metric_log.NoLog:
+  if processes.is_first():
+    return metric_log.MetricLog(workdir, config, step)
+  return metric_log.NoLog()
+
+
+def _iterator(
+  config: ml_collections.ConfigDict,
+  data: data_lib.Data,
+  workdir: pathlib.Path,
+  assembly: Assembly,
+) -> pipeline.TrainBatches:
+  """Batches of images, or of features if they are computed once.
+
+  Of each batch this process makes its own rows.
+  """
+  if not config.features.views:
+    return data_lib.train_iterator(
+      data.train,
+      config,
+      config.batch_size,
+      data.extra,
+      data_lib.ProcessSlice(processes.index(), processes.count()),
+    )
+  store = features.prepare(
+    data.train,
+    assembly.variables,
+    config,
+    assembly.mesh,
+    features.folder_of(config, workdir),
+  )
+  return data_lib.views_iterator(store, config, config.batch_size)
+
+
+def _check_length(workdir: pathlib.Path, step: int, run_length: Length) -> None:
+  if step > run_length.steps:
+    raise errors.InputError(
+      f"--workdir={workdir} is at step {step}, beyond this config's "
+      f"{run_length.steps}: use a new workdir"
+    )
+
+
+def _check_fingerprint(workdir: pathlib.Path, saved: str, now: str) -> None:
+  if saved != now:
+    raise errors.InputError(
+      f"--workdir={workdir} was trained on other data (fingerprint "
+      f"{saved[:12]}, now {now[:12]}): use the old data or a new workdir"
+    )
