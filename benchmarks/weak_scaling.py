@@ -25,7 +25,7 @@ import ml_collections  # noqa: E402
 
 from mtlmoe_jax import config as config_lib  # noqa: E402
 from mtlmoe_jax.devices import sharding  # noqa: E402
-from mtlmoe_jax.planning import plan as plan_lib  # noqa: E402
+from mtlmoe_jax.planning import forecast  # noqa: E402
 from mtlmoe_jax.utils import files  # noqa: E402
 
 matplotlib.use("Agg")
@@ -48,16 +48,16 @@ def small() -> ml_collections.ConfigDict:
   return config
 
 
-def measure(data: int, expert: int, fsdp: int) -> plan_lib.Plan:
-  """The plan of one mesh."""
+def measure(data: int, expert: int, fsdp: int) -> forecast.Forecast:
+  """The forecast of one mesh."""
   count = data * expert * fsdp
   config = small()
   config.batch_size = IMAGES * count
   mesh = sharding.make_mesh(data, expert, fsdp, devices=jax.devices()[:count])
-  return plan_lib.make_plan(config, mesh, 200)
+  return forecast.make_forecast(config, mesh, 200)
 
 
-def draw(found: dict[str, list[plan_lib.Plan]]) -> bytes:
+def draw(found: dict[str, list[forecast.Forecast]]) -> bytes:
   """Megabytes sent by each device against devices."""
   figure, axis = plt.subplots(figsize=(6, 3.6))
   for label, plans in found.items():
@@ -78,7 +78,7 @@ def draw(found: dict[str, list[plan_lib.Plan]]) -> bytes:
   return out.getvalue()
 
 
-def table(found: dict[str, list[plan_lib.Plan]]) -> str:
+def table(found: dict[str, list[forecast.Forecast]]) -> str:
   """Markdown."""
   lines = [
     "| mesh | devices | results of messages, MB | sent, MB | state, MB |",
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--out", default="docs/scaling")
   parser.add_argument("--most", type=int, default=MOST)
   options = parser.parse_args(argv)
-  found: dict[str, list[plan_lib.Plan]] = {}
+  found: dict[str, list[forecast.Forecast]] = {}
   for label, (expert, fsdp) in ROWS.items():
     data = 1
     while data * expert * fsdp <= options.most:

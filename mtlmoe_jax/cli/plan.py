@@ -43,7 +43,7 @@ def define() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Flags -> one plan."""
+  """Flags -> one forecast."""
   cli_flags.required("config")
   cli_flags.no_arguments(argv)
   options = flags.FLAGS
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
   # Here: the number of devices is fixed when JAX starts.
   from mtlmoe_jax import config as config_lib
   from mtlmoe_jax.devices import sharding
-  from mtlmoe_jax.planning import plan as plan_lib
+  from mtlmoe_jax.planning import forecast
   from mtlmoe_jax.utils import files
 
   config = cli_flags.config()
@@ -62,12 +62,12 @@ def main(argv: Sequence[str]) -> None:
   config.data.path = config.data.path or "somewhere"
   config_lib.check_config(config)
   mesh = sharding.make_mesh(**config.mesh, devices=_described(options.topology))
-  made = plan_lib.make_plan(
+  made = forecast.make_forecast(
     config, mesh, options.classes, chips.CHIPS[options.chip].backend
   )
-  print(plan_lib.table(made, options.chip))
+  print(forecast.table(made, options.chip))
   if options.json:
-    files.write_json(pathlib.Path(options.json), plan_lib.figures(made))
+    files.write_json(pathlib.Path(options.json), forecast.to_dict(made))
 
 
 def _axes(text: str) -> dict[str, int]:

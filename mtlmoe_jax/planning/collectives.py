@@ -64,7 +64,7 @@ def find(text: str, devices: int) -> list[Collective]:
     text: of the compiled program (`compiled.as_text()`).
     devices: of the whole mesh, which a message without groups takes.
   """
-  found = []
+  messages = []
   for line in text.splitlines():
     match = _LINE.search(line)
     if not match:
@@ -77,8 +77,8 @@ def find(text: str, devices: int) -> list[Collective]:
     # The result of a -start holds its operands, too.
     if match["start"] and match["kind"] != "all-reduce":
       size = max(sizes)
-    found.append(Collective(match["kind"], size, _group(line, devices)))
-  return found
+    messages.append(Collective(match["kind"], size, _group(line, devices)))
+  return messages
 
 
 def _size(dtype: str, shape: str) -> int:
@@ -108,16 +108,16 @@ class Total(NamedTuple):
 
   kind: str
   group: int
-  count: int
+  count: int  # type: ignore[assignment]  # of tuple: nobody counts in one
   size: int
   sent: float
 
 
-def totals(found: Iterable[Collective]) -> list[Total]:
+def totals(messages: Iterable[Collective]) -> list[Total]:
   """The messages by kind and group, the most sent first."""
   groups = collections.defaultdict(list)
-  for one in found:
-    groups[one.kind, one.group].append(one)
+  for message in messages:
+    groups[message.kind, message.group].append(message)
   out = [
     Total(
       kind,

@@ -13,7 +13,7 @@ def restart_with(devices: int) -> None:
     devices: how many, all of this CPU.
   """
   flag = f"--xla_force_host_platform_device_count={devices}"
-  found = os.environ.get("XLA_FLAGS", "")
-  if flag not in found.split():
-    os.environ.update(XLA_FLAGS=f"{found} {flag}", JAX_PLATFORMS="cpu")
+  before = os.environ.get("XLA_FLAGS", "")
+  if flag not in before.split():
+    os.environ.update(XLA_FLAGS=f"{before} {flag}", JAX_PLATFORMS="cpu")
     os.execv(sys.executable, sys.orig_argv)

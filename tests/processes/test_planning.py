@@ -1,4 +1,4 @@
-"""Plans: messages read from compiled text, figures, the script."""
+"""Forecasts: messages read from compiled text, numbers, the script."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.moe import engine
-from mtlmoe_jax.planning import chips, collectives, plan
+from mtlmoe_jax.planning import chips, collectives, forecast
 from tests.support import tiny
 
 TEXT = """
@@ -39,8 +39,8 @@ def test_messages_are_read_from_the_text():
   assert first == ("all-reduce", 4, 2, 536, 804)
 
 
-def test_a_plan_for_the_eye_and_its_bottleneck():
-  made = plan.Plan(
+def test_a_forecast_for_the_eye_and_its_bottleneck():
+  made = forecast.Forecast(
     mesh={"data": 2, "expert": 4, "fsdp": 1},
     parameters=10**6,
     batch_size=32,
@@ -54,17 +54,17 @@ def test_a_plan_for_the_eye_and_its_bottleneck():
   assert seconds == pytest.approx(
     {"compute": 1.0, "memory": 0.001, "network": 0.001}
   )
-  text = plan.table(made, "v5e")
+  text = forecast.table(made, "v5e")
   assert "8 x v5e: data 2 x expert 4 x fsdp 1" in text
   assert "2 all-to-all           of    4 devices        1.0 MB" in text
   assert "compute      1000.000 ms  <- bottleneck" in text
   assert "at most 32 images a second" in text
   assert "does not fit" in text
-  assert "does not fit" not in plan.table(made, "v5p")
-  assert json.loads(json.dumps(plan.figures(made)))["devices"] == 8
+  assert "does not fit" not in forecast.table(made, "v5p")
+  assert json.loads(json.dumps(forecast.to_dict(made)))["devices"] == 8
 
 
-def test_a_plan_takes_the_forms_of_the_devices_that_are_meant():
+def test_a_forecast_takes_the_forms_of_the_devices_that_are_meant():
   choose = lambda: engine.choose_strategy(16, 6, [2, 2])  # noqa: E731
   assert choose() == "pairs"
   with compilation.planned_for("tpu"):

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
-_IMPORTED = ("mtlmoe_jax.training.loop", "mtlmoe_jax.planning.plan")
+_IMPORTED = ("mtlmoe_jax.training.loop", "mtlmoe_jax.planning.forecast")
 
 
 def run(

@@ -5,31 +5,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import models
 from mtlmoe_jax.devices import compilation, sharding
 from mtlmoe_jax.planning import chips, collectives
-from mtlmoe_jax.training import optimizer as optim
-from mtlmoe_jax.training import state as state_lib
-from mtlmoe_jax.training import step as step_lib
+from mtlmoe_jax.training import assembly
 
 # Of training: only the shape of schedules depends on it.
 _STEPS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Forecast:
   """What one step needs on each device.
 
   Attributes:
     mesh: axis -> devices.
     parameters: of the whole model.
     batch_size: images of a step, over all devices.
-    state_bytes: of parameters, averages and optimiser on one device.
+    state_bytes: of parameters, averages and optimizer on one device.
     peak_bytes: the most that is alive at once, the compiler's estimate.
     flops: floating-point operations of one device.
     memory_traffic: bytes read and written where state, batch and whatever is
@@ -65,12 +61,12 @@ class Plan:
     }
 
 
-def make_plan(
+def make_forecast(
   config: ml_collections.ConfigDict,
   mesh: jax.sharding.Mesh,
   num_classes: int,
   backend: str = "tpu",
-) -> Plan:
+) -> Forecast:
   """Compiles a training step without data, weights or memory for them.
 
   Args:
@@ -81,8 +77,8 @@ def make_plan(
       computation are taken ("cpu", "gpu" or "tpu").
 
   Returns:
-    The plan. Compiled for virtual devices, what is stored between the passes is
-    XLA:CPU's choice, which fuses less than other compilers do.
+    The forecast. Compiled for virtual devices, what is stored between the
+    passes is XLA:CPU's choice, which fuses less than other compilers do.
 
   Raises:
     InputError: a batch or experts that do not divide over the devices.
@@ -92,15 +88,19 @@ def make_plan(
   )
   sharding.check_experts(config_lib.resolve(config).expert_counts, mesh)
   with jax.set_mesh(mesh), compilation.planned_for(backend):
-    step, state, batch = _step(config, mesh, num_classes)
-    compiled = step.lower(state, batch).compile()
+    parts = assembly.assemble(
+      config, num_classes, mesh, _STEPS, _STEPS, abstract=True
+    )
+    batch = _batch(config, sharding.batch_sharding(mesh))
+    step: Any = parts.compiled()  # `jax.jit` made it, so it can be lowered
+    compiled = step.lower(parts.state, batch).compile()
   memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
   cost = cost[0] if isinstance(cost, list) else cost
-  return Plan(
+  return Forecast(
     mesh=dict(mesh.shape),
-    parameters=sum(v.size for v in state.params.values()),
+    parameters=sum(v.size for v in parts.state.params.values()),
     batch_size=config.batch_size,
-    state_bytes=_bytes_of_one(state),
+    state_bytes=_bytes_of_one(parts.state),
     peak_bytes=(
       memory.argument_size_in_bytes
       + memory.output_size_in_bytes
@@ -119,44 +119,6 @@ def make_plan(
   )
 
 
-def _step(
-  config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, num_classes: int
-) -> tuple[Any, Any, dict[str, jax.ShapeDtypeStruct]]:
-  """The jitted step, and what it takes as shapes with their places."""
-  model = models.build_model(config, num_classes)
-  size = config.data.image_size
-  image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-
-  def init(key: jax.Array, image: jax.Array) -> dict[str, Any]:
-    return dict(model.init({"params": key}, image, train=False))
-
-  variables = jax.eval_shape(init, jax.random.key(0), image)
-  names = optim.flatten(variables["params"])
-  frozen = optim.frozen_names(names, config)
-  trainable, _ = optim.split(names, frozen)
-  optimizer, schedule = optim.make_optimizer(config, trainable, _STEPS, _STEPS)
-  state = jax.eval_shape(
-    lambda v: state_lib.create_state(
-      v, optimizer, frozen, config.optimizer.ema > 0
-    ),
-    variables,
-  )
-  places = sharding.tree_shardings(state, mesh)
-  step = sharding.jit_step(
-    step_lib.make_train_step(
-      model, optimizer, schedule, frozen, config, _STEPS
-    ),
-    places,
-    mesh,
-  )
-  state = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    state,
-    places,
-  )
-  return step, state, _batch(config, sharding.batch_sharding(mesh))
-
-
 def _batch(
   config: ml_collections.ConfigDict, place: jax.sharding.Sharding
 ) -> dict[str, jax.ShapeDtypeStruct]:
@@ -171,8 +133,8 @@ def _batch(
     "index": ((rows,), np.int32),
   }
   return {
-    name: jax.ShapeDtypeStruct(*of, sharding=place)
-    for name, of in shapes.items()
+    name: jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+    for name, (shape, dtype) in shapes.items()
   }
 
 
@@ -184,41 +146,41 @@ def _bytes_of_one(tree: Any) -> int:
   )
 
 
-def figures(plan: Plan) -> dict[str, Any]:
-  """The plan for a program: what it holds, as JSON knows it."""
+def to_dict(forecast: Forecast) -> dict[str, Any]:
+  """The forecast for a program: plain values, as JSON knows them."""
   return {
-    **dataclasses.asdict(plan),
-    "messages": [total._asdict() for total in plan.messages],
-    "devices": plan.devices,
-    "sent": plan.sent,
+    **dataclasses.asdict(forecast),
+    "messages": [total._asdict() for total in forecast.messages],
+    "devices": forecast.devices,
+    "sent": forecast.sent,
   }
 
 
-def table(plan: Plan, chip: str) -> str:
-  """The plan for the eye.
+def table(forecast: Forecast, chip: str) -> str:
+  """The forecast for the eye.
 
   Args:
-    plan: of `make_plan`.
+    forecast: of `make_forecast`.
     chip: one of `chips.CHIPS`.
   """
   one = chips.CHIPS[chip]
-  seconds = plan.seconds(one)
+  seconds = forecast.seconds(one)
   slowest = max(seconds, key=lambda name: seconds[name])
-  share = plan.peak_bytes / one.memory
+  taken = forecast.peak_bytes / one.memory
   lines = [
-    f"{plan.devices} x {chip}: "
-    + " x ".join(f"{axis} {n}" for axis, n in plan.mesh.items()),
-    f"parameters                 {plan.parameters:>16,}",
-    f"images a step              {plan.batch_size:>16,}",
+    f"{forecast.devices} x {chip}: "
+    + " x ".join(f"{axis} {n}" for axis, n in forecast.mesh.items()),
+    f"parameters                 {forecast.parameters:>16,}",
+    f"images a step              {forecast.batch_size:>16,}",
     "on each device:",
-    f"  state                    {_size(plan.state_bytes):>16}",
-    f"  most memory at once      {_size(plan.peak_bytes):>16}"
-    f"  {share:.0%} of {chip}'s",
-    f"  operations a step        {plan.flops / 1e9:>12,.1f} G",
-    f"  memory traffic           {_size(plan.memory_traffic):>16}",
-    f"  sent a step              {_size(plan.sent):>16}",
+    f"  state                    {_size(forecast.state_bytes):>16}",
+    f"  most memory at once      {_size(forecast.peak_bytes):>16}"
+    f"  {taken:.0%} of {chip}'s",
+    f"  operations a step        {forecast.flops / 1e9:>12,.1f} G",
+    f"  memory traffic           {_size(forecast.memory_traffic):>16}",
+    f"  sent a step              {_size(forecast.sent):>16}",
   ]
-  for total in plan.messages:
+  for total in forecast.messages:
     lines.append(
       f"    {total.count:>3} {total.kind:<20} of {total.group:>4} devices  "
       f"{_size(total.size):>12} each way"
@@ -227,9 +189,9 @@ def table(plan: Plan, chip: str) -> str:
   for name, value in seconds.items():
     mark = "  <- bottleneck" if name == slowest else ""
     lines.append(f"  {name:<10} {value * 1e3:>10.3f} ms{mark}")
-  rate = plan.batch_size / max(seconds.values())
+  rate = forecast.batch_size / max(seconds.values())
   lines.append(f"at most {rate:,.0f} images a second")
-  if share > 1:
+  if taken > 1:
     lines.append(
       "does not fit: raise mesh.fsdp or mesh.expert, lower batch_size, or set "
       "model.remat"
