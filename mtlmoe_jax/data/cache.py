@@ -65,8 +65,9 @@ class CachedSource:
       record = self._source[index]
       image = resampling.shrink(record["image"], self._side)
       image.flags.writeable = False
-      record = {**record, "image": image}
+      record = record.copy()
+      record["image"] = image
       with self._lock:
         if index not in self._kept and self._budget.take(image.nbytes):
           self._kept[index] = record
-    return dict(record)
+    return record.copy()

@@ -86,10 +86,12 @@ def _decode_all(
 
   def one(index: int) -> Record | errors.InputError:
     try:
-      # The pixels are dropped: a data set need not fit into memory.
-      return {**source[index], "image": None}
+      record = source[index].copy()
     except errors.InputError as error:
       return error
+    # A data set need not fit into memory.
+    record["image"] = np.empty((0, 0, 3), np.uint8)
+    return record
 
   good, boxes = [], []
   with (

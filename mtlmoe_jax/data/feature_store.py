@@ -81,7 +81,7 @@ def write(
   folder.parent.mkdir(parents=True, exist_ok=True)
   temporary = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")
   try:
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.memmap] = {}
     done = 0
     for batch in batches:
       valid = batch["valid"]

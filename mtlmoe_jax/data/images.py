@@ -140,7 +140,7 @@ def _decode(data: bytes, what: str, upright: bool) -> np.ndarray:
       image.load()
       # `exif_transpose` copies an image that is upright already.
       if turned:
-        image = ImageOps.exif_transpose(image)
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
       return np.asarray(_to_rgb(image))
   except _BAD_FILE as error:
     raise _not_an_image(what, error) from None

@@ -8,11 +8,12 @@ A batch is a dict of numpy arrays (`eval_batches` may add frames to it):
   -1 for padding).
 """
 
+import dataclasses
 import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import grain
 import ml_collections
@@ -46,7 +47,8 @@ _OTHERS = 2**31
 _PIECE = 8
 
 
-class ProcessSlice(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ProcessSlice:
   """The rows of each batch that one process makes.
 
   Attributes:
@@ -356,7 +358,7 @@ class _Pieces:
     start = index * self._size
     stop = min(start + self._size, self._length)
     rows = [self._row(index) for index in range(start, stop)]
-    piece = {
+    piece: Batch = {
       name: np.array([row[name] for row in rows], dtype)
       for name, dtype in _COLUMNS.items()
       if name in rows[0]

@@ -89,13 +89,16 @@ def class_metrics(
   logits = np.asarray(logits, np.float64)
   rank = label_ranks(logits, labels)
   right = rank < 1
-  metrics = {"top1": np.mean(right), "top5": np.mean(rank < 5)}
+  metrics = {
+    "top1": float(np.mean(right)),
+    "top5": float(np.mean(rank < 5)),
+  }
   metrics |= _probability_metrics(logits, labels, right)
   if temperature is not None:
     metrics["temperature"] = temperature
     after = _probability_metrics(logits / temperature, labels, right)
     metrics |= {f"{name}_calibrated": value for name, value in after.items()}
-  return {k: float(v) for k, v in metrics.items()}, right
+  return metrics, right
 
 
 def _probability_metrics(
@@ -104,7 +107,7 @@ def _probability_metrics(
   """The metrics that depend on probabilities, not only on their order."""
   log_probs = log_softmax(logits)
   return {
-    "loss_class": -np.mean(log_probs[np.arange(len(labels)), labels]),
+    "loss_class": float(-np.mean(log_probs[np.arange(len(labels)), labels])),
     "ece": calibration_error(np.exp(log_probs.max(-1)), right),
     "brier": brier_score(np.exp(log_probs), labels),
   }

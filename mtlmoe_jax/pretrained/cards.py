@@ -7,6 +7,7 @@ docs/weights.md is what it prints.
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import ml_collections
 
@@ -129,7 +130,7 @@ def _efficientnets() -> Iterator[Card]:
 
 
 def _resnets() -> Iterator[Card]:
-  plain = {"interpolation": "bilinear"}
+  plain: dict[str, Any] = {"interpolation": "bilinear"}
   torchvision = {**plain, "licence": "bsd-3-clause"}
   for name in ("resnet50", "resnet101"):
     yield _timm(f"{name}.a1_in1k", crop=0.95)

@@ -176,12 +176,8 @@ def _summary(
       lines.append(line)
   if not any(p.startswith("batch_stats/") for p in new):
     lines.append("  statistics left out: the model's norm keeps none")
-  rest = sorted(
-    {
-      re.match(rf"params/(experts/[^/]+|.+{TOKEN_GATE}|[^/]+)", path)[1]
-      for path in model
-      if path.startswith("params/") and path not in new
-    }
-  )
+  part_of = re.compile(rf"params/(experts/[^/]+|.+{TOKEN_GATE}|[^/]+)")
+  matches = (part_of.match(path) for path in model if path not in new)
+  rest = sorted({match[1] for match in matches if match})
   lines.append(f"  new (not pretrained): {', '.join(rest) or 'nothing'}")
   return "\n".join(lines)

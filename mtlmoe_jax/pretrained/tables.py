@@ -168,7 +168,8 @@ def _join_tokens(tensors: Tensors) -> Tensors:
   out = dict(tensors)
   if "register_tokens" in out:  # DINOv2 as published.
     out["reg_token"] = out.pop("register_tokens")
-  if any(np.ndim(out.get(name)) != 3 for name in ("cls_token", "pos_embed")):
+  names = ("cls_token", "pos_embed")
+  if any(name not in out or np.ndim(out[name]) != 3 for name in names):
     return out
   token, position = (
     np.asarray(out[name][0], np.float32) for name in ("cls_token", "pos_embed")

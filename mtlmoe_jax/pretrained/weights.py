@@ -161,7 +161,7 @@ def _package_file(backbone: str) -> pathlib.Path:
     )
   package = _PACKAGES[backbone]
   spec = importlib.util.find_spec(package)
-  folders = spec.submodule_search_locations if spec else ()
+  folders = (spec and spec.submodule_search_locations) or ()
   files = [f for d in folders for f in pathlib.Path(d).glob("models/*.pth")]
   if len(files) != 1:
     raise errors.InputError(

@@ -1,7 +1,8 @@
-"""Metrics as rows for the eye: name, value, 95 % interval, formula."""
+"""Metrics as lines for the eye: name, value, 95 % interval, formula."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from mtlmoe_jax.metrics import split as metrics_lib
 
@@ -99,7 +100,8 @@ GATE = {
 }
 
 
-class Row(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class MetricLine:
   """One line of the table; `interval` is None for what is no share."""
 
   name: str
@@ -110,37 +112,39 @@ class Row(NamedTuple):
   formula: str
 
 
-def rows(metrics: Mapping[str, Any]) -> list[Row]:
-  """The rows of those metrics that exist, in a fixed order.
+def lines(metrics: Mapping[str, Any]) -> list[MetricLine]:
+  """The lines of those metrics that exist, in a fixed order.
 
   Args:
     metrics: from `evaluate.evaluate_source`.
 
   Returns:
-    Rows; shares carry Wilson's 95 % interval and their n.
+    Lines; shares carry Wilson's 95 % interval and their n.
   """
   out = []
-  for name, (label, formula, of) in KNOWN.items():
+  for name, (label, formula, total) in KNOWN.items():
     value = metrics.get(name)
     if value is None:
       continue
-    n = metrics.get(of)
+    n = metrics.get(total)
     interval = metrics_lib.wilson(value * n, n) if n else None
-    out.append(Row(name, label, value, interval, n, formula))
+    out.append(MetricLine(name, label, value, interval, n, formula))
   return out
 
 
-def gate_rows(metrics: Mapping[str, Any], task: str) -> list[Row]:
-  """The rows of one task's gate; [] where there is none."""
+def gate_lines(metrics: Mapping[str, Any], task: str) -> list[MetricLine]:
+  """The lines of one task's gate; [] where there is none."""
   return [
-    Row(f"{task}/{name}", label, metrics[f"{task}/{name}"], None, None, formula)
+    MetricLine(
+      f"{task}/{name}", label, metrics[f"{task}/{name}"], None, None, formula
+    )
     for name, (label, formula) in GATE.items()
     if metrics.get(f"{task}/{name}") is not None
   ]
 
 
 def gate_tasks(metrics: Mapping[str, Any]) -> list[str]:
-  """Tasks whose gates have figures."""
+  """Tasks whose gates have metrics."""
   return [
     name.removesuffix("/load") for name in metrics if name.endswith("/load")
   ]
@@ -148,19 +152,19 @@ def gate_tasks(metrics: Mapping[str, Any]) -> list[str]:
 
 def text(metrics: Mapping[str, Any]) -> str:
   """The table for a terminal."""
-  shown = rows(metrics)
+  shown = lines(metrics)
   for task in gate_tasks(metrics):
-    shown += gate_rows(metrics, task)
+    shown += gate_lines(metrics, task)
   width = max((len(r.name) for r in shown), default=0)
-  lines = [f"{'metric':{width}}   value   95 % interval     n  formula"]
+  out = [f"{'metric':{width}}   value   95 % interval     n  formula"]
   for row in shown:
     low_high = "[{:.3f}, {:.3f}]".format(*row.interval) if row.interval else ""
     count = "" if row.count is None else row.count
-    lines.append(
+    out.append(
       f"{row.name:{width}}  {row.value:6.4f}  {low_high:14}  {count:>5}  "
       f"{row.formula}"
     )
   for task in gate_tasks(metrics):
     shares = "  ".join(f"{v:.3f}" for v in metrics[f"{task}/importance"])
-    lines.append(f"{f'{task}/importance':{width}}  {shares}")
-  return "\n".join(lines)
+    out.append(f"{f'{task}/importance':{width}}  {shares}")
+  return "\n".join(out)

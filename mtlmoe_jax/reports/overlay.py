@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -80,7 +81,9 @@ def draw(
   pen = ImageDraw.Draw(canvas, "RGBA")
   width, height = canvas.size
   unit = max(1, round(min(width, height) / 150))
-  font = ImageFont.load_default(max(9, min(width, height) / 24))
+  # With a size it is a scalable font.
+  size = max(9, min(width, height) / 24)
+  font = cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
   if box is not None:
     x1, y1, x2, y2 = _inside(box, width, height)
     # A dark line around the coloured one keeps it visible on any background.

@@ -39,7 +39,7 @@ SMALL = 20
 # Up to this many classes every name is written.
 NAMED = 45
 
-STYLE = {
+STYLE: dict[Any, Any] = {
   # Who lacks the font has another one.
   "font.family": "sans-serif",
   "font.sans-serif": ("DejaVu Sans",),
@@ -376,7 +376,7 @@ def expert_use(gates: dict[str, Choices]) -> bytes:
       importance = gate.dense.sum(0) / gate.dense.sum()
       highest = max(highest, load.max(), importance.max())
       x = np.arange(experts)
-      tints = [overlay.expert_color(i) for i in x]
+      tints = [overlay.expert_color(int(i)) for i in x]
       axis.bar(x - 0.2, load, 0.38, color=tints, alpha=0.4)
       axis.bar(x + 0.2, importance, 0.38, color=tints)
       for i in x if experts <= 12 else ():

@@ -65,13 +65,15 @@ def background(
   else:
     mix = 0.15 + 0.45 * coarse + 0.25 * fine + 0.3 * slope
   mix = np.clip(mix, 0, 1)[..., None]
-  base = np.float32(dark) * (1 - mix) + np.float32(light) * mix
+  low, high = np.asarray(dark, np.float32), np.asarray(light, np.float32)
+  base = low * (1 - mix) + high * mix
   image = Image.fromarray((base + 0.5).astype(np.uint8))
   pen = ImageDraw.Draw(image)
   if kind == FOLIAGE:
     for _ in range(26):
       shade = _between(dark, light, rng.uniform(0, 1.15))
-      pen.polygon(_leaf(rng, side, *rng.uniform(-0.05, 1.05, 2), 0.16), shade)
+      x, y = rng.uniform(-0.05, 1.05, 2)
+      pen.polygon(_leaf(rng, side, x, y, 0.16), shade)
   elif kind == REEDS:
     for _ in range(22):
       shade = _between(dark, light, rng.uniform(-0.1, 1.15))
@@ -110,10 +112,9 @@ def blossom(
   """
   pen, side = ImageDraw.Draw(layer), layer.width
   for _ in range(rng.integers(1, 7)):
-    color = colors[rng.integers(len(colors))]
-    color = tuple(
-      min(255, int(v)) for v in np.multiply(color, rng.uniform(0.8, 1.1, 3))
-    )
+    color = colors[int(rng.integers(len(colors)))]
+    tinted = np.multiply(color, rng.uniform(0.8, 1.1, 3))
+    red, green, blue = (min(255, int(v)) for v in tinted)
     stem = _between((70, 84, 44), (110, 88, 60), rng.uniform())
     centre, spread = rng.uniform(0, side, 2), rng.uniform(0.03, 0.12) * side
     root = centre + rng.uniform(-0.2, 0.2, 2) * side
@@ -126,7 +127,7 @@ def blossom(
     for x, y in (centre + petals).tolist():
       rx, ry = rng.uniform(0.008, 0.03, 2).tolist()
       rx, ry = rx * side, ry * side
-      pen.ellipse((x - rx, y - ry, x + rx, y + ry), (*color, 255))
+      pen.ellipse((x - rx, y - ry, x + rx, y + ry), (red, green, blue, 255))
 
 
 def perch(

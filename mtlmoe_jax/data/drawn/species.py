@@ -203,6 +203,11 @@ def _all() -> tuple[Species, ...]:
   return tuple(s for f in range(len(_NOUNS)) for s in _family(f))
 
 
+def _shifted(color: Color, shift: np.ndarray) -> Color:
+  red, green, blue = (int(v) for v in np.clip(np.add(color, shift), 20, 235))
+  return red, green, blue
+
+
 def _family(number: int) -> list[Species]:
   rng = np.random.default_rng([20210415, number])
   shape = Shape(
@@ -214,10 +219,7 @@ def _family(number: int) -> list[Species]:
   upper, lower, accent = _PALETTES[number % len(_PALETTES)]
   # Families beyond the palettes reuse them, a little shifted.
   shift = rng.integers(-14, 15, 3) * (number >= len(_PALETTES))
-  upper, lower = (
-    tuple(int(v) for v in np.clip(np.add(c, shift), 20, 235))
-    for c in (upper, lower)
-  )
+  upper, lower = _shifted(upper, shift), _shifted(lower, shift)
   members: list[dict[str, str]] = []
   while len(members) < PER_FAMILY:
     traits = {t: v[rng.integers(len(v))] for t, v in TRAITS.items()}

@@ -158,10 +158,11 @@ def open_splits(options: Any) -> tuple[Synthetic, Synthetic]:
     InputError: `options.classes` is out of range.
   """
   counts = (options.train_per_class, options.test_per_class)
-  return tuple(
+  train, test = (
     Synthetic(split, options.classes, n, options.size, options.seed)
     for split, n in zip(SPLITS, counts)
   )
+  return train, test
 
 
 def mask_box(mask: Image.Image) -> np.ndarray:
@@ -192,7 +193,7 @@ def _draw(kind: species.Species, rng: np.random.Generator, size: int) -> _Drawn:
     scenery.perch(near, ground, rng, foot, place.scale)
   image = _over(image, near.reduce(_SUPERSAMPLING))
   small = bird.reduce(_SUPERSAMPLING)
-  if pose.kind == birds.SWIMMING:
+  if waterline is not None:
     image = _reflect(image, small, place.y - waterline * place.scale)
   angle = math.radians(rng.uniform(-150, -30))
   light = (math.cos(angle), math.sin(angle))
@@ -320,7 +321,7 @@ def _reflect(image: np.ndarray, bird: Image.Image, level: float) -> np.ndarray:
   # The flipped waterline is at side - level; bring it down to `level`.
   below.paste(flipped, (0, 2 * level - side))
   below = below.point(lambda v: int(v * 0.45))
-  ripples = np.float32(0.75 + 0.25 * (np.arange(side) % 3 != 0))
+  ripples = (0.75 + 0.25 * (np.arange(side) % 3 != 0)).astype(np.float32)
   return _over(image, below, ripples[:, None, None])
 
 

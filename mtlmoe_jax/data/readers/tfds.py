@@ -193,13 +193,14 @@ def _keys(features: Any, what: str, need_box: bool) -> Keys:
   image = first("image", kinds.Image)
   label = first("label", kinds.ClassLabel)
   box = first("bbox", kinds.BBoxFeature)
-  for key, wanted in (("image", image), ("label", label), ("bbox", box)):
-    if wanted is None and (key != "bbox" or need_box):
-      raise errors.InputError(
-        f"{what} has no {key} feature (it has {', '.join(features)}): choose "
-        "another data set with one image, label and bbox an example"
-        + (", or model.tasks=class" if key == "bbox" else "")
-      )
+  if image is None or label is None or (box is None and need_box):
+    chosen = {"image": image, "label": label, "bbox": box}
+    missing = next(key for key, feature in chosen.items() if feature is None)
+    raise errors.InputError(
+      f"{what} has no {missing} feature (it has {', '.join(features)}): choose "
+      "another data set with one image, label and bbox an example"
+      + (", or model.tasks=class" if missing == "bbox" else "")
+    )
   texts = {k for k, f in features.items() if isinstance(f, kinds.Text)}
   names = [k for k in ("image/filename", "file_name", "id") if k in texts]
   return Keys(

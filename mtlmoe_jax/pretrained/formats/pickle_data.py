@@ -100,6 +100,7 @@ def _interpret(file: BinaryIO, storages: dict[str, Storage]) -> Any:
     del stack[start:]
     return items
 
+  value: Any
   for opcode, value, _ in pickletools.genops(file):
     match opcode.name:
       case "PROTO" | "FRAME":
@@ -222,7 +223,7 @@ def _rebuild_parameter(data: Tensor, *rest: Any) -> Tensor:
   return data
 
 
-_GLOBALS = {
+_GLOBALS: dict[str, Callable[..., Any]] = {
   "collections.OrderedDict": _ordered_dict,
   "torch.Size": _size,
   "torch._utils._rebuild_tensor": _rebuild_tensor,

@@ -126,10 +126,10 @@ def _card(
     boxes.append(_rectangle("t", p.true_boxes[i]))
   if p.boxes is not None:
     boxes.append(_rectangle("p", p.boxes[i]))
-  if p.predicted is not None:
+  if p.predicted is not None and p.probabilities is not None:
     texts["predicted"] = display_name(names[p.predicted[i]], 40)
     texts["probability"] = f"{p.probabilities[i, p.predicted[i]]:.2f}"
-    if p.has_label[i]:
+    if p.correct is not None and p.has_label[i]:
       texts["mark"] = "ok" if p.correct[i] else "no"
   if p.has_label[i] and (p.correct is None or not p.correct[i]):
     texts["truth"] = display_name(names[p.labels[i]], 40)
@@ -178,7 +178,7 @@ def confused_pairs(
   order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
 
   def surest(mask: np.ndarray, predicted: int) -> Card | None:
-    if source is None or not mask.any():
+    if source is None or p.probabilities is None or not mask.any():
       return None
     best = np.argmax(np.where(mask, p.probabilities[:, predicted], -1))
     return _card(p, int(best), source, names)

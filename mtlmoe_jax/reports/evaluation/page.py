@@ -29,7 +29,7 @@ from mtlmoe_jax.utils import files
 # Attributes are known only by drawing an image, so not all of a large split.
 ATTRIBUTE_IMAGES = 500
 # Attributes shown, where a source has them, and the names of their values.
-ATTRIBUTES = {
+ATTRIBUTES: dict[str, Sequence[str] | None] = {
   "pose": synthetic.POSES,
   "background": scenery.BACKGROUNDS,
   "scale": None,
@@ -104,14 +104,14 @@ def write_report(
     classes=len(class_names),
     heads=[
       {"label": row.label, "value": row.value, "span": _span(row)}
-      for row in metric_table.rows(metrics)
+      for row in metric_table.lines(metrics)
       if row.name in _HEADS
     ],
     facts=_facts(evaluation, meta, len(class_names)),
     whole=json.dumps(files.plain(whole), indent=2),
-    metrics=_table(metric_table.rows(metrics)),
+    metrics=_table(metric_table.lines(metrics)),
     gates=[
-      (task, _table(metric_table.gate_rows(metrics, task)))
+      (task, _table(metric_table.gate_lines(metrics, task)))
       for task in metric_table.gate_tasks(metrics)
     ],
     curves=_plot(
@@ -136,7 +136,10 @@ def _plot(svg: bytes | None, name: str, title: str) -> Markup | None:
 def _facts(
   evaluation: Evaluation, meta: Mapping[str, Any], classes: int
 ) -> dict[str, Any]:
-  facts = {"images": len(evaluation.predictions), "classes": classes}
+  facts: dict[str, Any] = {
+    "images": len(evaluation.predictions),
+    "classes": classes,
+  }
   for key, label in FACTS.items():
     if meta.get(key) not in (None, ""):
       facts.setdefault(label, _fact(key, meta[key]))
@@ -171,13 +174,13 @@ def _fact(key: str, value: Any) -> str:
   return str(value)
 
 
-def _span(row: metric_table.Row) -> str:
+def _span(row: metric_table.MetricLine) -> str:
   if row.interval is None:
     return ""
   return f"{row.interval[0]:.3f} to {row.interval[1]:.3f}"
 
 
-def _table(rows: Sequence[metric_table.Row]) -> Table:
+def _table(rows: Sequence[metric_table.MetricLine]) -> Table:
   """Metrics as a table; intervals and counts where any row has them."""
   columns = [("metric", False), ("value", True)]
   cells: list[list[Any]] = [
@@ -218,13 +221,15 @@ def _classes(
 def _reliability(evaluation: Evaluation) -> Iterator[Markup | None]:
   """Accuracy against confidence: as the model says and, if fitted, at T."""
   p, metrics = evaluation.predictions, evaluation.metrics
-  kinds = [("ece", softmax(p.logits), "Reliability", "")]
+  if p.logits is None or p.correct is None:
+    return
+  kinds = [("ece", 1.0, "Reliability", "")]
   if p.temperature is not None:
     title = f"At temperature {p.temperature:.2f}"
-    kinds.append(("ece_calibrated", p.probabilities, title, ", calibrated"))
-  for name, probabilities, title, ending in kinds:
+    kinds.append(("ece_calibrated", p.temperature, title, ", calibrated"))
+  for name, temperature, title, ending in kinds:
     svg = plots.reliability(
-      probabilities.max(-1)[p.has_label],
+      softmax(p.logits, temperature).max(-1)[p.has_label],
       p.correct[p.has_label],
       metrics.get(name, 0.0),
       title,
@@ -285,13 +290,13 @@ def _by_attribute(
     task: Choices(g.experts[index], g.weights[index], g.probs[index])
     for task, g in gates.items()
   }
-  for name, labels in ATTRIBUTES.items():
+  for name, names in ATTRIBUTES.items():
     if name not in known[0]:
       continue
     values = np.asarray([attributes[name] for attributes in known], float)
-    if labels is None:
+    if names is None:
       groups, labels = plots.group_values(values)
     else:
-      groups = values.astype(int)
+      groups, labels = values.astype(int), list(names)
     svg = plots.expert_by_group(some, groups, labels, name)
     yield _plot(svg, name, f"mean weight of each expert by {name}")

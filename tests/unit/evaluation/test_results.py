@@ -173,7 +173,7 @@ def test_table_gives_shares_wilsons_interval():
     "class/importance": [0.25, 0.75],
     "class/max_load": 1.0,
   }
-  top1, miou = metric_table.rows(metrics)
+  top1, miou = metric_table.lines(metrics)
   # Wilson 1927, for 90 of 100.
   assert top1.interval == pytest.approx((0.82563, 0.94478), abs=1e-5)
   assert miou.interval is None
