@@ -5,13 +5,10 @@ condensed output.
 """
 
 import copy
-import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mtlmoe_jax import data as data_lib
@@ -41,9 +38,6 @@ def of_images(
     f32 [N, n, D'].
   """
   config = copy.deepcopy(restored.config)
-  # All are asked for, so there is nothing to dispatch. The variables are those
-  # of the sparse model.
-  config.model.compute = "dense"
   # One view of each image, the whole, is enough.
   config.eval.views = "whole"
   model = models.build_model(config, len(restored.class_names))
@@ -55,41 +49,21 @@ def of_images(
     batches = data_lib.eval_batches(some, config, config.eval.batch_size)
   for batch in batches:
     inputs = (batch["image"], batch.get("features"))
-    found = np.asarray(step(restored.variables, *inputs))
-    parts.append(found[:, batch["valid"]])
+    outputs = np.asarray(step(restored.variables, *inputs))
+    parts.append(outputs[:, batch["valid"]])
   outputs = np.concatenate(parts, axis=1)
   return outputs.reshape(*outputs.shape[:2], -1)
 
 
-def _make_step(model: Any) -> Callable[..., jax.Array]:
+def _make_step(model: models.MTLMoE) -> Callable[..., jax.Array]:
   """step(variables, u8 [B, H, W, 3], features or None) -> f32 [N, B, ...]."""
 
   def step(
     variables: Any, images: jax.Array, features: jax.Array | None
   ) -> jax.Array:
-    found = []
-
-    # The experts are mapped, so Flax captures none of their results. In place
-    # of the tasks' choices the mixture is given N others, each of one expert
-    # alone with weight 1: the N sums are what the experts said.
-    def one_by_one(method, args, kwargs, context):
-      if context.method_name != "_mixture":
-        return method(*args, **kwargs)
-      x, routings, *rest = args
-      choice = jnp.zeros((len(images), 1), jnp.int32)
-      alone = [
-        dataclasses.replace(
-          routings[0], experts=choice + i, weights=jnp.ones(choice.shape)
-        )
-        for i in range(model.num_experts)
-      ]
-      sums, _ = method(x, alone, *rest, **kwargs)
-      found.extend(sums)
-      # What follows needs a sum for each task, and nobody looks at it.
-      return [sums[0]] * len(routings), routings
-
-    with nn.intercept_methods(one_by_one):
-      model.apply(variables, images, features=features)
-    return jnp.stack(found)
+    outputs: jax.Array = model.apply(
+      variables, images, features, method="expert_outputs"
+    )
+    return outputs
 
   return compilation.jit_forward(step)

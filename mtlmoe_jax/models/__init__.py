@@ -1,15 +1,16 @@
 """The model as Flax Linen modules; `build_model` makes it from a config."""
 
 from mtlmoe_jax.models.backbones import BACKBONES, Backbone, get_backbone
-from mtlmoe_jax.models.mtlmoe import (
-  MTLMoE,
-  Outputs,
-  active_experts,
+from mtlmoe_jax.models.building import (
   build_model,
-  count_parameters,
-  parameter_table,
   preprocessing,
   stem_features,
+)
+from mtlmoe_jax.models.mtlmoe import MTLMoE, Outputs
+from mtlmoe_jax.models.parameters import (
+  active_experts,
+  count_parameters,
+  parameter_table,
 )
 
 __all__ = [

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax.models.backbones import Backbone
+from mtlmoe_jax.models.backbones.units import Sizes
 from mtlmoe_jax.models.layers import average_to, scaled_normal
 from mtlmoe_jax.models.normalization import fold, uses_stored
 
@@ -21,29 +21,31 @@ class Expert(nn.Module):
 
   Condense is one fully connected layer with a swish. "pool" applies it to the
   globally averaged features (the poster). "spatial" averages to a grid of
-  G x G cells (the backbone's `grid`, whatever the image size) and applies it
+  G x G cells (whatever the image size) and applies it
   to each cell, so that what follows knows where. "pyramid" does the same with
   the map before the last stride beside the last one (a lateral connection, Lin
   et al. 2017): finer cells for small images.
 
   Attributes:
-    entry: the backbone.
+    sizes: of the backbone.
     first: number of its first unit in the expert; beyond the last unit the
       expert is its condense layer alone.
     norm: see `normalization.Norm`.
     layout: of the condensed features, "pool", "spatial" or "pyramid"; the
       latter asks for `first` up to the unit of the last stride.
     features: D.
+    grid: G, of "spatial" and "pyramid".
     drop_path: rate of stochastic depth.
     train: use and update batch statistics, drop paths.
     dtype: type of the computation.
   """
 
-  entry: Backbone
+  sizes: Sizes
   first: int
   norm: str
   layout: str
   features: int
+  grid: int = 7
   drop_path: float = 0.0
   train: bool = False
   dtype: Any = jnp.float32
@@ -60,21 +62,21 @@ class Expert(nn.Module):
       Condensed features of type `dtype`.
     """
     maps = [x]
-    if self.first <= self.entry.sizes.last:
-      lateral = self.layout == "pyramid"
-      out = self.entry.sizes.network(
+    if self.first <= self.sizes.last:
+      outputs = self.sizes.network(
         first=self.first,
         norm=self.norm,
         drop_path=self.drop_path,
-        lateral=lateral,
         dtype=self.dtype,
         name="backbone",
-      )(x, mask, self.train)
-      maps = list(out) if lateral else [out]
+      ).maps(x, mask, self.train)
+      maps = [outputs.last]
+      if self.layout == "pyramid":
+        maps.append(outputs.finer)
     if self.layout == "pool":
       x = jnp.mean(maps[0], (1, 2))
     else:
-      grid = (self.entry.grid,) * 2
+      grid = (self.grid, self.grid)
       x = jnp.concatenate([average_to(m, grid) for m in maps], -1)
     condense = nn.Dense(
       self.features,
@@ -137,18 +139,19 @@ def one_expert(
   # Once for each expert, not for each of its pairs.
   if uses_stored(expert.norm, expert.train):
     expert = expert.clone(norm="folded", parent=None)
-    variables = fold(variables, expert.entry.sizes.epsilon)
+    variables = fold(variables, expert.sizes.epsilon)
   if key is None:
 
-    def plain(variables, x, mask):
+    def plain(variables: Any, x: jax.Array, mask: jax.Array) -> jax.Array:
       return expert.apply(variables, x, mask).astype(jnp.float32)
 
     return plain, variables, x
 
-  def random(params, rows, mask):
+  def random(params: Any, rows: Any, mask: jax.Array) -> jax.Array:
+    del mask
     variables, key = params
 
-    def single(image, index):
+    def single(image: jax.Array, index: jax.Array) -> jax.Array:
       rngs = {"dropout": jax.random.fold_in(key, index)}
       return expert.apply(variables, image[None], None, rngs=rngs)[0]
 

@@ -6,6 +6,7 @@ logit may send an image to another expert.
 Letters: B images, H W input size, N experts, K experts per image, F features.
 """
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Sequence
@@ -40,12 +41,17 @@ def gate_size(shape: Sequence[int]) -> tuple[int, int]:
   return height, width
 
 
-class Head(nn.Module):
-  """One layer from features to the scores of the experts.
+@dataclasses.dataclass(frozen=True)
+class GateOptions:
+  """What a gate and its head have.
 
   Attributes:
-    kind: "dense", "noisy_top_k" or "top_k" (see `routing`).
+    kind: "dense", "noisy_top_k", "top_k" (see `routing`) or a control without
+      parameters: "uniform" looks at nothing, "random" at an image's hash. A
+      `Head` alone knows no controls.
     experts: N.
+    width: channels of a gate's first convolution; each one after has twice as
+      many.
     noise: scale of the noise; 0 is none.
     temperature: divides the logits (not the noise, which then weighs more when
       it is above 1).
@@ -55,9 +61,20 @@ class Head(nn.Module):
 
   kind: str
   experts: int
-  noise: float
+  width: int = 0
+  noise: float = 1.0
   temperature: float = 1.0
   bias_rate: float = 0.0
+
+
+class Head(nn.Module):
+  """One layer from features to the scores of the experts.
+
+  Attributes:
+    options: of the gate; its width means nothing here.
+  """
+
+  options: GateOptions
 
   @nn.compact
   def __call__(
@@ -71,29 +88,30 @@ class Head(nn.Module):
     Args:
       features: [B, F], float32.
       train: with noise, if the random stream "gating" is given.
-      noise: scalar, the scale of the noise now; None: the attribute.
+      noise: scalar, the scale of the noise now; None: the option.
 
     Returns:
       The scores of N experts.
     """
+    options = self.options
     logits = nn.Dense(
-      self.experts, kernel_init=scaled_normal(LOGIT_GAIN), name="logits"
+      options.experts, kernel_init=scaled_normal(LOGIT_GAIN), name="logits"
     )(features)
-    logits = logits / self.temperature
-    if self.kind == "dense":
+    logits = logits / options.temperature
+    if options.kind == "dense":
       return routing.Scores(logits)
     bias = draws = std = None
-    if self.bias_rate > 0:
-      shape = (self.experts,)
+    if options.bias_rate > 0:
+      shape = (options.experts,)
       bias = self.variable("batch_stats", BIAS, jnp.zeros, shape).value
-    if train and self.noise > 0 and self.has_rng("gating"):
+    if train and options.noise > 0 and self.has_rng("gating"):
       draws = jax.random.normal(self.make_rng("gating"), logits.shape)
-    scale = self.noise if noise is None else noise
-    if self.kind == "top_k":
-      std = scale / self.experts
+    scale = options.noise if noise is None else noise
+    if options.kind == "top_k":
+      std = scale / options.experts
     else:
       raw = nn.Dense(
-        self.experts, kernel_init=nn.initializers.zeros, name="noise_std"
+        options.experts, kernel_init=nn.initializers.zeros, name="noise_std"
       )(features)
       std = scale * (nn.softplus(raw) + MIN_NOISE_STD)
     return routing.Scores(logits, draws, std, bias)
@@ -110,7 +128,7 @@ class Head(nn.Module):
     if not updates or not self.has_variable("batch_stats", BIAS):
       return
     bias = self.get_variable("batch_stats", BIAS)
-    bias = balancing.update_bias(bias, experts, self.bias_rate, valid)
+    bias = balancing.update_bias(bias, experts, self.options.bias_rate, valid)
     self.put_variable("batch_stats", BIAS, bias)
 
 
@@ -118,29 +136,16 @@ class Gate(nn.Module):
   """Three strided convolutions, global average, one layer to the logits.
 
   Attributes:
-    kind: "dense", "noisy_top_k", "top_k" (see `routing`) or a control without
-      parameters: "uniform" looks at nothing, "random" at an image's hash.
-    experts: N.
+    options: of the gate.
     k: K; "dense" and "uniform" use all N.
-    width: channels of the first convolution; each one after has twice as many.
-    noise: scale of the noise; 0 is none.
-    temperature: see `Head`.
-    bias_rate: see `Head`.
   """
 
-  kind: str
-  experts: int
+  options: GateOptions
   k: int
-  width: int
-  noise: float
-  temperature: float = 1.0
-  bias_rate: float = 0.0
 
   def setup(self) -> None:
     """The head's arrays are the gate's own: `gate_class/logits/kernel`."""
-    self.head = Head(
-      self.kind, self.experts, self.noise, self.temperature, self.bias_rate
-    )
+    self.head = Head(self.options)
     nn.share_scope(self, self.head)
 
   def __call__(
@@ -160,10 +165,10 @@ class Gate(nn.Module):
     train: bool = False,
     noise: jax.Array | None = None,
   ) -> routing.Scores:
-    """Scores [B, H, W, 3] normalised images; the rest as in `Head`."""
+    """Scores [B, H, W, 3] normalized images; the rest as in `Head`."""
     x = average_to(x.astype(jnp.float32), gate_size(x.shape))
     for i in range(3):
-      features = self.width * 2**i
+      features = self.options.width * 2**i
       x = Conv(features, 3, 2, name=f"conv_{i}")(x)
       # Per image: a decision must not depend on the rest of the batch.
       x = nn.swish(Norm("group", features, name=f"norm_{i}")(x))
@@ -176,7 +181,7 @@ class Gate(nn.Module):
     batch nor its place in it matters.
 
     Args:
-      x: [B, H, W, 3] normalised images.
+      x: [B, H, W, 3] normalized images.
       train: with a new key at each step, if the random stream "gating" is
         given; else the key is a constant, another one for each gate's name.
 
@@ -192,7 +197,7 @@ class Gate(nn.Module):
 
     def draw(number: jax.Array) -> jax.Array:
       own = jax.random.fold_in(key, number)
-      return jax.random.uniform(own, (self.experts,))
+      return jax.random.uniform(own, (self.options.experts,))
 
     return jax.vmap(draw)(image_hash(x))
 
@@ -204,7 +209,7 @@ def image_hash(x: jax.Array) -> jax.Array:
   sums modulo 2^32 are exact in any order.
 
   Args:
-    x: [B, H, W, 3] normalised images.
+    x: [B, H, W, 3] normalized images.
 
   Returns:
     u32 [B].
@@ -229,7 +234,7 @@ def route(
 
   Args:
     gates: bound gates.
-    x: [B, H, W, 3] normalised images.
+    x: [B, H, W, 3] normalized images.
     train: with noise (or draws of this step), if the random stream "gating" is
       given.
     valid: [B] bool, False for padding.
@@ -240,7 +245,7 @@ def route(
   Returns:
     The routing of each gate.
   """
-  kind, experts = gates[0].kind, gates[0].experts
+  kind, experts = gates[0].options.kind, gates[0].options.experts
   if kind == "uniform":
     return [routing.uniform_routing(x.shape[0], experts, valid) for _ in gates]
   if kind == "random":

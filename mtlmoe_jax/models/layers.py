@@ -27,7 +27,9 @@ def scaled_normal(gain: float) -> Callable[..., jax.Array]:
     shape but the last.
   """
 
-  def init(key, shape, dtype=jnp.float32):
+  def init(
+    key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+  ) -> jax.Array:
     std = math.sqrt(gain / math.prod(shape[:-1]))
     # Drawn flat: XLA:CPU takes seconds to compile each draw of four axes.
     draw = jax.random.normal(key, (math.prod(shape),), dtype)
@@ -117,7 +119,9 @@ def relu6(x: jax.Array) -> jax.Array:
 
 
 @relu6.defjvp
-def _relu6_jvp(primals, tangents):
+def _relu6_jvp(
+  primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
   # The derivative of `clip` shares out ties, which costs two divisions; and it
   # reads the input, which nothing else would keep.
   y = relu6(*primals)

@@ -22,7 +22,7 @@ from mtlmoe_jax.config import MOE_GATES as KINDS
 from mtlmoe_jax.config import MOE_GROUPS as GROUPS
 from mtlmoe_jax.devices import meshes
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.gates import Head
+from mtlmoe_jax.models.gates import GateOptions, Head
 from mtlmoe_jax.models.layers import scaled_normal
 from mtlmoe_jax.moe import (
   buffers,
@@ -120,9 +120,9 @@ class MoEMlp(nn.Module):
     batch_priority: full experts turn away the tokens with the least weight,
       not the last ones (V-MoE's batch-priority routing).
     slots: P, of "soft".
-    noise: scale of the noise of the top-k kinds, see `gates.Head`.
+    noise: scale of the noise of the top-k kinds, see `GateOptions`.
     temperature: divides the logits (but those of "soft").
-    bias_rate: see `gates.Head`.
+    bias_rate: see `GateOptions`.
     dropout: rate inside the experts.
     approximate: GELU's tanh form; published ViTs have the exact one.
     dtype: type of the experts' computation; the gate's is float32.
@@ -200,17 +200,24 @@ class MoEMlp(nn.Module):
         "depend on the other images of its batch; use group='image'"
       )
 
-  def _soft(self, x, train, valid):
+  def _soft(
+    self, x: jax.Array, train: bool, valid: jax.Array
+  ) -> tuple[jax.Array, expert_choice.SoftRouting]:
     """Every slot a mean of tokens, every token a mean of slots."""
     logits = SoftHead(self.experts, self.slots, name="gate")(_float(x))
     routed = expert_choice.soft_routing(logits, valid)
     slots = expert_choice.mix_in(x.astype(self.dtype), routed)
     return expert_choice.mix_out(self._on_slots(slots, train), routed), routed
 
-  def _expert_choice(self, x, train, valid):
+  def _expert_choice(
+    self, x: jax.Array, train: bool, valid: jax.Array
+  ) -> tuple[jax.Array, expert_choice.ExpertChoice]:
     """Every expert takes as many tokens of each image."""
     batch, count, width = x.shape
-    head = Head("dense", self.experts, 0.0, self.temperature, name="gate")
+    options = GateOptions(
+      "dense", self.experts, noise=0.0, temperature=self.temperature
+    )
+    head = Head(options, name="gate")
     logits = head(_float(x).reshape(-1, width)).logits
     logits = logits.reshape(batch, count, self.experts)
     capacity = self._capacity(count, self.capacity_factor)
@@ -219,17 +226,23 @@ class MoEMlp(nn.Module):
     outputs = self._on_slots(slots, train)
     return expert_choice.combine_chosen(outputs, choice, count), choice
 
-  def _token_choice(self, x, train, valid, noise):
+  def _token_choice(
+    self,
+    x: jax.Array,
+    train: bool,
+    valid: jax.Array,
+    noise: jax.Array | None,
+  ) -> tuple[jax.Array, routing.Routing]:
     """Every token takes K experts, as long as they have room."""
     batch, count, width = x.shape
-    head = Head(
+    options = GateOptions(
       self.gate,
       self.experts,
-      self.noise,
-      self.temperature,
-      self.bias_rate,
-      name="gate",
+      noise=self.noise,
+      temperature=self.temperature,
+      bias_rate=self.bias_rate,
     )
+    head = Head(options, name="gate")
     scores = head(_float(x).reshape(-1, width), train, noise)
     flat = valid.reshape(-1)
     routed = routing.separate_routing(self.gate, scores, self.k, flat)

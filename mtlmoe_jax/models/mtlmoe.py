@@ -5,30 +5,24 @@ S slots per expert, T tasks, L classes, D condensed width, G grid side.
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
-import numpy as np
-from flax import traverse_util
 
-from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.backbones import Backbone, get_backbone
-from mtlmoe_jax.models.backbones.units import Units
-from mtlmoe_jax.models.backbones.vit import TOKEN_EXPERTS, TokenMoE
+from mtlmoe_jax.models.backbones import Backbone
+from mtlmoe_jax.models.backbones.units import TokenRoutings
+from mtlmoe_jax.models.backbones.vit import TokenMoE
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
-from mtlmoe_jax.models.gates import Gate, gate_size, route
-from mtlmoe_jax.models.layers import average_to
+from mtlmoe_jax.models.gates import Gate, GateOptions, route
 from mtlmoe_jax.models.moe_layer import TokenRouting
-from mtlmoe_jax.models.token_moe import token_moe
-from mtlmoe_jax.models.towers import BoxTower, ClassTower
+from mtlmoe_jax.models.towers import BoxTower, ClassTower, TowerOptions
 from mtlmoe_jax.moe import buffers, engine, exchange, interface, strategies
 from mtlmoe_jax.moe.routing import Routing
+
+Array = jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -45,67 +39,103 @@ class Outputs:
     tokens: `tokens/BLOCK` -> the routing of each V-MoE layer of the stem.
   """
 
-  logits: jax.Array | None
-  box: jax.Array | None
+  logits: Array | None
+  box: Array | None
   routing: dict[str, Routing]
-  log_variance: jax.Array | None
+  log_variance: Array | None
   tokens: dict[str, TokenRouting]
+
+
+@dataclasses.dataclass(frozen=True)
+class DispatchOptions:
+  """How images meet the experts.
+
+  Attributes:
+    compute: "dense", every expert on every image, or "sparse".
+    strategy: of sparse computation, see `moe.strategies`.
+    capacity_factor: see `buffers.capacity`; of training only.
+    remat: the backward pass runs experts again in place of storing their maps.
+  """
+
+  compute: str = "sparse"
+  strategy: str = "auto"
+  capacity_factor: float = 0.0
+  remat: bool = False
 
 
 class MTLMoE(nn.Module):
   """Multi-task mixture of experts over images; `build_model` makes it.
 
-  The attributes are the options of `config.model` (see `config.py`) but:
-
   Attributes:
-    entry: the backbone.
+    backbone: what stem and experts are made of.
     num_classes: L.
     tasks: of "class" and "box".
-    num_experts: N.
     ks: K of each task.
+    gating: of every gate; its `experts` is N.
+    select: "separate", each gate for itself, or "joint", all gates together.
+    share_gate: one gate for all tasks.
+    dispatch: how images meet the experts.
+    towers: of both towers.
+    shared_stages: units behind the stem that all experts share; 0 shares
+      nothing, not even the stem.
+    layout: of the condensed features, see `Expert`.
+    condense_dim: D.
+    drop_path: rate of stochastic depth.
+    norm: see `normalization.Norm`.
     learn_weights: adds the parameter `log_variance` (Kendall et al. 2018).
     token_moe: the V-MoE layers of the stem; None: it has none.
     dtype: type of the computation in stem and experts; parameters, gates,
       combine and towers are float32.
   """
 
-  entry: Backbone
+  backbone: Backbone
   num_classes: int
   tasks: tuple[str, ...]
-  num_experts: int
   ks: tuple[int, ...]
-  gate_kind: str
-  gate_width: int
-  gate_noise: float
-  gate_temperature: float
-  bias_rate: float
+  gating: GateOptions
   select: str
   share_gate: bool
-  compute: str
-  dispatch: str
-  capacity_factor: float
-  remat: bool
+  dispatch: DispatchOptions
+  towers: TowerOptions
   shared_stages: int
   layout: str
   condense_dim: int
-  tower_dim: int
-  classifier: str
-  dropout: float
   drop_path: float
   norm: str
   learn_weights: bool
   token_moe: TokenMoE | None
   dtype: Any
 
-  @nn.compact
+  def setup(self) -> None:
+    """Stem, gates and towers; `_run_mapped` makes the experts."""
+    for name, k in dict(zip(self._gate_names(), self.ks)).items():
+      setattr(self, name, Gate(self.gating, k))
+    if self.shared_stages:
+      self.stem = make_stem(
+        self.backbone,
+        self.token_moe,
+        last=self.shared_stages,
+        norm=self.norm,
+        drop_path=self.drop_path,
+        dtype=self.dtype,
+      )
+    if "class" in self.tasks:
+      self.tower_class = ClassTower(self.num_classes, self.towers)
+    if "box" in self.tasks:
+      self.tower_box = BoxTower(self.towers)
+    if self.learn_weights:
+      self.log_variance = self.param(
+        "log_variance", nn.initializers.zeros, (len(self.tasks),)
+      )
+
   def __call__(
     self,
-    images: jax.Array,
+    images: Array,
     *,
     train: bool = False,
-    valid: jax.Array | None = None,
-    gate_noise: jax.Array | None = None,
-    features: jax.Array | None = None,
+    valid: Array | None = None,
+    gate_noise: Array | None = None,
+    features: Array | None = None,
   ) -> Outputs:
     """Classifies and localises.
 
@@ -116,7 +146,7 @@ class MTLMoE(nn.Module):
       valid: [B] bool, False for padding, which then counts in no loss, metric
         or statistic and takes no expert's slot; None: all valid.
       gate_noise: scalar, the scale of the gates' noise in this step; None: the
-        attribute.
+        option's.
       features: of the stem, if they are known (`stem_features`); the stem then
         does not run, and only the gates see the images.
 
@@ -126,63 +156,49 @@ class MTLMoE(nn.Module):
     Raises:
       InputError: images of another shape.
     """
-    if images.ndim != 4 or images.shape[-1] != 3:
-      raise InputError(f"images of shape {images.shape}: must be [B, H, W, 3]")
-    x = _normalised(images, self.entry)
+    _check_images(images)
+    x = normalized(images, self.backbone)
     names = self._gate_names()
-    gates = [
-      Gate(
-        self.gate_kind,
-        self.num_experts,
-        k,
-        self.gate_width,
-        self.gate_noise,
-        self.gate_temperature,
-        self.bias_rate,
-        name=name,
-      )
-      for name, k in dict(zip(names, self.ks)).items()
-    ]
+    order = list(dict.fromkeys(names))
+    gates = [getattr(self, name) for name in order]
     joint = self.select == "joint"
     routings = route(gates, x, train, valid, gate_noise, joint)
-    x = x.astype(self.dtype)
-    tokens = {}
-    if features is not None:
-      x = features.astype(self.dtype)
-    elif self.shared_stages:
-      stem = _stem(
-        self.entry,
-        self.token_moe,
-        last=self.shared_stages,
-        norm=self.norm,
-        drop_path=self.drop_path,
-        dtype=self.dtype,
-        name="stem",
-      )
-      x, tokens = _separate(stem(x, valid, train))
+    x, tokens = self._shared(x, features, valid, train)
     combined, routings = self._mixture(x, routings, train, valid)
-    order = list(dict.fromkeys(names))
-    place = {t: order.index(name) for t, name in zip(self.tasks, names)}
-    logits = box = log_variance = None
+    place = {task: order.index(name) for task, name in zip(self.tasks, names)}
+    logits = box = None
     if "class" in place:
-      logits = ClassTower(
-        self.num_classes,
-        self.tower_dim,
-        self.dropout,
-        self.classifier,
-        name="tower_class",
-      )(combined[place["class"]], train)
+      logits = self.tower_class(combined[place["class"]], train)
     if "box" in place:
-      box = BoxTower(self.tower_dim, self.dropout, name="tower_box")(
-        combined[place["box"]], train
-      )
-    if self.learn_weights:
-      log_variance = self.param(
-        "log_variance", nn.initializers.zeros, (len(self.tasks),)
-      )
-    routing = {task: routings[i] for task, i in place.items()}
-    tokens = {f"tokens/{block}": found for block, found in tokens.items()}
-    return Outputs(logits, box, routing, log_variance, tokens)
+      box = self.tower_box(combined[place["box"]], train)
+    return Outputs(
+      logits=logits,
+      box=box,
+      routing={task: routings[i] for task, i in place.items()},
+      log_variance=self.log_variance if self.learn_weights else None,
+      tokens={f"tokens/{block}": r for block, r in tokens.items()},
+    )
+
+  def expert_outputs(
+    self, images: Array, features: Array | None = None
+  ) -> Array:
+    """What every expert makes of every image, in evaluation.
+
+    Args:
+      images: [B, H, W, 3] RGB, 0 ... 255.
+      features: of the stem, if they are known.
+
+    Returns:
+      f32 [N, B, D] or [N, B, G, G, D].
+
+    Raises:
+      InputError: images of another shape.
+    """
+    _check_images(images)
+    x = normalized(images, self.backbone)
+    x, _ = self._shared(x, features, None, False)
+    mask = jnp.ones((self.gating.experts, len(images)), bool)
+    return self._run_mapped(x, mask, train=False, shared_input=True)
 
   def _gate_names(self) -> list[str]:
     """The gate of each task."""
@@ -190,13 +206,29 @@ class MTLMoE(nn.Module):
       return ["gate"] * len(self.tasks)
     return [f"gate_{task}" for task in self.tasks]
 
+  def _shared(
+    self,
+    x: Array,
+    features: Array | None,
+    valid: Array | None,
+    train: bool,
+  ) -> tuple[Array, TokenRoutings]:
+    """What the experts see, and the routings of the stem's V-MoE layers."""
+    if features is not None:
+      return features.astype(self.dtype), {}
+    x = x.astype(self.dtype)
+    if not self.shared_stages:
+      return x, {}
+    maps = self.stem.maps(x, valid, train)
+    return maps.last, maps.routings
+
   def _mixture(
     self,
-    x: jax.Array,
+    x: Array,
     routings: list[Routing],
     train: bool,
-    valid: jax.Array | None,
-  ) -> tuple[list[jax.Array], list[Routing]]:
+    valid: Array | None,
+  ) -> tuple[list[Array], list[Routing]]:
     """Each gate's weighted sum of the experts, and what was dropped."""
     chosen = [r.experts for r in routings]
     ks = [experts.shape[1] for experts in chosen]
@@ -205,58 +237,80 @@ class MTLMoE(nn.Module):
     capacity = None  # Evaluation drops nothing, whatever the batch.
     if train:
       capacity = buffers.capacity(
-        x.shape[0], ks, self.num_experts, self.capacity_factor
+        x.shape[0], ks, self.gating.experts, self.dispatch.capacity_factor
       )
     strategy = self._strategy(x.shape[0], ks, capacity, train)
-    unbound = not strategies.STRATEGIES[strategy].takes_mapped
-    if unbound and self.is_initializing():
+    if self.is_initializing() and not _takes_mapped(strategy):
       # Variables are made by the mapped experts; one image each is enough.
-      strategy, capacity, unbound = "gather", 1, False
-    if strategy == "all_to_all" and self._rows_interact(train):
-      results = self._exchanged(x, chosen, train, valid, capacity)
-    elif unbound:
-      results = self._one_by_one(x, chosen, train, valid, strategy, capacity)
-    else:
-      stack = stack_experts(
-        self.num_experts,
-        shared_input=strategy == "dense",
-        remat=self.remat and train,
-      )
-      experts = stack(**self._expert_options(train), name="experts")
-      results = engine.apply_stacked(
-        lambda x, mask: experts(x, mask).astype(jnp.float32),
-        self.num_experts,
-        x,
-        chosen,
-        strategy=strategy,
-        capacity=capacity,
-        valid=valid,
-      )
+      strategy, capacity = "gather", 1
+    batch = interface.Batch(x, chosen, self.gating.experts, capacity, valid)
+    results = self._run_experts(batch, strategy, train)
     combined = [results.combine(i, r.weights) for i, r in enumerate(routings)]
-    if self.compute == "sparse":
+    if self.dispatch.compute == "sparse":
       routings = [
         dataclasses.replace(r, metrics={**r.metrics, "dropped": lost})
         for r, lost in zip(routings, results.dropped)
       ]
     return combined, routings
 
-  def _strategy(self, batch, ks, capacity, train) -> str:
-    if self.compute == "dense":
+  def _strategy(
+    self, batch_size: int, ks: list[int], capacity: int | None, train: bool
+  ) -> str:
+    if self.dispatch.compute == "dense":
       return "dense"
-    if self.dispatch != "auto":
-      return self.dispatch
+    if self.dispatch.strategy != strategies.AUTO:
+      return self.dispatch.strategy
     return engine.choose_strategy(
-      batch,
-      self.num_experts,
+      batch_size,
+      self.gating.experts,
       ks,
       capacity=capacity,
       rows_interact=self._rows_interact(train),
       train=train,
     )
 
+  def _rows_interact(self, train: bool) -> bool:
+    """Whether an expert's output depends on its other images."""
+    return train and self.norm == "batch"
+
+  def _run_experts(
+    self, batch: interface.Batch, strategy: str, train: bool
+  ) -> interface.Results:
+    """The experts, in the form that the strategy takes."""
+    if not _takes_mapped(strategy):
+      if strategy == "all_to_all" and self._rows_interact(train):
+        return self._exchanged(batch, train)
+      return self._one_by_one(batch, strategy, train)
+    shared = not strategies.STRATEGIES[strategy].sparse
+    return engine.apply_stacked(
+      lambda x, mask: self._run_mapped(
+        x, mask, train=train, shared_input=shared
+      ),
+      batch.num_experts,
+      batch.x,
+      batch.experts_per_task,
+      strategy=strategy,
+      capacity=batch.capacity,
+      valid=batch.valid,
+    )
+
+  @nn.compact
+  def _run_mapped(
+    self, x: Array, mask: Array, *, train: bool, shared_input: bool
+  ) -> Array:
+    """All experts side by side, float32."""
+    stack = stack_experts(
+      self.gating.experts,
+      shared_input=shared_input,
+      remat=self.dispatch.remat and train,
+    )
+    experts = stack(**self._expert_options(train), name="experts")
+    return experts(x, mask).astype(jnp.float32)
+
   def _expert_options(self, train: bool) -> dict[str, Any]:
     return dict(
-      entry=self.entry,
+      sizes=self.backbone.sizes,
+      grid=self.backbone.grid,
       first=self.shared_stages + 1 if self.shared_stages else 0,
       norm=self.norm,
       layout=self.layout,
@@ -274,37 +328,43 @@ class MTLMoE(nn.Module):
       if "experts" in tree
     }
 
-  def _one_by_one(self, x, chosen, train, valid, strategy, capacity):
+  def _drop_key(self, train: bool) -> Array | None:
+    """A key of drop path, None where nothing is dropped."""
+    return self.make_rng("dropout") if train and self.drop_path > 0 else None
+
+  def _one_by_one(
+    self, batch: interface.Batch, strategy: str, train: bool
+  ) -> interface.Results:
     """The variables of the mapped experts, used by one expert at a time."""
     expert = Expert(**self._expert_options(train), parent=None)
-    key = None
-    if train and self.drop_path > 0:
-      key = self.make_rng("dropout")
-    variables = self._expert_variables()
-    fn, params, x = one_expert(expert, variables, x, self.num_experts, key)
+    key = self._drop_key(train)
+    fn, params, x = one_expert(
+      expert, self._expert_variables(), batch.x, batch.num_experts, key
+    )
     return engine.apply_experts(
       fn,
       params,
       x,
-      chosen,
+      batch.experts_per_task,
       strategy=strategy,
-      capacity=capacity,
-      valid=valid,
-      remat=self.remat,
+      capacity=batch.capacity,
+      valid=batch.valid,
+      remat=self.dispatch.remat,
       rows_interact=self._rows_interact(train),
     )
 
-  def _exchanged(self, x, chosen, train, valid, capacity):
+  def _exchanged(
+    self, batch: interface.Batch, train: bool
+  ) -> interface.Results:
     """Experts with batch statistics, each on its own device."""
-    variables = self._expert_variables()
-    key = None
-    if train and self.drop_path > 0:
-      key = self.make_rng("dropout")
+    key = self._drop_key(train)
     keep = self.is_mutable_collection("batch_stats")
 
-    def local(variables, rows, mask):
+    def local(variables: Any, rows: Array, mask: Array) -> tuple[Array, Any]:
       stack = stack_experts(
-        mask.shape[0], shared_input=False, remat=self.remat and train
+        mask.shape[0],
+        shared_input=False,
+        remat=self.dispatch.remat and train,
       )
       experts = stack(**self._expert_options(train), parent=None)
       out, changed = experts.apply(
@@ -316,237 +376,38 @@ class MTLMoE(nn.Module):
       )
       return out.astype(jnp.float32), changed
 
-    batch = interface.Batch(x, chosen, self.num_experts, capacity, valid)
-    outputs, plan, changed = exchange.run_exchanged(local, variables, batch)
+    outputs, plan, changed = exchange.run_exchanged(
+      local, self._expert_variables(), batch
+    )
     for collection, value in changed.items():
       self.put_variable(collection, "experts", value)
     return interface.Results(outputs, plan)
 
-  def _rows_interact(self, train: bool) -> bool:
-    """Whether an expert's output depends on its other images."""
-    return train and self.norm == "batch"
+
+def _takes_mapped(strategy: str) -> bool:
+  return strategies.STRATEGIES[strategy].takes_mapped
 
 
-def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
-  """The model of a config.
-
-  `config.model.shared_stages` = s shares the stem and the first s units behind
-  it: of an EfficientNet 7 stages of blocks and the head convolution, of a
-  ResNet 4 stages, of a ConvNeXt 4 stages and the norm, of a ViT 4 quarters of
-  the blocks and the norm. With all of them shared an expert is its condense
-  layer alone; 0 shares nothing.
-
-  Args:
-    config: the whole config, checked.
-    num_classes: L.
-
-  Returns:
-    The unbound module.
-
-  Raises:
-    InputError: an unknown backbone, more shared stages than it has, V-MoE
-      layers where there can be none, or batch statistics with a dispatch that
-      cannot have them.
-  """
-  model = config.model
-  config_lib.check_dispatch(config)
-  entry = _entry(config)
-  if model.shared_stages > entry.sizes.last:
-    raise InputError(
-      f"config.model.shared_stages={model.shared_stages}: {entry.name} has "
-      f"{entry.sizes.last} units behind its stem, use 0 ... "
-      f"{entry.sizes.last}"
-    )
-  if model.condense == "pyramid" and not entry.sizes.last_stride:
-    raise InputError(
-      f"config.model.condense='pyramid': all maps of {entry.name} are of one "
-      "size, use 'spatial'"
-    )
-  if model.condense == "pyramid" and (
-    model.shared_stages >= entry.sizes.last_stride
-  ):
-    raise InputError(
-      f"config.model.condense='pyramid' with config.model.shared_stages="
-      f"{model.shared_stages}: the experts of {entry.name} must begin at the "
-      f"last strided stage or before, use 0 ... {entry.sizes.last_stride - 1}"
-      " shared stages, or condense 'spatial'"
-    )
-  return MTLMoE(
-    entry=entry,
-    num_classes=num_classes,
-    tasks=config_lib.tasks_of(config),
-    num_experts=model.experts,
-    ks=config_lib.k_of(config),
-    gate_kind=model.gate,
-    gate_width=model.gate_width,
-    gate_noise=model.gate_noise,
-    gate_temperature=model.gate_temperature,
-    bias_rate=model.bias_rate,
-    select=model.select,
-    share_gate=model.share_gate,
-    compute=model.compute,
-    dispatch=model.dispatch,
-    capacity_factor=model.capacity_factor,
-    remat=model.remat,
-    shared_stages=model.shared_stages,
-    layout=model.condense,
-    condense_dim=model.condense_dim,
-    tower_dim=model.tower_dim,
-    classifier=model.classifier,
-    dropout=model.dropout,
-    drop_path=model.drop_path,
-    norm=model.norm,
-    learn_weights=config.loss.weighting == "uncertainty",
-    token_moe=token_moe(config, entry),
-    dtype=jnp.dtype(config.precision),
-  )
+def _check_images(images: Array) -> None:
+  if images.ndim != 4 or images.shape[-1] != 3:
+    raise InputError(f"images of shape {images.shape}: must be [B, H, W, 3]")
 
 
-def stem_features(
-  config: ml_collections.ConfigDict,
-  stem: Mapping[str, Any],
-  images: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """What a model's stem, as in evaluation, gives to the experts.
+def make_stem(backbone: Backbone, moe: TokenMoE | None, **options: Any) -> Any:
+  """The shared units; only a ViT has the option of V-MoE layers.
 
   Args:
-    config: of the model, with shared stages.
-    stem: collections `params` and `batch_stats` of the stem.
-    images: u8 [B, H, W, 3].
-
-  Returns:
-    (features f16 [B, ...], images u8 [B, h, w, 3] as small as gates look at).
+    backbone: whose units.
+    moe: the V-MoE layers, None for none.
+    **options: attributes of `Units`.
   """
-  model = config.model
-  entry = _entry(config)
-  dtype = jnp.dtype(config.precision)
-  network = _stem(
-    entry,
-    token_moe(config, entry),
-    last=model.shared_stages,
-    norm=model.norm,
-    dtype=dtype,
-  )
-  x = _normalised(images, entry).astype(dtype)
-  x, _ = _separate(network.apply(stem, x))
-  small = average_to(images.astype(jnp.float32), gate_size(images.shape))
-  return x.astype(jnp.float16), jnp.round(small).astype(jnp.uint8)
-
-
-def _stem(entry: Backbone, moe: TokenMoE | None, **options: Any) -> Units:
-  """The shared units; only a ViT has the option of V-MoE layers."""
   if moe is not None:
     options["token_moe"] = moe
-  return entry.sizes.network(**options)
+  return backbone.sizes.network(**options)
 
 
-def _separate(out: Any) -> tuple[jax.Array, dict[str, TokenRouting]]:
-  """What a stem gives, and the routings of its V-MoE layers."""
-  return out if isinstance(out, tuple) else (out, {})
-
-
-def _entry(config: ml_collections.ConfigDict) -> Backbone:
-  """The backbone of a config, with the config's own normalisation and grid."""
-  entry = get_backbone(config.model.backbone)
-  return dataclasses.replace(
-    entry,
-    normalization=config.model.normalization or entry.normalization,
-    grid=config.model.grid or entry.grid,
-  )
-
-
-def _normalised(images: jax.Array, entry: Backbone) -> jax.Array:
-  mean = jnp.array(entry.mean, jnp.float32)
-  return (images.astype(jnp.float32) - mean) / jnp.array(entry.std, jnp.float32)
-
-
-def preprocessing(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """How an image becomes the network's input, for whoever keeps a record."""
-  entry = _entry(config)
-  return {
-    "channels": "RGB, 0 ... 255",
-    "image_size": config.data.image_size,
-    "resize": "bilinear, antialiased, aspect ratio not kept",
-    "mean": list(entry.mean),
-    "std": list(entry.std),
-  }
-
-
-def count_parameters(
-  config: ml_collections.ConfigDict, num_classes: int
-) -> tuple[int, int]:
-  """Parameters of a config's model, found without computing anything.
-
-  Args:
-    config: the whole config.
-    num_classes: L.
-
-  Returns:
-    (total, active): active are those that an image can meet: all but the
-    experts, and as many experts as the gates together can choose for it,
-    min(N, sum of K), or K where they choose one set. Of the experts of V-MoE
-    layers those of one token count, as each token chooses anew.
-  """
-  size = config.data.image_size
-  images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-  variables = jax.eval_shape(
-    build_model(config, num_classes).init, jax.random.key(0), images
-  )
-  return _totals(variables["params"], config)
-
-
-def active_experts(config: ml_collections.ConfigDict) -> int:
-  """Experts that an image can meet; see `count_parameters`."""
-  n, ks = config.model.experts, config_lib.k_of(config)
-  if config.model.gate in ("dense", "uniform"):
-    return n
-  one_set = config.model.share_gate or config.model.select == "joint"
-  return min(n, ks[0] if one_set else sum(ks))
-
-
-def parameter_table(
-  variables: Mapping[str, Any],
-  config: ml_collections.ConfigDict | None = None,
-) -> str:
-  """A table of parameters for the eye.
-
-  Args:
-    variables: of the model, arrays or shapes.
-    config: the config of the model; adds the parameters active per image (see
-      `count_parameters`).
-
-  Returns:
-    Lines with module, arrays and parameters, one per top-level module (two
-    for the experts), then totals.
-  """
-  rows: dict[str, list[int]] = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
-    names = [key.key for key in path]
-    name = "/".join(names[:2]) if names[0] == "experts" else names[0]
-    row = rows.setdefault(name, [0, 0])
-    row[0] += 1
-    row[1] += math.prod(np.shape(leaf))
-  rows["total"] = [sum(column) for column in zip(*rows.values())]
-  lines = [f"{'module':<20}{'arrays':>8}{'parameters':>14}"]
-  lines += [f"{n:<20}{a:>8,}{p:>14,}" for n, (a, p) in rows.items()]
-  if config is not None:
-    _, active = _totals(variables["params"], config)
-    lines.append(f"{'active per image':<28}{active:>14,}")
-  return "\n".join(lines)
-
-
-def _totals(
-  params: Mapping[str, Any], config: ml_collections.ConfigDict
-) -> tuple[int, int]:
-  def size(tree: Any) -> int:
-    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(tree))
-
-  total, experts = size(params), size(params["experts"])
-  each = experts // config.model.experts
-  active = total - experts + each * active_experts(config)
-  moe = config.model.token_moe
-  if moe.gate not in ("dense", "soft"):
-    flat = traverse_util.flatten_dict(params, sep="/")
-    tokens = size([v for name, v in flat.items() if TOKEN_EXPERTS in name])
-    active -= tokens // moe.experts * (moe.experts - moe.k)
-  return total, active
+def normalized(images: Array, backbone: Backbone) -> Array:
+  """Images [B, H, W, 3] as the backbone takes them, float32."""
+  mean = jnp.array(backbone.mean, jnp.float32)
+  std = jnp.array(backbone.std, jnp.float32)
+  return (images.astype(jnp.float32) - mean) / std

@@ -38,7 +38,7 @@ class Norm(nn.Module):
     gcd(C, 16) channels (16 or 8 in every registered backbone).
 
   Statistics that are stored are no more than a factor and an offset of each
-  channel: `normalised` folds the factor into the kernel in front.
+  channel: `normalized_conv` folds the factor into the kernel in front.
 
   Attributes:
     mode: "frozen", "batch", "group" or "folded".
@@ -92,10 +92,14 @@ class Norm(nn.Module):
       return None, self.bias
     return self._affine(self.mean.value, self.var.value)
 
-  def _affine(self, mean, var):
+  def _affine(
+    self, mean: jax.Array, var: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     return affine(self.scale, self.bias, mean, var, self.epsilon)
 
-  def _batch_moments(self, x, mask):
+  def _batch_moments(
+    self, x: jax.Array, mask: jax.Array | None
+  ) -> tuple[jax.Array, jax.Array]:
     """Those of the marked rows, which the stored ones then follow."""
     # Inside `shard_map`: the devices that have other rows of the same norm.
     axes = meshes.manual_axes(x) - meshes.manual_axes(self.scale)
@@ -174,11 +178,15 @@ def scale_kernel(kernel: jax.Array, factor: jax.Array) -> jax.Array:
   return kernel * factor[..., None, None, None, :]
 
 
-def _scale_kernel_forward(kernel, factor):
+def _scale_kernel_forward(
+  kernel: jax.Array, factor: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   return scale_kernel(kernel, factor), (kernel, factor)
 
 
-def _scale_kernel_backward(operands, g):
+def _scale_kernel_backward(
+  operands: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   kernel, factor = operands
   # [..., h w I, O]
   rows, columns = (
@@ -190,7 +198,7 @@ def _scale_kernel_backward(operands, g):
 scale_kernel.defvjp(_scale_kernel_forward, _scale_kernel_backward)
 
 
-def normalised(
+def normalized_conv(
   conv: Callable[..., jax.Array],
   norm: Norm,
   x: jax.Array,
@@ -242,8 +250,8 @@ def masked_moments(
   # `where`, not a product: a slot nobody fills may hold anything.
   total = jnp.sum(jnp.where(weight > 0, x, 0.0), (0, 1, 2))
   mean = lax.psum(total, axes) / pixels
-  centred = jnp.where(weight > 0, x - mean, 0.0)
-  squares = jnp.sum(jnp.square(centred), (0, 1, 2))
+  centered = jnp.where(weight > 0, x - mean, 0.0)
+  squares = jnp.sum(jnp.square(centered), (0, 1, 2))
   return mean, lax.psum(squares, axes) / pixels, rows
 
 
@@ -265,7 +273,7 @@ def group_norm(
   size = math.gcd(c, 16)
   grouped = x.astype(jnp.float32).reshape(b, h, w, c // size, size)
   mean = jnp.mean(grouped, (1, 2, 4), keepdims=True)
-  centred = grouped - mean
-  var = jnp.mean(jnp.square(centred), (1, 2, 4), keepdims=True)
-  normalised = centred * lax.rsqrt(var + epsilon)
-  return normalised.reshape(x.shape) * scale + bias
+  centered = grouped - mean
+  var = jnp.mean(jnp.square(centered), (1, 2, 4), keepdims=True)
+  normalized = centered * lax.rsqrt(var + epsilon)
+  return normalized.reshape(x.shape) * scale + bias

@@ -12,7 +12,7 @@ from mtlmoe_jax.models.backbones.vit import TokenMoE
 
 
 def token_moe(
-  config: ml_collections.ConfigDict, entry: Backbone
+  config: ml_collections.ConfigDict, backbone: Backbone
 ) -> TokenMoE | None:
   """The V-MoE layers of `config.model.token_moe`, None without any.
 
@@ -21,7 +21,7 @@ def token_moe(
 
   Args:
     config: the whole config, checked.
-    entry: its backbone.
+    backbone: its backbone.
 
   Raises:
     InputError: a backbone without token MLPs, or blocks that it does not have
@@ -31,13 +31,15 @@ def token_moe(
   text = options.pop("blocks")
   if not text:
     return None
-  key, sizes = f"config.model.token_moe.blocks={text!r}", entry.sizes
+  key, sizes = f"config.model.token_moe.blocks={text!r}", backbone.sizes
   if sizes.family != "vit":
-    raise InputError(f"{key}: {entry.name} has no tokens, use a backbone vit_*")
+    raise InputError(
+      f"{key}: {backbone.name} has no tokens, use a backbone vit_*"
+    )
   blocks = block_numbers(text, sizes.depth)
   if not blocks or blocks[-1] >= sizes.depth:
     raise InputError(
-      f"{key}: {entry.name} has the blocks 0 ... {sizes.depth - 1}"
+      f"{key}: {backbone.name} has the blocks 0 ... {sizes.depth - 1}"
     )
   unit = sizes.unit_of_block(blocks[-1])
   if unit > config.model.shared_stages:

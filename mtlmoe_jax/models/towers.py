@@ -4,8 +4,10 @@ Letters: B images, G side of the coarse grid, D condensed width, F hidden width,
 L classes.
 """
 
+import dataclasses
 import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,31 +26,42 @@ START_SCALE = 10.0
 _Hidden = functools.partial(nn.Dense, kernel_init=scaled_normal(2.0))
 
 
-class ClassTower(nn.Module):
-  """MLP over the features, averaged over the grid where there is one.
+@dataclasses.dataclass(frozen=True)
+class TowerOptions:
+  """What both towers have.
 
   Attributes:
-    classes: L.
-    hidden: F, width of the hidden layer.
-    dropout: rate in front.
+    width: F, of the hidden layer.
+    dropout: rate in front of it.
     classifier: "linear" or "cosine"; the latter takes the hidden layer without
       its swish, as cosines need features of both signs (Gidaris & Komodakis
       2018, "Dynamic Few-Shot Visual Learning without Forgetting", sec. 3.2).
   """
 
-  classes: int
-  hidden: int
+  width: int
   dropout: float
   classifier: str = "linear"
+
+
+class ClassTower(nn.Module):
+  """MLP over the features, averaged over the grid where there is one.
+
+  Attributes:
+    classes: L.
+    options: of the tower.
+  """
+
+  classes: int
+  options: TowerOptions
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, D] or [B, G, G, D] to logits [B, L], float32."""
     if x.ndim == 4:
       x = jnp.mean(x, (1, 2))
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x = _Hidden(self.hidden, name="hidden")(x)
-    if self.classifier == "cosine":
+    x = nn.Dropout(self.options.dropout, deterministic=not train)(x)
+    x = _Hidden(self.options.width, name="hidden")(x)
+    if self.options.classifier == "cosine":
       return CosineClassifier(self.classes, name="out")(x)
     x = nn.swish(x)
     return nn.Dense(self.classes, kernel_init=scaled_normal(1.0), name="out")(x)
@@ -101,12 +114,10 @@ class BoxTower(nn.Module):
   share, then the cells are flattened, so position reaches the MLP.
 
   Attributes:
-    hidden: width of the hidden layer.
-    dropout: rate in front of it.
+    options: of the tower; its classifier means nothing here.
   """
 
-  hidden: int
-  dropout: float
+  options: TowerOptions
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -114,8 +125,8 @@ class BoxTower(nn.Module):
     if x.ndim == 4:
       x = nn.swish(_Hidden(CELL_FEATURES, name="cell")(x))
       x = x.reshape(x.shape[0], -1)
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x = nn.swish(_Hidden(self.hidden, name="hidden")(x))
+    x = nn.Dropout(self.options.dropout, deterministic=not train)(x)
+    x = nn.swish(_Hidden(self.options.width, name="hidden")(x))
     raw = nn.Dense(
       4,
       kernel_init=scaled_normal(0.01),
@@ -135,11 +146,13 @@ def decode_box(raw: jax.Array) -> jax.Array:
     [..., 4] xyxy in units of the frame. The centre is inside the frame; a
     corner may leave it, which keeps its gradient (a clipped one has none).
   """
-  centre, side = jnp.split(nn.sigmoid(raw), 2, -1)
-  return jnp.concatenate([centre - side / 2, centre + side / 2], -1)
+  center, side = jnp.split(nn.sigmoid(raw), 2, -1)
+  return jnp.concatenate([center - side / 2, center + side / 2], -1)
 
 
-def _start_bias(key, shape, dtype=jnp.float32):
+def _start_bias(
+  key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> jax.Array:
   del key
   logit = jnp.log(START_SIDE / (1 - START_SIDE))
   return jnp.array([0.0, 0.0, logit, logit], dtype).reshape(shape)

@@ -206,7 +206,7 @@ def model_on(mesh):
   """The same of a whole sparse model."""
   model = make(
     norm="batch", experts=N, k="2,1", condense="pool", compute="sparse"
-  ).clone(entry=equal.BARE)
+  ).clone(backbone=equal.BARE)
   images = np.random.default_rng(0).integers(
     0, 256, (ROWS, 16, 16, 3), dtype=np.uint8
   )

@@ -300,10 +300,11 @@ class Gates(nn.Module):
 
   @nn.compact
   def __call__(self, x):
+    options = gates.GateOptions(
+      self.kind, 3, 4, 1.0, self.temperature, self.bias_rate
+    )
     made = [
-      gates.Gate(
-        self.kind, 3, k, 4, 1.0, self.temperature, self.bias_rate, name=name
-      )
+      gates.Gate(options, k, name=name)
       for name, k in self.ks.items()
     ]
     return gates.route(made, x, joint=self.joint)

@@ -24,7 +24,12 @@ BARE = dataclasses.replace(MICRO, sizes=make_sizes(8, (), 16, lite=False))
 
 def expert_options(norm):
   return dict(
-    entry=BARE, first=0, norm=norm, layout="pool", features=D, train=True
+    sizes=BARE.sizes,
+    first=0,
+    norm=norm,
+    layout="pool",
+    features=D,
+    train=True,
   )
 
 

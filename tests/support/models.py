@@ -92,7 +92,7 @@ MICRO = dataclasses.replace(
 
 def make(**options):
   model = models.build_model(make_config(**options), CLASSES)
-  return model.clone(entry=MICRO)
+  return model.clone(backbone=MICRO)
 
 
 def train_pass(model, seed=3):

@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax.models.backbones.units import Sizes, Units
+from mtlmoe_jax.models.backbones.units import Sizes, TokenRoutings, Units
 from mtlmoe_jax.models.layers import Conv, dense, drop_branch, layer_norm
 
 _EXPANSION = 4
@@ -33,14 +33,14 @@ class ConvNeXt(Units):
 
   def unit(
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
-  ) -> jax.Array:
+  ) -> tuple[jax.Array, TokenRoutings]:
     """The stem, a stage of blocks, or the last norm."""
     sizes = self.sizes
     if number == 0:
       x = self._patches("stem", x, sizes.widths[0], 4)
-      return layer_norm(self.dtype, "stem_layernorm")(x)
+      return layer_norm(self.dtype, "stem_layernorm")(x), {}
     if number == sizes.last:
-      return layer_norm(self.dtype, "head_layernorm")(x)
+      return layer_norm(self.dtype, "head_layernorm")(x), {}
     if number > 1:
       x = layer_norm(self.dtype, f"stage_{number}_layernorm")(x)
       width = sizes.widths[number - 1]
@@ -51,9 +51,11 @@ class ConvNeXt(Units):
         dtype=self.dtype,
         name=f"stage_{number}_block_{i:02d}",
       )(x, train)
-    return x
+    return x, {}
 
-  def _patches(self, name, x, features, size):
+  def _patches(
+    self, name: str, x: jax.Array, features: int, size: int
+  ) -> jax.Array:
     return Conv(
       features,
       size,

@@ -25,7 +25,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax.models.backbones.units import Sizes, Units, convolutions
+from mtlmoe_jax.models.backbones.units import (
+  Sizes,
+  TokenRoutings,
+  Units,
+  convolutions,
+)
 from mtlmoe_jax.models.layers import Conv, drop_branch, relu6
 from mtlmoe_jax.models.normalization import EPSILON
 
@@ -61,14 +66,14 @@ class EfficientNet(Units):
 
   def unit(
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
-  ) -> jax.Array:
+  ) -> tuple[jax.Array, TokenRoutings]:
     """The stem, a stage of blocks, or the head."""
     sizes = self.sizes
     conv = convolutions(self, mask, train)
     if number == 0:
-      return sizes.act(conv("stem", x, sizes.stem, 3, 2))
+      return sizes.act(conv("stem", x, sizes.stem, 3, 2)), {}
     if number == sizes.last:
-      return sizes.act(conv("head", x, sizes.head))
+      return sizes.act(conv("head", x, sizes.head)), {}
     for block in sizes.stages[number - 1]:
       x = MBConv(
         block,
@@ -78,7 +83,7 @@ class EfficientNet(Units):
         dtype=self.dtype,
         name=block.name,
       )(x, mask, train)
-    return x
+    return x, {}
 
 
 @dataclasses.dataclass(frozen=True)

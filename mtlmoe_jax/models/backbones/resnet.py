@@ -19,7 +19,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax.models.backbones.units import Sizes, Units, convolutions
+from mtlmoe_jax.models.backbones.units import (
+  Sizes,
+  TokenRoutings,
+  Units,
+  convolutions,
+)
 from mtlmoe_jax.models.layers import drop_branch
 
 _STEM = 64
@@ -32,11 +37,11 @@ class ResNet(Units):
 
   def unit(
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
-  ) -> jax.Array:
+  ) -> tuple[jax.Array, TokenRoutings]:
     """The stem, or a stage of blocks."""
     if number == 0:
       x = convolutions(self, mask, train)("stem", x, _STEM, 7, 2)
-      return nn.max_pool(nn.relu(x), (3, 3), (2, 2), ((1, 1), (1, 1)))
+      return nn.max_pool(nn.relu(x), (3, 3), (2, 2), ((1, 1), (1, 1))), {}
     for i, block in enumerate(self.sizes.numbers(number)):
       x = Bottleneck(
         _STEM * 2 ** (number - 1),
@@ -47,7 +52,7 @@ class ResNet(Units):
         dtype=self.dtype,
         name=f"stage_{number}_block_{i:02d}",
       )(x, mask, train)
-    return x
+    return x, {}
 
 
 @dataclasses.dataclass(frozen=True)

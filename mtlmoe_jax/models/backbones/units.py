@@ -10,14 +10,18 @@ Letters: B images, H W map size, C channels.
 import bisect
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax.models.layers import Conv
-from mtlmoe_jax.models.normalization import Norm, normalised
+from mtlmoe_jax.models.moe_layer import TokenRouting
+from mtlmoe_jax.models.normalization import Norm, normalized_conv
+
+# Block name -> the routing of its V-MoE layer.
+TokenRoutings = dict[str, TokenRouting]
 
 
 class Sizes:
@@ -66,6 +70,21 @@ class Sizes:
     return self.module(self, **options)
 
 
+class Maps(NamedTuple):
+  """What a part of a network gives.
+
+  Attributes:
+    last: [B, H', W', C'], the output of its last unit.
+    finer: [B, 2 H', 2 W', C''], the map that enters unit `sizes.last_stride`;
+      None where that unit is not in the part.
+    routings: block name -> the routing of each V-MoE layer.
+  """
+
+  last: jax.Array
+  finer: jax.Array | None
+  routings: TokenRoutings
+
+
 class Units(nn.Module):
   """Units `first` to `last` of a network, without classifier.
 
@@ -79,7 +98,6 @@ class Units(nn.Module):
       without batch norms have no use for it.
     drop_path: largest rate of stochastic depth: block i of M drops its branch
       with i / M of it. Needs the random stream "dropout" in training.
-    lateral: also return the map that enters unit `sizes.last_stride`.
     dtype: type of the computation.
   """
 
@@ -88,39 +106,51 @@ class Units(nn.Module):
   last: int | None = None
   norm: str = "frozen"
   drop_path: float = 0.0
-  lateral: bool = False
   dtype: Any = jnp.float32
 
-  @nn.compact
   def __call__(
     self,
     x: jax.Array,
     mask: jax.Array | None = None,
     train: bool = False,
-  ) -> jax.Array | tuple[jax.Array, jax.Array]:
+  ) -> jax.Array:
     """Maps the input of unit `first` to the output of unit `last`.
 
     Args:
-      x: [B, H, W, C]; for unit 0 the normalised image.
+      x: [B, H, W, C]; for unit 0 the normalized image.
       mask: [B] bool, the rows that count in batch statistics; None: all.
       train: use and update batch statistics, drop paths.
 
     Returns:
-      [B, H', W', C'] of type `dtype`; with `lateral` a pair of it and the
-      finer map [B, 2 H', 2 W', C''].
+      [B, H', W', C'] of type `dtype`.
     """
+    return self.maps(x, mask, train).last
+
+  @nn.compact
+  def maps(
+    self,
+    x: jax.Array,
+    mask: jax.Array | None = None,
+    train: bool = False,
+  ) -> Maps:
+    """The same with all that the units have to say; see `__call__`."""
     last = self.sizes.last if self.last is None else self.last
-    finer = None
+    finer, routings = None, {}
     for number in range(self.first, last + 1):
       if number == self.sizes.last_stride:
         finer = x
-      x = self.unit(number, x, mask, train)
-    return (x, finer) if self.lateral else x
+      x, of_unit = self.unit(number, x, mask, train)
+      routings |= of_unit
+    return Maps(x, finer, routings)
 
   def unit(
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
-  ) -> jax.Array:
-    """Maps the input of one unit to its output; the rest as in a call."""
+  ) -> tuple[jax.Array, TokenRoutings]:
+    """Maps the input of one unit to its output; the rest as in a call.
+
+    Returns:
+      The output, and block name -> routing of each V-MoE layer in the unit.
+    """
     raise NotImplementedError
 
   def rate(self, block: int) -> float:
@@ -157,6 +187,6 @@ def convolutions(
     norm = Norm(
       part.norm, shape[0], sizes.epsilon, dtype=dtype, name=f"{name}_norm"
     )
-    return normalised(conv, norm, x, mask, train)
+    return normalized_conv(conv, norm, x, mask, train)
 
   return conv_norm

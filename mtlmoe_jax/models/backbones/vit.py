@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.models.backbones.units import Sizes, Units
+from mtlmoe_jax.models.backbones.units import Sizes, TokenRoutings, Units
 from mtlmoe_jax.models.layers import Conv, dense, drop_branch, layer_norm
 from mtlmoe_jax.models.moe_layer import MoEMlp, TokenRouting
 
@@ -58,37 +58,23 @@ class TokenMoE:
 class ViT(Units):
   """Units of a network.
 
-  Unit 0 takes the normalised square image [B, S, S, 3], the others take tokens
+  Unit 0 takes the normalized square image [B, S, S, 3], the others take tokens
   [B, T, C]. The last gives a map [B, S / patch, S / patch, 2 C].
 
   Attributes:
-    token_moe: the V-MoE layers; what goes between and comes out of units is
-      then a pair of the tokens (or the map) and block name -> the routing of
-      each of those layers so far. None: there are none.
-
-  The others are those of `Units`; `lateral` must be False, as all maps have the
-  same size.
+    token_moe: the V-MoE layers, None for none. The others are those of `Units`.
   """
 
   token_moe: TokenMoE | None = None
 
   def unit(
-    self, number: int, x: Any, mask: jax.Array | None, train: bool
-  ) -> Any:
+    self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
+  ) -> tuple[jax.Array, TokenRoutings]:
     """The patches, a quarter of the blocks, or the last norm.
 
     Raises:
       InputError: an image that is not square or no whole number of patches.
     """
-    if self.token_moe is None:
-      return self._unit(number, x, mask, train)[0]
-    x, before = x if number else (x, {})
-    x, routings = self._unit(number, x, mask, train)
-    return x, before | routings
-
-  def _unit(
-    self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
-  ) -> tuple[jax.Array, dict[str, TokenRouting]]:
     sizes, moe = self.sizes, self.token_moe
     if number == 0:
       return self._tokens(x), {}
@@ -240,7 +226,7 @@ class ViTBlock(nn.Module):
     """
     width = x.shape[-1]
 
-    def add(x, y, name):
+    def add(x: jax.Array, y: jax.Array, name: str) -> jax.Array:
       if self.scaled:
         gamma = self.param(name, nn.initializers.constant(_GAMMA), (width,))
         y = y * gamma.astype(self.dtype)

@@ -9,7 +9,7 @@ import pytest
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.devices import sharding
-from mtlmoe_jax.models.gates import BIAS, Gate, route
+from mtlmoe_jax.models.gates import BIAS, Gate, GateOptions, route
 from mtlmoe_jax.training import checkpoint
 from mtlmoe_jax.training import step as step_lib
 from tests.support import steps, tiny
@@ -23,11 +23,12 @@ KEY = {"gating": jax.random.key(0)}
 
 
 def test_temperature_divides_the_logits():
-  variables = filled(Gate("dense", 4, 4, 8, 0.0), X)
+  variables = filled(Gate(GateOptions("dense", 4, 8, 0.0), 4), X)
   logits = [
-    jit(Gate("dense", 4, 4, 8, 0.0, t).apply, static_argnames="method")(
-      variables, X, method="scores"
-    ).logits
+    jit(
+      Gate(GateOptions("dense", 4, 8, 0.0, t), 4).apply,
+      static_argnames="method",
+    )(variables, X, method="scores").logits
     for t in (1.0, 4.0)
   ]
   np.testing.assert_allclose(logits[1], logits[0] / 4, rtol=1e-6)
@@ -36,7 +37,7 @@ def test_temperature_divides_the_logits():
 
 @pytest.mark.parametrize("kind", ["noisy_top_k", "top_k"])
 def test_noise_may_be_given_for_a_step(kind):
-  gate = Gate(kind, 4, 2, 8, 1.0)
+  gate = Gate(GateOptions(kind, 4, 8, 1.0), 2)
   variables = filled(gate, X)
   run = jit(gate.apply, static_argnums=2)
   plain = run(variables, X, True)
@@ -55,7 +56,9 @@ class Two(nn.Module):
   @nn.compact
   def __call__(self, x, train=False, valid=None):
     names = ("gate_a", "gate_b")
-    gates = [Gate("top_k", 4, 2, 8, 1.0, 1.0, 0.1, name=n) for n in names]
+    gates = [
+      Gate(GateOptions("top_k", 4, 8, 1.0, 1.0, 0.1), 2, name=n) for n in names
+    ]
     return route(gates, x, train, valid, joint=True)
 
 

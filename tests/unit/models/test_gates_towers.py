@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlmoe_jax.models.gates import Gate
+from mtlmoe_jax.models.gates import Gate, GateOptions
 from mtlmoe_jax.models.towers import (
   BoxTower,
   ClassTower,
+  TowerOptions,
   cosine_logits,
   decode_box,
 )
@@ -28,7 +29,7 @@ X = np.random.default_rng(0).normal(size=(6, 16, 16, 3)).astype(np.float32)
   ],
 )
 def test_balance_losses_reach_the_whole_gate(kind, losses):
-  gate = Gate(kind, 4, 2, 8, 1.0)
+  gate = Gate(GateOptions(kind, 4, 8, 1.0), 2)
   variables = filled(gate, X)
 
   def values(variables):
@@ -43,7 +44,7 @@ def test_balance_losses_reach_the_whole_gate(kind, losses):
 
 
 def test_noise_needs_training_and_a_key():
-  gate = Gate("noisy_top_k", 4, 2, 8, 1.0)
+  gate = Gate(GateOptions("noisy_top_k", 4, 8, 1.0), 2)
   variables = filled(gate, X)
   run = jit(gate.apply, static_argnums=2)
   key = [{"gating": jax.random.key(i)} for i in range(2)]
@@ -57,14 +58,14 @@ def test_noise_needs_training_and_a_key():
 
 
 def test_a_new_gate_is_nearly_uniform_but_has_no_ties():
-  gate = Gate("noisy_top_k", 4, 2, 8, 1.0)
+  gate = Gate(GateOptions("noisy_top_k", 4, 8, 1.0), 2)
   probs = jit(gate.init_with_output)(jax.random.key(0), X)[0].probs
   np.testing.assert_allclose(probs, 0.25, atol=0.1)
   assert all(len(set(row)) == 4 for row in np.asarray(probs).tolist())
 
 
 def test_a_decision_does_not_depend_on_the_batch():
-  gate = Gate("dense", 4, 4, 8, 0.0)
+  gate = Gate(GateOptions("dense", 4, 8, 0.0), 4)
   variables = filled(gate, X)
   run = jit(gate.apply)
   other = np.concatenate([X[:1], 5 * X[1:][::-1]])
@@ -75,7 +76,7 @@ def test_a_decision_does_not_depend_on_the_batch():
 
 @pytest.mark.parametrize("size", [64, 112, 150, 240, 600])
 def test_gates_look_at_small_images(size):
-  gate = Gate("dense", 4, 4, 8, 0.0)
+  gate = Gate(GateOptions("dense", 4, 8, 0.0), 4)
   seen = {}
 
   def trace(x):
@@ -90,7 +91,7 @@ def test_gates_look_at_small_images(size):
 
 
 def test_uniform_has_no_parameters():
-  gate = Gate("uniform", 4, 2, 8, 1.0)
+  gate = Gate(GateOptions("uniform", 4, 8, 1.0), 2)
   routing, variables = jit(gate.init_with_output)(jax.random.key(0), X)
   assert not variables
   np.testing.assert_array_equal(routing.weights, np.full((6, 4), 0.25))
@@ -112,7 +113,7 @@ def test_decode_box_exactly():
 
 def test_new_box_tower_starts_at_the_centre():
   x = np.random.default_rng(0).normal(size=(3, 4, 4, 8)).astype(np.float32)
-  tower = BoxTower(16, 0.2)
+  tower = BoxTower(TowerOptions(16, 0.2))
   init = jit(tower.init_with_output, static_argnums=2)
   box, _ = init(jax.random.key(0), x, False)
   np.testing.assert_allclose(box, [[0.2, 0.2, 0.8, 0.8]] * 3, atol=0.12)
@@ -121,7 +122,10 @@ def test_new_box_tower_starts_at_the_centre():
 def test_the_box_tower_knows_where_and_the_class_tower_does_not():
   x = np.zeros((2, 4, 4, 8), np.float32)
   x[0, 0, 1] = x[1, 3, 2] = 1.0
-  box, label = BoxTower(16, 0.2), ClassTower(5, 16, 0.2)
+  box, label = (
+    BoxTower(TowerOptions(16, 0.2)),
+    ClassTower(5, TowerOptions(16, 0.2)),
+  )
   boxes = box.apply(filled(box, x, False), x, False)
   logits = label.apply(filled(label, x, False), x, False)
   assert not np.allclose(boxes[0], boxes[1], atol=1e-3)
@@ -130,7 +134,7 @@ def test_the_box_tower_knows_where_and_the_class_tower_does_not():
 
 def test_dropout_only_in_training():
   x = np.ones((2, 8), np.float32)
-  tower = ClassTower(5, 16, 0.5)
+  tower = ClassTower(5, TowerOptions(16, 0.5))
   variables = filled(tower, x, False)
   plain = tower.apply(variables, x, False)
   np.testing.assert_allclose(plain[0], plain[1], rtol=1e-6)
@@ -172,7 +176,7 @@ def test_cosine_logits_of_nothing_are_zero_with_a_finite_gradient():
 
 def test_cosine_tower_has_a_scale_and_no_bias():
   x = np.random.default_rng(0).normal(size=(2, 4, 4, 8)).astype(np.float32)
-  tower = ClassTower(5, 16, 0.2, "cosine")
+  tower = ClassTower(5, TowerOptions(16, 0.2, "cosine"))
   init = jit(tower.init_with_output, static_argnums=2)
   logits, variables = init(jax.random.key(0), x, False)
   out = variables["params"]["out"]

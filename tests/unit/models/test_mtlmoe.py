@@ -17,7 +17,7 @@ from mtlmoe_jax.models.backbones.efficientnet import (
 )
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
 from mtlmoe_jax.models.layers import average_to
-from mtlmoe_jax.models.towers import ClassTower
+from mtlmoe_jax.models.towers import ClassTower, TowerOptions
 from mtlmoe_jax.moe import engine
 from tests.support.jaxprs import all_eqns
 from tests.support.models import (
@@ -189,10 +189,21 @@ def test_frozen_backbones_cost_no_gradient_work_in_pairs():
   assert own["backbone"]["head_conv"]["kernel"].shape not in alone
 
 
+DROPPING = dict(
+  sizes=DEEP.sizes,
+  first=0,
+  norm="group",
+  layout="pool",
+  features=8,
+  drop_path=0.9,
+  train=True,
+)
+
+
 def test_drop_path_draws_for_each_pair():
-  expert = Expert(DEEP, 0, "group", "pool", 8, 0.9, True)
+  expert = Expert(**DROPPING)
   variables = filled(
-    stack_experts(3, shared_input=True)(DEEP, 0, "group", "pool", 8, 0.9, True),
+    stack_experts(3, shared_input=True)(**DROPPING),
     IMAGES.astype("f4"),
     np.ones((3, 5), bool),
   )
@@ -294,9 +305,9 @@ def test_one_expert_is_the_single_model():
     lambda v: v[0], {k: v["experts"] for k, v in variables.items()}
   )
   x = (IMAGES[:1].astype(np.float32) - 127) / 128
-  expert = Expert(MICRO, 0, "frozen", "spatial", 8)
+  expert = Expert(MICRO.sizes, 0, "frozen", "spatial", 8, MICRO.grid)
   features = jit(expert.apply)(single, x, np.ones(1, bool))
-  logits = ClassTower(CLASSES, 8, 0.2).apply(
+  logits = ClassTower(CLASSES, TowerOptions(8, 0.2)).apply(
     {"params": variables["params"]["tower_class"]}, features, False
   )
   np.testing.assert_allclose(out.logits, logits, rtol=1e-5, atol=1e-6)
@@ -393,7 +404,7 @@ def test_pyramid_condense_is_condense_of_both_maps():
   single = jax.tree.map(lambda v: v[0], experts)
   x = (IMAGES[:2].astype(np.float32) - 127) / 128
   mask = np.ones(2, bool)
-  expert = Expert(MICRO, 0, "frozen", "pyramid", 8)
+  expert = Expert(MICRO.sizes, 0, "frozen", "pyramid", 8, MICRO.grid)
   got = jit(expert.apply)(single, x, mask)
   sizes = MICRO.sizes
   backbone = {k: v["backbone"] for k, v in single.items()}

@@ -20,7 +20,7 @@ from mtlmoe_jax.models.normalization import (
   Norm,
   fold,
   group_norm,
-  normalised,
+  normalized_conv,
   scale_kernel,
 )
 from tests.support.models import filled, jit
@@ -127,7 +127,7 @@ class _ConvNorm(nn.Module):
     conv = Conv(*self.sizes, name="conv")
     norm = Norm(self.mode, self.sizes[0], name="norm")
     if self.folded:
-      return normalised(conv, norm, x, mask, train)
+      return normalized_conv(conv, norm, x, mask, train)
     return norm(conv(x), mask, train)
 
 

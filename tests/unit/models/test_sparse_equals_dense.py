@@ -172,7 +172,7 @@ def compiled_model(strategy, norm, gate, select):
     k="2" if select == "joint" else "1,2",
     condense="pool",
     gate_width=4,
-  ).clone(entry=BARE)
+  ).clone(backbone=BARE)
   return train_pass(model), filled(model, IMAGES)
 
 
@@ -211,7 +211,7 @@ def test_evaluation_of_every_norm(norm):
     # Stored statistics: what training would refuse, "auto" may take.
     model = make(
       **options, norm=norm, k="1,2", condense="pool", gate_width=4
-    ).clone(entry=BARE)
+    ).clone(backbone=BARE)
     variables = filled(model, IMAGES)
     found.append(jit(lambda v, x, m=model: m.apply(v, x))(variables, IMAGES))
   close(found[1].logits, found[0].logits, 1e-5)

@@ -54,8 +54,13 @@ def upcycled(noise=0.0, **options):
 
 @functools.cache
 def applied(network):
-  """The network's forward pass, compiled once."""
-  return jit(network.apply)
+  """The network's forward pass, compiled once: its map and its routings."""
+
+  def run(variables, x):
+    maps = network.apply(variables, x, method="maps")
+    return maps.last, maps.routings
+
+  return jit(run)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +82,7 @@ def test_block_numbers(text, depth, numbers):
 def test_equal_experts_are_the_dense_network(gate):
   dense, network, variables, summary = upcycled(gate=gate)
   found, routings = applied(network)(variables, X)
-  expected = applied(VIT.network())(dense, X)
+  expected, _ = applied(VIT.network())(dense, X)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
   assert list(routings) == ["block_01", "block_03"]
   assert routings["block_01"].probs.shape == (2, 17, 4)
@@ -95,7 +100,7 @@ def test_noise_parts_token_experts_alone():
       whole = traverse_util.flatten_dict(dense["params"], sep="/")
       np.testing.assert_array_equal(leaf, whole[name])
   found, _ = applied(network)(variables, X)
-  expected = applied(VIT.network())(dense, X)
+  expected, _ = applied(VIT.network())(dense, X)
   assert np.abs(found - expected).max() > 1e-3
 
 
@@ -113,15 +118,15 @@ def test_a_v_moe_starts_another_with_its_gates():
   assert "new (not pretrained): nothing" in summary
 
 
-def test_a_cut_network_hands_its_routings_on():
+def test_parts_of_a_network_have_their_own_routings():
   _, network, variables, _ = upcycled()
   whole, routings = applied(network)(variables, X)
   front, back = network.clone(last=2), network.clone(first=3)
-  half = jit(front.apply)(variables, X)
-  assert list(half[1]) == ["block_01"]
-  again, both = jit(back.apply)(variables, half)
+  half, first = applied(front)(variables, X)
+  assert list(first) == ["block_01"]
+  again, second = applied(back)(variables, half)
   np.testing.assert_allclose(again, whole, rtol=1e-5, atol=1e-5)
-  assert list(both) == list(routings)
+  assert [*first, *second] == list(routings)
 
 
 def test_the_loss_reaches_every_part_of_a_layer():
@@ -163,7 +168,7 @@ def test_evaluation_ignores_the_batch_mates():
     token_moe=token_moe(config, models.get_backbone("vit_nano"))
   )
   variables = filled(network, X)
-  run = jit(network.apply)
+  run = applied(network)
   (a, routings), (b, _) = run(variables, X), run(variables, X[[1, 1]])
   np.testing.assert_allclose(b, np.asarray(a)[[1, 1]], rtol=1e-5, atol=1e-5)
   assert routings["block_03"].metrics["dropped"] > 0

@@ -109,7 +109,7 @@ def test_a_config_normalises_as_the_card_says(backbone, spec, name, pixels_):
     pixels_ = {"mean": list(entry.mean), "std": list(entry.std)}
   found = models.preprocessing(config)
   assert {key: found[key] for key in ("mean", "std")} == pixels_
-  entry = models.build_model(config, 3).entry
+  entry = models.build_model(config, 3).backbone
   assert [list(entry.mean), list(entry.std)] == list(pixels_.values())
 
 

@@ -45,7 +45,7 @@ class Pair(nn.Module):
   @nn.compact
   def __call__(self, x, train=False, valid=None):
     made = [
-      gates.Gate("random", N, K, 8, 1.0, name=f"gate_{task}")
+      gates.Gate(gates.GateOptions("random", N, 8, 1.0), K, name=f"gate_{task}")
       for task in config_lib.TASKS
     ]
     return gates.route(made, x, train, valid, joint=self.joint)
@@ -110,7 +110,7 @@ def test_a_random_gate_has_no_parameters_and_distinct_experts():
 
 
 def test_a_lone_expert_is_drawn_always():
-  gate = gates.Gate("random", 1, 1, 8, 1.0)
+  gate = gates.Gate(gates.GateOptions("random", 1, 8, 1.0), 1)
   found = jit(gate.apply)({}, images(3))
   np.testing.assert_array_equal(found.experts, np.zeros((3, 1)))
   np.testing.assert_array_equal(found.weights, np.ones((3, 1)))
