@@ -26,16 +26,19 @@ def publish(findings: Findings, out: pathlib.Path) -> list[pathlib.Path]:
     The files.
   """
   document = story.document(findings)
-  written, drawn = [], {}
-  for picture in document.pictures:
-    drawn[picture.name] = plots.render(picture.draw, *picture.size)
-    written.append(out.with_name(f"{out.stem}_{picture.name}.svg"))
-    files.write_bytes(written[-1], drawn[picture.name])
+  drawn = {
+    f"{out.stem}_{picture.name}.svg": plots.render(picture.draw, *picture.size)
+    for picture in document.pictures
+  }
+  for name, picture in drawn.items():
+    files.write_bytes(out.with_name(name), picture)
   numbers, whole = out.with_suffix(".json"), out.with_suffix(".html")
   stored.write(findings, numbers)
-  files.write_text(whole, webpage.page(document, drawn))
+  files.write_text(
+    whole, webpage.page(markdown.page(document, out.stem), drawn)
+  )
   files.write_text(out, markdown_page(document, out.stem))
-  return [*written, numbers, whole, out]
+  return [*map(out.with_name, drawn), numbers, whole, out]
 
 
 def markdown_page(document: Document, stem: str) -> str:

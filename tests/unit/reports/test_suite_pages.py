@@ -647,12 +647,12 @@ def test_text_is_escaped():
       document.Table(("a|b",), (("one\n<two> | three",), ("<i>", "`&lt;`"))),
     ),
   )
-  text = webpage.page(page, {})
+  text = webpage.page(markdown.page(page, "x"), {})
   reader = Reader(text)
   assert reader.open == []
   assert "<script" not in text
   assert "<two>" in "".join(reader.text)
-  assert "<b>&lt;b&gt;</b>" in text
+  assert "<strong>&lt;b&gt;</strong>" in text
   assert "c<d>" in "".join(reader.text)
   assert "https://e.org/?a=1&b=2" in reader.links
   assert not any("javascript" in link for link in reader.links)
