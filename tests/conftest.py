@@ -10,9 +10,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # of the time, for them and for the processes they start, and in two thirds of
 # that without the newer emitters of fusions. XLA ends a process that names a
 # flag it does not know, so the second is for the jaxlib it was tried with.
+# MTLMOE_TEST_XLA=default leaves XLA as users have it, for the tests marked
+# `default_flags`.
 _FAST_COMPILE = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   _FAST_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+if os.environ.get("MTLMOE_TEST_XLA") == "default":
+  _FAST_COMPILE.clear()
 for _flag in _FAST_COMPILE:
   if _flag not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (
@@ -27,6 +31,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Compiled programs are kept between runs: the second run is much faster.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> pathlib.Path:
+  """A finished tiny run, to read; see `tests/support/runs.py`."""
+  from tests.support import runs
+
+  return runs.finished(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

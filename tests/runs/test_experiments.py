@@ -304,7 +304,8 @@ def test_a_suite_of_the_base_alone_has_no_picture(small_suite):
 
 
 def test_a_real_run_and_its_evaluation_with_other_options(tmp_path):
-  base = tiny.config(**{"steps": 4, "data.validation_fraction": 0.0})
+  options = {"data.validation_fraction": 0.0, "eval.report": False}
+  base = tiny.config(**{"steps": 4, **options})
   made = cells.make_cells([BASE, SMALL], 1, tmp_path)
   assert cells.run(made, base) == 0
   assert sorted(p.name for p in made[1].folder.iterdir()) == ["eval"]

@@ -18,6 +18,7 @@ FROZEN = {
   "model.shared_stages": 2,
   "optimizer.frozen": ("stem/",),
   "features.views": 2,
+  "eval.report": False,
   # One folder of features is enough to look at.
   "data.validation_fraction": 0.0,
 }
@@ -88,7 +89,7 @@ def test_another_run_takes_what_is_there(finished):
 
 def test_what_is_watched_is_what_the_network_says(finished):
   config = tiny.config(**FROZEN, **{"features.cache": str(finished / "other")})
-  config.eval.watch_test, config.eval.report = True, False
+  config.eval.watch_test = True
   folder = finished / "watched"
   assert loop.train(config, str(folder)) == 0
   # To watch changes nothing.

@@ -13,7 +13,7 @@ import pytest
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.training import checkpoint, loop, metric_log, workdir
-from tests.support import tiny
+from tests.support import runs, tiny
 
 PROMISED = {
   "split",
@@ -42,20 +42,13 @@ PROMISED = {
 }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-  """An uninterrupted run in a process of its own."""
-  folder = tmp_path_factory.mktemp("finished")
-  got = tiny.launch("train.py", *arguments(folder))
-  assert got.returncode == 0, got.stderr
-  return folder
+@pytest.fixture
+def finished(finished_run):
+  return finished_run
 
 
 def arguments(folder):
-  return [
-    "--config=tests/support/tiny.py:checkpoint.every_steps=3",
-    f"--workdir={folder}",
-  ]
+  return [*runs.ARGUMENTS, f"--workdir={folder}"]
 
 
 def final_leaves(folder):
@@ -92,6 +85,7 @@ def test_metrics_have_step_epoch_split_seconds(finished):
   assert seconds == sorted(seconds)
 
 
+@pytest.mark.default_flags
 def test_kill_at_an_arbitrary_step_and_go_on_bit_equal(finished, tmp_path):
   with (tmp_path / "log").open("w") as log:
     process = subprocess.Popen(
@@ -140,14 +134,16 @@ def test_sigterm_saves_and_exits_143(finished, tmp_path):
   assert_same_run(finished, tmp_path)
 
 
-def test_a_finished_run_started_again_changes_nothing(finished):
+def test_a_finished_run_started_again_changes_nothing(finished, tmp_path):
+  finished = runs.copy(finished, tmp_path / "run")
   before = (finished / "metrics.jsonl").read_text()
   got = tiny.quick_launch("train.py", *arguments(finished))
   assert got.returncode == 0, got.stderr
   assert (finished / "metrics.jsonl").read_text() == before
 
 
-def test_evaluate_gives_the_same_figures(finished):
+def test_evaluate_gives_the_same_figures(finished, tmp_path):
+  finished = runs.copy(finished, tmp_path / "run")
   got = tiny.quick_launch("evaluate.py", f"--workdir={finished}", "--batch_size=9")
   assert got.returncode == 0, got.stderr
   result = json.loads((finished / "result.json").read_text())

@@ -27,6 +27,7 @@ def make_config(folder, **options):
       "data.augment.mixup": 0.5,
       "model.classifier": "cosine",
       "optimizer.ema": 0.0,
+      "eval.report": False,
       "checkpoint.every_steps": 3,
       **options,
     }

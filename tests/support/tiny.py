@@ -81,7 +81,7 @@ def run_on_devices(
   got = subprocess.run(
     [sys.executable, "-c", program, *arguments],
     cwd=ROOT,
-    env=environment(XLA_FLAGS=f"{os.environ['XLA_FLAGS']} {flags}"),
+    env=environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {flags}"),
     capture_output=True,
     text=True,
     timeout=seconds,

@@ -44,6 +44,7 @@ def cases(draw_):
   )
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize("strategy", (*EXPLICIT, "auto"))
 @settings(max_examples=6, deadline=None)
 @given(cases())
@@ -157,6 +158,7 @@ def test_padding_reaches_no_expert(strategy):
   assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves((sums, grads)))
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize("strategy", EXPLICIT)
 def test_an_image_does_not_see_its_batch(strategy):
   (params, x, weights), experts, _ = make(3, 6, 4, (2, 3), (3,))
@@ -340,6 +342,7 @@ def test_closures_may_hold_tracers_and_keys(inner_jit):
   )
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize("strategy", EXPLICIT)
 def test_bfloat16(strategy):
   args, experts, targets = make(0, 6, 4, (2,))

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.ops import boxes
 
+pytestmark = pytest.mark.default_flags
+
 LOSSES = (boxes.giou_loss, boxes.diou_loss, boxes.ciou_loss)
 
 # Non-square pairs computed independently in float64.

@@ -5,6 +5,8 @@ import pytest
 
 from mtlmoe_jax.ops import boxes, losses
 
+pytestmark = pytest.mark.default_flags
+
 LOGITS = np.array([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3], [-3.0, 4.0, 0.0]], "f4")
 LABELS = np.array([0, 2, 0], "i4")
 ALL = np.ones(3, bool)

@@ -27,6 +27,7 @@ PLAIN = {
 }
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_overfits_a_tiny_batch(weighting):
   state, step = build(**{**PLAIN, "loss.weighting": weighting})
