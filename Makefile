@@ -7,7 +7,7 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-fast test-newest lint types options site install \
+.PHONY: demo test test-fast test-xla test-newest lint types options site install \
   wheel-test parity bench tfds-prepare clean
 
 install: $(STAMP)
@@ -35,6 +35,11 @@ test: $(STAMP)
 # What needs no whole run, other process or second device.
 test-fast: $(STAMP)
 	$(RUN) -m pytest -n $(WORKERS) --dist=worksteal -q tests/unit
+
+# The tests marked `default_flags` with XLA as users have it: all others compile
+# without optimising (tests/conftest.py).
+test-xla: $(STAMP)
+	MTLMOE_TEST_XLA=default $(RUN) -m pytest -n $(WORKERS) -q -m default_flags
 
 # The default suite with another Python and the newest of all that setup.cfg
 # allows: make test-newest PYTHON=python3.13

@@ -1,8 +1,6 @@
 """Suites: cells that resume, paired statistics, the page."""
 
 import contextlib
-import csv
-import itertools
 import pathlib
 import xml.etree.ElementTree
 
@@ -12,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.utils import files
 from mtlmoe_jax.experiments import ablation, cells, collect, comparison, suite
-from mtlmoe_jax.reports.suite import page, publish
 from mtlmoe_jax.metrics import intervals
+from mtlmoe_jax.reports.suite import page, publish
 from mtlmoe_jax.training import loop, workdir
+from mtlmoe_jax.utils import files
 from tests.support import tiny
 from tests.support.suites import write
 
@@ -27,8 +25,6 @@ ONE = cells.Variation(
 SMALL = cells.Variation(
   "batches", {"eval.batch_size": 2}, "small batches", "evaluation"
 )
-
-
 
 
 def test_cells_go_seed_by_seed(tmp_path):

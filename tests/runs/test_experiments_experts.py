@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
-from mtlmoe_jax.utils import files
-from mtlmoe_jax.metrics import split as metrics_lib
 from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.metrics import cka, matching, permutation as null
 from mtlmoe_jax.experiments import expert_outputs, removal, study
+from mtlmoe_jax.metrics import cka, matching
+from mtlmoe_jax.metrics import permutation as null
+from mtlmoe_jax.metrics import split as metrics_lib
 from mtlmoe_jax.models import gates
 from mtlmoe_jax.training import checkpoint, loop
+from mtlmoe_jax.utils import files
 from tests.support import tiny
 
 
@@ -303,10 +304,7 @@ class Gates(nn.Module):
     options = gates.GateOptions(
       self.kind, 3, 4, 1.0, self.temperature, self.bias_rate
     )
-    made = [
-      gates.Gate(options, k, name=name)
-      for name, k in self.ks.items()
-    ]
+    made = [gates.Gate(options, k, name=name) for name, k in self.ks.items()]
     return gates.route(made, x, joint=self.joint)
 
 

@@ -16,11 +16,18 @@ from hypothesis import strategies as st
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, models
-from mtlmoe_jax.utils import files
-from mtlmoe_jax.experiments import cells, claims, collect, costs, reproduce, reproduction
-from mtlmoe_jax.reports.suite import poster
+from mtlmoe_jax.experiments import (
+  cells,
+  claims,
+  collect,
+  costs,
+  reproduce,
+  reproduction,
+)
 from mtlmoe_jax.metrics import intervals
+from mtlmoe_jax.reports.suite import poster
 from mtlmoe_jax.reports.suite.findings import Curve, Row
+from mtlmoe_jax.utils import files
 from tests.support import tiny
 from tests.support.models import native_convolutions
 from tests.support.suites import write

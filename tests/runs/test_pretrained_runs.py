@@ -128,9 +128,7 @@ def test_experts_that_differ_need_as_many_and_are_not_shared(run):
 
 @pytest.mark.parametrize("equal", [True, False], ids=["equal", "lone"])
 def test_a_lone_expert_and_equal_ones_go_anywhere(tmp_path, equal):
-  config = nano(
-    **{"model.experts": 2, "model.k": "1", "model.norm": "frozen"}
-  )
+  config = nano(**{"model.experts": 2, "model.k": "1", "model.norm": "frozen"})
   config.model.experts = 2 if equal else 1
   variables = drawn(config)
   for tree in (variables[c]["experts"] for c in ("params", "batch_stats")):
@@ -154,7 +152,9 @@ def test_a_run_of_another_backbone_or_range_is_refused(run):
   with pytest.raises(errors.InputError, match="normalization='lite'"):
     initialization.weights(config)
   config = again(run, normalization="lite")  # nano's own, by name
-  assert initialization.weights(config).preprocessing == models.preprocessing(config)
+  assert initialization.weights(config).preprocessing == models.preprocessing(
+    config
+  )
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
@@ -200,9 +200,13 @@ def test_a_whole_model_comes_back_from_its_file(run, tmp_path):
   config = again(run, pretrained=str(path))
   assert_same(flat(started(config)[0]), flat(started(again(run))[0]))
   with pytest.raises(errors.InputError, match="backbone='efficientnet_nano'"):
-    initialization.weights(again(run, pretrained=str(path), backbone="resnet50"))
+    initialization.weights(
+      again(run, pretrained=str(path), backbone="resnet50")
+    )
   with pytest.raises(errors.InputError, match="normalization='lite'"):
-    initialization.weights(again(run, pretrained=str(path), normalization="half"))
+    initialization.weights(
+      again(run, pretrained=str(path), normalization="half")
+    )
 
 
 @pytest.mark.parametrize("convention", export.NAMES)

@@ -9,9 +9,15 @@ import pytest
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.data import feature_store
-from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.training import checkpoint, features, initialization, loop, metric_log
 from mtlmoe_jax.devices import sharding
+from mtlmoe_jax.evaluation import evaluate
+from mtlmoe_jax.training import (
+  checkpoint,
+  features,
+  initialization,
+  loop,
+  metric_log,
+)
 from tests.support import tiny
 
 FROZEN = {

@@ -144,7 +144,9 @@ def test_a_finished_run_started_again_changes_nothing(finished, tmp_path):
 
 def test_evaluate_gives_the_same_figures(finished, tmp_path):
   finished = runs.copy(finished, tmp_path / "run")
-  got = tiny.quick_launch("evaluate.py", f"--workdir={finished}", "--batch_size=9")
+  got = tiny.quick_launch(
+    "evaluate.py", f"--workdir={finished}", "--batch_size=9"
+  )
   assert got.returncode == 0, got.stderr
   result = json.loads((finished / "result.json").read_text())
   again = json.loads((finished / "eval/test/metrics.json").read_text())

@@ -13,8 +13,7 @@ from mtlmoe_jax import data, errors, models
 from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.training import checkpoint, clock, initialization, loop
 from mtlmoe_jax.training import optimizer as optim
-from tests.support import layouts
-from tests.support import tiny
+from tests.support import layouts, tiny
 
 
 def make_config(folder, **options):
@@ -119,7 +118,9 @@ def test_a_cosine_run_is_a_start_for_either_classifier(
       model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8)
     ),
   )
-  found = optim.flatten(initialization.transfer(variables, restored)[0]["params"])
+  found = optim.flatten(
+    initialization.transfer(variables, restored)[0]["params"]
+  )
   theirs = optim.flatten(restored.variables["params"])
   untouched = {name for name in found if not np.any(found[name])}
   assert {n for n in untouched if n.startswith("tower_class/out/")} == {
