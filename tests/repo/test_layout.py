@@ -56,3 +56,13 @@ def test_units_are_tested_in_the_room_they_are_in():
   assert not missing
   loose = [path.name for path in TESTS.glob("test_*.py")]
   assert not loose, "a test belongs in tests/{unit,runs,processes,repo}"
+
+
+def test_units_train_nothing_and_have_no_devices_but_one():
+  whole = re.compile(r"\b(loop\.train|tiny\.\w*launch|run_on_devices)\(")
+  found = [
+    path.name
+    for path in FILES
+    if path.is_relative_to(TESTS / "unit") and whole.search(path.read_text())
+  ]
+  assert not found, "whole runs belong in tests/runs or tests/processes"

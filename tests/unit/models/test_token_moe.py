@@ -1,7 +1,6 @@
 """V-MoE layers of a ViT: where they are, how they start, what they return."""
 
 import functools
-import json
 
 import jax
 import numpy as np
@@ -14,7 +13,6 @@ from mtlmoe_jax import models, pretrained
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.vit import TokenMoE
 from mtlmoe_jax.models.token_moe import block_numbers, token_moe
-from mtlmoe_jax.training import loop, metric_log
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import step as step_lib
 from tests.support import tiny
@@ -226,24 +224,3 @@ def test_token_gates_learn_as_new_parameters():
 def test_where_there_can_be_no_layers(options, message):
   with pytest.raises(InputError, match=message):
     models.build_model(config_of(**options), CLASSES)
-
-
-def test_a_tiny_v_moe_trains_end_to_end(tmp_path):
-  config = tiny.config(
-    **{
-      **SINGLE,
-      "steps": 2,
-      "data.validation_fraction": 0.0,
-      "model.tasks": "class",
-      "model.condense": "pool",
-      "model.token_moe.blocks": "3",
-      "optimizer.ema": 0.0,
-    }
-  )
-  assert loop.train(config, str(tmp_path)) == 0
-  (row,) = [r for r in metric_log.read(tmp_path) if r["split"] == "train"]
-  for name in ("loss_importance", "loss_load", "dropped", "entropy"):
-    assert np.isfinite(row[f"tokens/block_03/{name}"])
-  assert row["bad_steps"] == 0
-  result = json.loads((tmp_path / "result.json").read_text())
-  assert result["parameters_active"] < result["parameters"]

@@ -1,7 +1,6 @@
 """The pure step: it learns, guards against NaN and is the same on 8 devices."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -186,33 +185,3 @@ def test_where_leaves_live():
   with pytest.raises(errors.InputError, match="3 and 6 experts do not divide"):
     sharding.check_experts((3, 6), mesh)
   sharding.check_experts((3, 8), mesh)
-
-
-_EIGHT = """
-import json, sys
-from tests.support import steps as t
-from mtlmoe_jax.devices import sharding
-import jax
-data, expert = map(int, sys.argv[1:])
-mesh = sharding.make_mesh(data, expert)
-with jax.set_mesh(mesh):
-  state, step = t.build(mesh, **{"model.experts": 4})
-  leaf = state.params["experts/condense/kernel"]
-  _, metrics = t.losses_of(state, step, 3)
-print(json.dumps([str(leaf.sharding.spec), metrics]))
-"""
-
-
-def run_on(devices, data, expert):
-  out = tiny.run_on_devices(devices, _EIGHT, str(data), str(expert))
-  return json.loads(out.splitlines()[-1])
-
-
-@pytest.mark.slow
-def test_eight_devices_train_as_one():
-  _, alone = run_on(1, 1, 1)
-  spec, many = run_on(8, 2, 4)
-  assert "expert" in spec
-  for one, other in zip(alone, many, strict=True):
-    for key in ("loss", "loss_class", "loss_box", "grad_norm"):
-      np.testing.assert_allclose(other[key], one[key], rtol=2e-4, err_msg=key)
