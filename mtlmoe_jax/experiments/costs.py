@@ -2,6 +2,7 @@
 
 import functools
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,8 @@ def _lowered(
     )
     inputs = {"images": images, "features": features}
   lowered = jax.jit(model.apply).lower(variables, **inputs)
-  return float(lowered.cost_analysis()["flops"])
+  costs: Any = lowered.cost_analysis()
+  return float(costs["flops"])
 
 
 def training_images(config: ml_collections.ConfigDict) -> tuple[int, int]:

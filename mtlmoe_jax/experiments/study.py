@@ -215,15 +215,17 @@ def _removal(
 
 def _scores(predictions: Predictions) -> dict[str, Any]:
   """`top1`, `per_class` f64 [L] (NaN without images) and `miou`."""
-  p, found = predictions, {}
+  p = predictions
+  scores: dict[str, Any] = {}
   if p.correct is not None and p.has_label.any():
+    assert p.logits is not None
     labels, classes = p.labels[p.has_label], p.logits.shape[1]
     counts = np.bincount(labels, minlength=classes)
     right = np.bincount(labels, p.correct[p.has_label], minlength=classes)
-    found["top1"] = float(right.sum() / len(labels))
-    found["per_class"] = np.divide(
+    scores["top1"] = float(right.sum() / len(labels))
+    scores["per_class"] = np.divide(
       right, counts, out=np.full(classes, np.nan), where=counts > 0
     )
   if p.iou is not None and p.has_box.any():
-    found["miou"] = float(np.nanmean(p.iou))
-  return found
+    scores["miou"] = float(np.nanmean(p.iou))
+  return scores

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mtlmoe_jax.metrics import intervals
 from mtlmoe_jax.reports.suite import plots_experts, wording
 from mtlmoe_jax.reports.suite.document import Block, Heading, Table, Text
@@ -89,7 +91,7 @@ def _of_seeds(values: Sequence[float | None], digits: int) -> str:
   known = [v for v in map(wording.number, values) if math.isfinite(v)]
   text = wording.decimal(wording.mean(known), digits)
   if len(set(known)) > 1:
-    spread = intervals.deviation(known)
+    spread = intervals.deviation(np.asarray(known))
     text += f" ± {wording.decimal(spread, digits)}"
   return text
 

@@ -64,14 +64,14 @@ def document(findings: Findings) -> Document:
   """The page; a part without data is left out."""
   title = _TITLES.get(findings.suite, findings.suite)
   title = f"{title}, on {findings.data}"
-  head = [
+  head: list[Block] = [
     Text("Written by"),
     Code(findings.command),
     Text(" ".join((_setting(findings), *findings.facts))),
   ]
   if findings.suite == ABLATION:
     return Document(title, (*head, *_ablation(findings)))
-  blocks = [
+  blocks: list[Block] = [
     *head,
     *_verdicts(findings),
     Heading("How to read this"),

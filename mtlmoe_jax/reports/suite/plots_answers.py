@@ -72,8 +72,9 @@ def answers(
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=3)
 
-  rows = sum(map(len, panels.values()))
-  return Picture(name, title, draw, (9, 0.7 + _ROW * rows + 0.5 * len(panels)))
+  count = sum(map(len, panels.values()))
+  high = 0.7 + _ROW * count + 0.5 * len(panels)
+  return Picture(name, title, draw, (9, high))
 
 
 def by_metric(
@@ -140,7 +141,7 @@ def _panel(
   axis.set_yticks(range(len(rows)), labels)
   for tick, (_, answer) in zip(axis.get_yticklabels(), rows):
     if answer is None:
-      tick.set_weight("bold")
+      tick.set_fontweight("bold")
   axis.tick_params("y", length=0)
   axis.grid(False, axis="y")
   axis.set_ylim(len(rows) - 0.4, -0.6)

@@ -209,6 +209,7 @@ def likeness(name: str, studies: Studies) -> Picture | None:
       axis.set_yticks(range(len(cka)))
       axis.tick_params(length=0)
       axis.set_title(wording.cut(label, 30), fontsize=9)
+    assert image is not None
     bar = figure.colorbar(image, ax=list(axes), shrink=0.7, pad=0.02)
     bar.set_label("CKA")
     bar.outline.set_visible(False)

@@ -45,7 +45,7 @@ def read(path: str | pathlib.Path) -> Findings:
 
 def _build(kind: Any, value: Any) -> Any:
   """A value of a type, of what JSON has in its place."""
-  if dataclasses.is_dataclass(kind):
+  if isinstance(kind, type) and dataclasses.is_dataclass(kind):
     types = typing.get_type_hints(kind)
     return kind(**{key: _build(types[key], v) for key, v in value.items()})
   if kind is np.ndarray:
