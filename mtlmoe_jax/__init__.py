@@ -2,7 +2,7 @@
 
   import mtlmoe_jax as mm
 
-  model = mm.load("runs/first")
+  model = mm.load("runs/demo")
   for p in model.predict(["a.jpg", "b.jpg"]):
     print(p.id, p.label, p.probability)
 

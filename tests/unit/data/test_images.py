@@ -84,6 +84,9 @@ def test_exif_orientation(tmp_path, orientation):
   path = save(tmp_path / "a.png", Image.fromarray(QUARTERS), exif=exif)
   out = images.load_image(path)
   np.testing.assert_array_equal(out, UPRIGHT[orientation])
+  with Image.open(path) as picture:
+    again = images.from_pillow(picture, "a picture")
+  np.testing.assert_array_equal(again, out)
   assert images.image_size(path) == out.shape[:2]
   # TFDS boxes refer to the stored pixels.
   np.testing.assert_array_equal(
@@ -137,3 +140,26 @@ def test_jpeg_with_bytes_after_its_end_is_read(tmp_path):
   want = images.load_image(path)
   path.write_bytes(path.read_bytes() + b"appended by some camera")
   np.testing.assert_array_equal(images.load_image(path), want)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1"])
+def test_pictures_of_pillow_are_as_their_files(tmp_path, mode):
+  picture = Image.fromarray(QUARTERS).convert("L" if mode == "I;16" else mode)
+  if mode == "I;16":
+    picture = Image.fromarray(257 * np.asarray(picture, np.uint16))
+  path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+  picture.save(path)
+  np.testing.assert_array_equal(
+    images.from_pillow(picture, "a picture"), images.load_image(path)
+  )
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+  path = tmp_path / "a.png"
+  Image.effect_noise((300, 300), 50).save(path)
+  path.write_bytes(path.read_bytes()[:500])
+  with (
+    Image.open(path) as picture,
+    pytest.raises(errors.InputError, match="image 3 cannot be read"),
+  ):
+    images.from_pillow(picture, "image 3")
