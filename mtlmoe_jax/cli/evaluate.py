@@ -36,10 +36,11 @@ def main(argv: Sequence[str]) -> None:
   cli_flags.no_arguments(argv)
   workdir = pathlib.Path(cli_flags.required("workdir"))
   # Here, not above: --help should not wait for JAX.
+  from mtlmoe_jax.checkpoints import restore
   from mtlmoe_jax.evaluation import evaluate, results
-  from mtlmoe_jax.training import checkpoint, metric_log
+  from mtlmoe_jax.training import metric_log
 
-  restored = checkpoint.restore_for_eval(workdir, flags.FLAGS.step)
+  restored = restore.restore_for_eval(workdir, flags.FLAGS.step)
   folder = workdir / "eval"
   evaluation = evaluate.evaluate_restored(
     restored,

@@ -60,10 +60,10 @@ def main(argv: Sequence[str]) -> None:
     )
   # Here, not above: --help should not wait for JAX.
   from mtlmoe_jax import pretrained
+  from mtlmoe_jax.checkpoints import restore
   from mtlmoe_jax.pretrained import export
-  from mtlmoe_jax.training import checkpoint
 
-  restored = checkpoint.restore_for_eval(workdir, flags.FLAGS.step)
+  restored = restore.restore_for_eval(workdir, flags.FLAGS.step)
   backbone = restored.config.model.backbone
   facts = {name: restored.meta[name] for name in FACTS}
   facts["backbone"] = backbone

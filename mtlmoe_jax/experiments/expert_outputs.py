@@ -13,13 +13,13 @@ import numpy as np
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import models
+from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.reports.evaluation import gallery
-from mtlmoe_jax.training import checkpoint
 
 
 def of_images(
-  restored: checkpoint.Restored,
+  restored: restore.Restored,
   source: data_lib.Source,
   limit: int = 256,
   batches_of: Callable[[data_lib.Source], Iterable[data_lib.Batch] | None]
@@ -28,7 +28,7 @@ def of_images(
   """The condensed outputs of all experts for images of a source.
 
   Args:
-    restored: from `checkpoint.restore_for_eval`.
+    restored: from `restore.restore_for_eval`.
     source: at least one record.
     limit: at most so many images, spread evenly over the source.
     batches_of: gives the batches of a source with features of the stem; None,

@@ -15,13 +15,14 @@ import numpy as np
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
+from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.experiments import expert_outputs, removal
 from mtlmoe_jax.metrics import cka, split
 from mtlmoe_jax.metrics import permutation as null
 from mtlmoe_jax.metrics.predictions import Predictions
-from mtlmoe_jax.training import checkpoint, features
+from mtlmoe_jax.training import features
 
 # Beside the class, what an expert may specialise in, where the source knows it.
 ATTRIBUTES = ("pose", "facing", "background", "family")
@@ -55,7 +56,7 @@ def study(folder: pathlib.Path, data_path: str = "") -> dict[str, Any]:
   experts = config.model.experts
   if experts == 1:
     return {"experts": 1}
-  restored = checkpoint.restore_for_eval(folder, config.eval.step)
+  restored = restore.restore_for_eval(folder, config.eval.step)
   config, data = evaluate.open_split(restored, "test", data_path=data_path)
   source = data.test
   model = models.build_model(config, len(restored.class_names))

@@ -16,13 +16,7 @@ import optax
 
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.training import depth
-from mtlmoe_jax.utils.trees import (  # noqa: F401
-  Flat,
-  flatten,
-  matching,
-  split,
-  unflatten,
-)
+from mtlmoe_jax.utils.trees import Flat, matching
 
 # The gates of V-MoE layers are in no published weights.
 BACKBONE = re.compile(r"(stem|experts/backbone)/(?!.*/moe/gate/)")

@@ -13,7 +13,7 @@ import ml_collections
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.training import checkpoint
+from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.utils import files
 from mtlmoe_jax.version import __version__
 
@@ -72,7 +72,7 @@ def prepare(
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
   """Whether a whole checkpoint is there; unfinished ones have longer names."""
-  return any(p.name.isdigit() for p in folder.glob(f"{checkpoint.FOLDER}/*"))
+  return any(p.name.isdigit() for p in folder.glob(f"{restore.FOLDER}/*"))
 
 
 def check_same(saved: pathlib.Path, config: ml_collections.ConfigDict) -> None:

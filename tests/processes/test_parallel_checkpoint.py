@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax.devices import sharding
-from mtlmoe_jax.training import checkpoint
+from mtlmoe_jax.training import checkpointing
 from tests.support import steps, tiny
 
 # (data, expert, fsdp): of 8, 1, 2 and 8 devices.
@@ -33,10 +33,10 @@ def trained(mesh):
 
 def restored(folder, state, mesh):
   """(state, whether each leaf is where the rules of the mesh put it)."""
-  checkpointer = checkpoint.Checkpointer(folder)
+  checkpointer = checkpointing.Checkpointer(folder)
   step = checkpointer.latest_step()
   found, data, _ = checkpointer.restore(
-    step, checkpoint.abstract_state(state, mesh)
+    step, checkpointing.abstract_state(state, mesh)
   )
   checkpointer.close()
   assert data == {"batches": 1}
@@ -48,7 +48,7 @@ def restored(folder, state, mesh):
 
 
 def saved(folder, state):
-  checkpointer = checkpoint.Checkpointer(folder)
+  checkpointer = checkpointing.Checkpointer(folder)
   checkpointer.save(state, {"batches": 1}, META, None)
   checkpointer.close()
 

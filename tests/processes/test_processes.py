@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.data import pipeline
 from mtlmoe_jax.devices import processes
-from mtlmoe_jax.training import checkpoint, loop, metric_log, workdir
+from mtlmoe_jax.training import loop, metric_log, workdir
 from tests.support import tiny
 
 OPTIONS = (
@@ -75,7 +76,7 @@ def finish(started, seconds=400):
 
 
 def variables(folder):
-  return checkpoint.restore_for_eval(folder, "latest").variables
+  return restore.restore_for_eval(folder, "latest").variables
 
 
 def assert_same_bits(one, other):

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
+from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.experiments import expert_outputs, removal, study
 from mtlmoe_jax.metrics import cka, matching
 from mtlmoe_jax.metrics import permutation as null
 from mtlmoe_jax.metrics import split as metrics_lib
 from mtlmoe_jax.models import gates
-from mtlmoe_jax.training import checkpoint, loop
+from mtlmoe_jax.training import loop
 from mtlmoe_jax.utils import files
 from tests.support import tiny
 
@@ -416,7 +417,7 @@ def found(run):
 
 @pytest.mark.slow
 def test_outputs_of_experts_are_what_the_model_mixes(run):
-  restored = checkpoint.restore_for_eval(run)
+  restored = restore.restore_for_eval(run)
   _, data = evaluate.open_split(restored, "test")
   outputs = expert_outputs.of_images(restored, data.test)
   assert outputs.shape[:2] == (3, 9) and outputs.dtype == np.float32
@@ -483,7 +484,7 @@ def test_a_study_of_a_real_run(run, found):
 @pytest.mark.slow
 def test_removal_of_a_real_run(run, found):
   """The same as an evaluation of the changed variables."""
-  restored = checkpoint.restore_for_eval(run)
+  restored = restore.restore_for_eval(run)
   config, data = evaluate.open_split(restored, "test")
   step = evaluate.make_predict_step(models.build_model(config, 3))
   whole, without = (

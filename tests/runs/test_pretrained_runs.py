@@ -13,7 +13,7 @@ from flax import traverse_util
 from mtlmoe_jax import errors, models, pretrained
 from mtlmoe_jax.models import backbones
 from mtlmoe_jax.pretrained import comparison, export, names
-from mtlmoe_jax.training import checkpoint, initialization
+from mtlmoe_jax.training import checkpointing, initialization
 from mtlmoe_jax.training import state as state_lib
 from tests.support import tiny
 
@@ -52,7 +52,7 @@ def write_run(folder, config, variables):
     "box_format": "xyxy",
     "versions": {"jax": jax.__version__},
   }
-  checkpointer = checkpoint.Checkpointer(folder)
+  checkpointer = checkpointing.Checkpointer(folder)
   checkpointer.save(made.replace(step=jnp.int32(STEP)), {}, meta, None)
   checkpointer.close()
 

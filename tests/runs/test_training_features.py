@@ -8,11 +8,11 @@ import pytest
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
+from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.data import feature_store
 from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.training import (
-  checkpoint,
   features,
   initialization,
   loop,
@@ -48,9 +48,7 @@ def losses(folder):
 
 
 def final(folder):
-  return jax.tree.leaves(
-    checkpoint.restore_for_eval(folder, "latest").variables
-  )
+  return jax.tree.leaves(restore.restore_for_eval(folder, "latest").variables)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +107,7 @@ def test_what_is_watched_is_what_the_network_says(finished):
   assert result["miou"] == of_step[result["step"]]["miou"]
   assert not (folder / "eval" / "test" / "report.html").exists()
   # The whole network, without features in float16.
-  restored = checkpoint.restore_for_eval(folder, "best")
+  restored = restore.restore_for_eval(folder, "best")
   whole = evaluate.evaluate_restored(restored, finished / "eval")
   assert whole.metrics["miou"] == pytest.approx(result["miou"], abs=5e-3)
   assert (finished / "eval" / "test" / "report.html").exists()

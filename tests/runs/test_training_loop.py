@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.training import checkpoint, loop, metric_log, workdir
+from mtlmoe_jax.checkpoints import restore
+from mtlmoe_jax.training import loop, metric_log, workdir
 from tests.support import runs, tiny
 
 PROMISED = {
@@ -52,7 +53,7 @@ def arguments(folder):
 
 
 def final_leaves(folder):
-  restored = checkpoint.restore_for_eval(folder, "latest")
+  restored = restore.restore_for_eval(folder, "latest")
   return restored.step, jax.tree_util.tree_leaves_with_path(restored.variables)
 
 
@@ -166,8 +167,8 @@ def test_transfer_takes_what_fits_and_freezes_what_is_told(finished, tmp_path):
   config.transfer.freeze = ("experts/",)
   config.optimizer.ema = 0.0
   assert loop.train(config, str(tmp_path)) == 0
-  source = checkpoint.restore_for_eval(finished, "best").variables["params"]
-  new = checkpoint.restore_for_eval(tmp_path, "latest").variables["params"]
+  source = restore.restore_for_eval(finished, "best").variables["params"]
+  new = restore.restore_for_eval(tmp_path, "latest").variables["params"]
   jax.tree.map(np.testing.assert_array_equal, new["experts"], source["experts"])
   moved = jax.tree.map(
     lambda a, b: bool(np.any(a != b)), new["tower_box"], source["tower_box"]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import data, errors, models
+from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.training import checkpoint, clock, initialization, loop
-from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.training import clock, initialization, loop
+from mtlmoe_jax.utils import trees
 from tests.support import layouts, tiny
 
 
@@ -46,7 +47,7 @@ def finished(tmp_path_factory):
 
 
 def test_extra_classes_are_in_the_checkpoint_and_not_in_the_test(finished):
-  restored = checkpoint.restore_for_eval(finished / "run", "latest")
+  restored = restore.restore_for_eval(finished / "run", "latest")
   assert restored.class_names[3:] == ("crow_0", "crow_1")
   kernel = restored.variables["params"]["tower_class"]["out"]["kernel"]
   assert kernel.shape == (16, 5)
@@ -58,7 +59,7 @@ def test_extra_classes_are_in_the_checkpoint_and_not_in_the_test(finished):
 
 
 def test_evaluation_does_not_need_the_extra_data(finished, tmp_path):
-  restored = checkpoint.restore_for_eval(finished / "run", "latest")
+  restored = restore.restore_for_eval(finished / "run", "latest")
   config = restored.config
   config.data.extra.path = str(tmp_path / "gone")
   found = evaluate.evaluate_restored(
@@ -92,10 +93,10 @@ def test_a_stopped_run_goes_on_bit_equal(
   # 24 main images: 16 more are 0.4 of 40.
   told = f"8 images of {finished / 'extra'}, 16 of the 40 images of an epoch"
   assert told in capfd.readouterr().err
-  assert checkpoint.restore_for_eval(run, "latest").step == 3
+  assert restore.restore_for_eval(run, "latest").step == 3
   assert loop.train(config, run) == 0
   one, other = (
-    checkpoint.restore_for_eval(folder, "latest")
+    restore.restore_for_eval(folder, "latest")
     for folder in (finished / "run", run)
   )
   assert one.step == other.step == 6
@@ -109,7 +110,7 @@ def test_a_stopped_run_goes_on_bit_equal(
 def test_a_cosine_run_is_a_start_for_either_classifier(
   finished, classifier, classes, new
 ):
-  restored = checkpoint.restore_for_eval(finished / "run", "latest")
+  restored = restore.restore_for_eval(finished / "run", "latest")
   config = tiny.config(**{"model.classifier": classifier})
   model = models.build_model(config, classes)
   variables = jax.tree.map(
@@ -118,10 +119,10 @@ def test_a_cosine_run_is_a_start_for_either_classifier(
       model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8)
     ),
   )
-  found = optim.flatten(
+  found = trees.flatten(
     initialization.transfer(variables, restored)[0]["params"]
   )
-  theirs = optim.flatten(restored.variables["params"])
+  theirs = trees.flatten(restored.variables["params"])
   untouched = {name for name in found if not np.any(found[name])}
   assert {n for n in untouched if n.startswith("tower_class/out/")} == {
     f"tower_class/out/{name}" for name in new

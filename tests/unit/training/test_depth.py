@@ -8,7 +8,7 @@ import pytest
 
 from mtlmoe_jax.models.backbones import BACKBONES, get_backbone
 from mtlmoe_jax.training import depth
-from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.utils import trees
 from tests.support.models import shapes_of
 
 # The smallest of each way to name parameters.
@@ -31,7 +31,7 @@ def test_every_parameter_is_in_the_unit_that_makes_it(name):
     x, variables = shapes_of(network.init_with_output, jax.random.key(0), x)
     found = {
       parameter: depth.unit_of(sizes, parameter)
-      for parameter in optim.flatten(variables["params"])
+      for parameter in trees.flatten(variables["params"])
     }
     assert found and set(found.values()) == {unit}, found
 

@@ -8,7 +8,7 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.models.gates import BIAS
-from mtlmoe_jax.training import checkpoint
+from mtlmoe_jax.training import checkpointing
 from mtlmoe_jax.training import step as step_lib
 from tests.support import steps, tiny
 
@@ -72,13 +72,13 @@ def test_bias_and_schedule_resume_bit_equal(run, tmp_path):
   np.testing.assert_allclose(
     noise, [0.5 + 0.5 * np.cos(np.pi * i / 4) for i in range(3)], rtol=1e-6
   )
-  checkpointer = checkpoint.Checkpointer(tmp_path)
+  checkpointer = checkpointing.Checkpointer(tmp_path)
   checkpointer.save(states[1], {}, {}, None)
   checkpointer.close()
   mesh = sharding.make_mesh()
-  checkpointer = checkpoint.Checkpointer(tmp_path)
+  checkpointer = checkpointing.Checkpointer(tmp_path)
   state, _, _ = checkpointer.restore(
-    1, checkpoint.abstract_state(states[0], mesh)
+    1, checkpointing.abstract_state(states[0], mesh)
   )
   checkpointer.close()
   for _ in range(2):

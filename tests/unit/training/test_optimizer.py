@@ -7,6 +7,7 @@ import pytest
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.training import optimizer as optim
+from mtlmoe_jax.utils import trees
 
 PARAMS = {
   "stem/conv/kernel": jnp.ones((2, 2)),
@@ -144,7 +145,7 @@ def test_frozen_patterns():
   made.optimizer.frozen = ("stem/.*kernel",)
   frozen = optim.frozen_names(PARAMS, made)
   assert frozen == {n for n in PARAMS if not n.startswith("tower")}
-  trainable, fixed = optim.split(PARAMS, frozen)
+  trainable, fixed = trees.split(PARAMS, frozen)
   assert list(trainable) == ["tower_class/out/bias"]
   assert trainable.keys() | fixed.keys() == PARAMS.keys()
 

@@ -12,6 +12,7 @@ from mtlmoe_jax.moe import routing
 from mtlmoe_jax.training import optimizer as optim
 from mtlmoe_jax.training import state as state_lib
 from mtlmoe_jax.training import step as step_lib
+from mtlmoe_jax.utils import trees
 from tests.support import naive, steps, tiny
 
 
@@ -63,7 +64,7 @@ def sgd(weighting, options):
   )
 
   def start(params):
-    variables = {"params": optim.unflatten(jax.tree.map(jnp.asarray, params))}
+    variables = {"params": trees.unflatten(jax.tree.map(jnp.asarray, params))}
     return state_lib.create_state(variables, optimizer, frozenset(), False)
 
   step = step_lib.make_train_step(
