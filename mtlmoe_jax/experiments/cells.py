@@ -323,7 +323,7 @@ def read_result(cell: Cell) -> dict[str, Any]:
     ) from None
 
 
-def plan(
+def listing(
   cells: Sequence[Cell], seconds: Mapping[str, float] | None = None
 ) -> str:
   """Which cells are done and which are missing, a line each.
@@ -331,23 +331,26 @@ def plan(
   Args:
     cells: of a suite.
     seconds: what a run of a variation takes, by its name; adds a column and
-      the sum of what is missing. None: they are not told.
+      the sum of what is missing. None: without them.
   """
   lines, left = [], 0.0
   for cell in cells:
     done = is_done(cell)
-    of = cell.variation
-    told = ""
+    variation = cell.variation
+    duration = ""
     if seconds is not None:
-      took = seconds.get(of.name, 0.0)
-      left += 0 if done else took
-      told = f"{progress.duration(took):>8} "
-    notes = [f"{k}={v}" for k, v in of.overrides.items()]
-    notes += [f"after {of.after}"] if of.after else []
-    if of.together:
-      notes.append(f"{of.together[1]} x {of.together[0]} together")
+      expected = seconds.get(variation.name, 0.0)
+      left += 0 if done else expected
+      duration = f"{progress.duration(expected):>8} "
+    notes = [f"{k}={v}" for k, v in variation.overrides.items()]
+    notes += [f"after {variation.after}"] if variation.after else []
+    if variation.together:
+      notes.append(
+        f"{variation.together[1]} x {variation.together[0]} together"
+      )
     state = "done" if done else "missing"
-    lines.append(f"{state:8} {told}{cell.name:32} {', '.join(notes)}".rstrip())
+    line = f"{state:8} {duration}{cell.name:32} {', '.join(notes)}"
+    lines.append(line.rstrip())
   if seconds is not None:
     lines.append(
       f"{sum(not is_done(c) for c in cells)} of {len(cells)} cells missing: "

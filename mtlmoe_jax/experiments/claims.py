@@ -18,7 +18,7 @@ from mtlmoe_jax.reports.suite.findings import (
   REFUTED,
   Answer,
   Claim,
-  Row,
+  VariationResult,
 )
 
 # Of the final accuracy of the run without transfer: what both should reach.
@@ -43,7 +43,7 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class ClaimSpec:
   """A claim and the questions that decide it.
 
   Attributes:
@@ -61,7 +61,7 @@ class Asked:
   controls: tuple[Question, ...]
 
 
-def asked(data: str) -> tuple[Asked, ...]:
+def claim_specs(data: str) -> tuple[ClaimSpec, ...]:
   """The four claims.
 
   Args:
@@ -69,7 +69,7 @@ def asked(data: str) -> tuple[Asked, ...]:
   """
   tower = reproduction.one_tower(data)
   return (
-    Asked(
+    ClaimSpec(
       1,
       "A mixture of experts beats a single expert",
       "96.7 % against 95.0 % (figure 4), 4.4 times the time",
@@ -91,7 +91,7 @@ def asked(data: str) -> tuple[Asked, ...]:
         Question("six networks trained apart, not one", "ensemble", "single"),
       ),
     ),
-    Asked(
+    ClaimSpec(
       2,
       "Transfer speeds learning up",
       "93.3 % after 1.2 hours instead of 2.2 (figure 5)",
@@ -107,7 +107,7 @@ def asked(data: str) -> tuple[Asked, ...]:
         Question("transfer or not, after training", "transfer_unfrozen", "moe"),
       ),
     ),
-    Asked(
+    ClaimSpec(
       3,
       "Freezing experts and condense hurts",
       "81.7 % instead of 93.3 % (figure 5)",
@@ -126,7 +126,7 @@ def asked(data: str) -> tuple[Asked, ...]:
         ),
       ),
     ),
-    Asked(
+    ClaimSpec(
       4,
       "A second task helps the first, and more experts help",
       "+1.4 points for the second task (figure 7); 79.2, 80.4, 80.1 % for 1, 3 "
@@ -171,7 +171,7 @@ ATTEMPTS = (
 )
 
 
-def other_questions(rows: Mapping[str, Row]) -> list[Question]:
+def other_questions(rows: Mapping[str, VariationResult]) -> list[Question]:
   """What setting experts apart costs or gains."""
   return [
     Question(rows[name].what, name, "mtl_6", figure)
@@ -201,7 +201,7 @@ def verdict(low: float, high: float, margin: float = MARGIN) -> str:
 
 def answer(
   question: Question,
-  rows: Mapping[str, Row],
+  rows: Mapping[str, VariationResult],
   values: Mapping[str, Mapping[str, np.ndarray]],
 ) -> Answer | None:
   """A question's answer; None where one of its variations has not run.
@@ -219,22 +219,20 @@ def answer(
   first, second = (values[name][question.figure] for name in (one, other))
   if np.isnan(first).all() or np.isnan(second).all():
     return None
-  found = intervals.crossed_interval(first - second)
-  counts, p_values = (), ()
+  interval = intervals.crossed_interval(first - second)
+  counts: list[tuple[int, int]] = []
   if question.figure in comparison.SHARES:
-    pairs = [_discordant(a, b) for a, b in zip(first, second)]
-    counts = tuple(pairs)
-    p_values = tuple(intervals.mcnemar(*pair) for pair in pairs)
+    counts = [_discordant(a, b) for a, b in zip(first, second)]
   return Answer(
     question.text,
     one,
     other,
     question.figure,
     "",
-    *found,
-    counts,
-    p_values,
-    verdict(*found[1:]),
+    *interval,
+    tuple(counts),
+    tuple(intervals.mcnemar(*pair) for pair in counts),
+    verdict(*interval[1:]),
   )
 
 
@@ -242,7 +240,9 @@ def _discordant(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
   return int(np.sum(one > other)), int(np.sum(other > one))
 
 
-def _speed(question: Question, rows: Mapping[str, Row]) -> Answer | None:
+def _speed(
+  question: Question, rows: Mapping[str, VariationResult]
+) -> Answer | None:
   """Epochs that the run with transfer needs less, paired by seed."""
   one, other = (
     rows[n].curves.get("top1") for n in (question.one, question.other)
@@ -254,17 +254,17 @@ def _speed(question: Question, rows: Mapping[str, Row]) -> Answer | None:
     reached(other.epochs, b, goal) - reached(one.epochs, a, goal)
     for a, b, goal in zip(one.values, other.values, goals)
   ]
-  found = intervals.student_interval(np.array(saved))
+  interval = intervals.student_interval(np.array(saved))
   return Answer(
     question.text,
     question.one,
     question.other,
     "top1",
     "epochs",
-    *found,
+    *interval,
     (),
     (),
-    verdict(*found[1:], margin=0.0),
+    verdict(*interval[1:], margin=0.0),
   )
 
 
@@ -290,8 +290,8 @@ def reached(epochs: np.ndarray, values: np.ndarray, goal: float) -> float:
 
 
 def judge(
-  claim: Asked,
-  rows: Mapping[str, Row],
+  claim: ClaimSpec,
+  rows: Mapping[str, VariationResult],
   values: Mapping[str, Mapping[str, np.ndarray]],
 ) -> Claim | None:
   """A claim's verdict; None unless all that decides it has run.
@@ -303,15 +303,16 @@ def judge(
     rows: by variation.
     values: as in `answer`.
   """
-  answers = [answer(q, rows, values) for q in claim.questions]
-  if any(a is None for a in answers):
+  known = [answer(q, rows, values) for q in claim.questions]
+  answers = [a for a in known if a is not None]
+  if len(answers) < len(known):
     return None
   controls = [answer(q, rows, values) for q in claim.controls]
-  said = [a.verdict for a in answers]
-  if all(v == CONFIRMED for v in said):
+  verdicts = [a.verdict for a in answers]
+  if all(v == CONFIRMED for v in verdicts):
     final = CONFIRMED
   else:
-    final = REFUTED if REFUTED in said else OPEN
+    final = REFUTED if REFUTED in verdicts else OPEN
   return Claim(
     claim.number,
     claim.title,
@@ -324,12 +325,14 @@ def judge(
 
 
 def _reason(answers: Sequence[Answer]) -> str:
-  return "; ".join(f"{a.question}: {_told(a)}, {a.verdict}" for a in answers)
+  return "; ".join(
+    f"{a.question}: {_describe(a)}, {a.verdict}" for a in answers
+  )
 
 
-def _told(a: Answer) -> str:
+def _describe(answer: Answer) -> str:
   """`+1.2 points [-0.3, +2.7]`; of one seed's epochs there is no interval."""
-  by, unit = wording.scale(a)
-  told = f"{wording.decimal(by * a.difference, 1, '+')} {unit}"
-  interval = wording.interval(by * a.low, by * a.high, 1, "+")
-  return f"{told} {interval or '(one seed)'}"
+  by, unit = wording.scale(answer)
+  text = f"{wording.decimal(by * answer.difference, 1, '+')} {unit}"
+  interval = wording.interval(by * answer.low, by * answer.high, 1, "+")
+  return f"{text} {interval or '(one seed)'}"

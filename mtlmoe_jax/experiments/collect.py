@@ -17,7 +17,12 @@ from mtlmoe_jax.experiments import cells as cells_lib
 from mtlmoe_jax.experiments import claims, comparison, costs
 from mtlmoe_jax.metrics import intervals, matching
 from mtlmoe_jax.metrics import split as metrics
-from mtlmoe_jax.reports.suite.findings import Curve, Findings, Measured, Row
+from mtlmoe_jax.reports.suite.findings import (
+  Curve,
+  Findings,
+  Measured,
+  VariationResult,
+)
 from mtlmoe_jax.training import metric_log
 from mtlmoe_jax.utils import files, progress
 
@@ -59,7 +64,7 @@ def collect(
   for name, group in groups.items():
     values[name] = comparison.values_of(group)
     rows[name] = _row(group, values[name], base)
-  judged = [claims.judge(c, rows, values) for c in claims.asked(data)]
+  judged = [claims.judge(c, rows, values) for c in claims.claim_specs(data)]
   others = [
     claims.answer(q, rows, values) for q in claims.other_questions(rows)
   ]
@@ -143,7 +148,9 @@ def compare(
   )
 
 
-def _compared(group: Sequence[cells_lib.Cell], values: Values) -> Row:
+def _compared(
+  group: Sequence[cells_lib.Cell], values: Values
+) -> VariationResult:
   """A row with the time of its runs, where it was trained."""
   row = _measures(group, values)
   if not group[0].variation.trains:
@@ -173,7 +180,9 @@ def read_study(cell: cells_lib.Cell) -> dict[str, Any] | None:
     ) from None
 
 
-def _measures(group: Sequence[cells_lib.Cell], values: Values) -> Row:
+def _measures(
+  group: Sequence[cells_lib.Cell], values: Values
+) -> VariationResult:
   """A row of what was measured on the test split: no costs, no curves."""
   cell = group[0]
   figures = {
@@ -193,7 +202,7 @@ def _measures(group: Sequence[cells_lib.Cell], values: Values) -> Row:
     if len(known):
       wilson[name] = metrics.wilson(float(known.sum()), len(known))
   unknown = float("nan")
-  return Row(
+  return VariationResult(
     name=cell.variation.name,
     what=cell.variation.what,
     group=cell.variation.group,
@@ -213,7 +222,7 @@ def _row(
   group: Sequence[cells_lib.Cell],
   values: Values,
   base: ml_collections.ConfigDict,
-) -> Row:
+) -> VariationResult:
   row, cell = _measures(group, values), group[0]
   if not cell.variation.trains:
     return row

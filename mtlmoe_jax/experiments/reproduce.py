@@ -99,7 +99,7 @@ def run_cells(
     0, or 143 after a SIGTERM.
   """
   if dry_run:
-    print(cells_lib.plan(cells, expected_seconds(cells, base)))
+    print(cells_lib.listing(cells, expected_seconds(cells, base)))
     return 0
   if code := cells_lib.run(cells, base):
     return code
@@ -158,21 +158,23 @@ STUDIED = ("moe", "mtl_3", "mtl_6", *claims.ATTEMPTS)
 
 
 def _studies(cells: Sequence[Cell]) -> list[cells_lib.Task]:
+  attributes: study.Attributes = {}
   return [
     cells_lib.Task(
       f"experts of {cell.name}",
       cell.folder.with_name(f".{cell.folder.name}.lock"),
       collect.study_path(cell).is_file,
       lambda: True,
-      functools.partial(_study, cell),
+      functools.partial(_study, cell, attributes),
     )
     for cell in cells
     if cell.variation.name in STUDIED and not cell.extra
   ]
 
 
-def _study(cell: Cell) -> int:
-  collect.write_study(cell, study.study(cell.folder))
+def _study(cell: Cell, attributes: study.Attributes) -> int:
+  known = study.study(cell.folder, attributes=attributes)
+  collect.write_study(cell, known)
   jax.clear_caches()
   gc.collect()
   return 0

@@ -161,12 +161,12 @@ def variations(
       "--base_path is missing: the transfer of --data=cub10 starts from other "
       "classes; give a folder with train/CLASS/* and test/CLASS/*"
     )
-  asked = _Asked(data, preset, base, base_path, pretrained)
-  found: dict[str, Variation] = {}
+  options = SuiteOptions(data, preset, base, base_path, pretrained)
+  chosen_variations: dict[str, Variation] = {}
   for name in chosen:
-    for variation in _OF[name](asked):
-      found.setdefault(variation.name, variation)
-  return list(found.values())
+    for variation in _MAKERS[name](options):
+      chosen_variations.setdefault(variation.name, variation)
+  return list(chosen_variations.values())
 
 
 def one_tower(data: str) -> str:
@@ -175,7 +175,7 @@ def one_tower(data: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
+class SuiteOptions:
   """The arguments of `variations`."""
 
   data: str
@@ -188,7 +188,7 @@ class _Asked:
 _MOE = Variation("moe", {}, "six experts", _EXP1)
 
 
-def _exp1(asked: _Asked) -> list[Variation]:
+def _exp1(suite: SuiteOptions) -> list[Variation]:
   return [
     Variation(
       "single",
@@ -202,7 +202,7 @@ def _exp1(asked: _Asked) -> list[Variation]:
     Variation("dense", {"model.gate": "dense"}, "dense gate", _EXP1),
     Variation(
       "matched",
-      _matched(asked),
+      _matched(suite),
       "a single expert of six's parameters",
       _EXP1,
     ),
@@ -216,7 +216,7 @@ def _exp1(asked: _Asked) -> list[Variation]:
   ]
 
 
-def _matched(asked: _Asked) -> dict[str, object]:
+def _matched(suite: SuiteOptions) -> dict[str, object]:
   """Options of a single expert with as many parameters as the base's six.
 
   Of whole networks a larger one of the family (B6 for six B1, 1.01 times as
@@ -224,10 +224,10 @@ def _matched(asked: _Asked) -> dict[str, object]:
   condense layer.
   """
   one = {"model.experts": 1, "model.k": "1"}
-  base = asked.base
-  if asked.preset == "paper":
+  base = suite.base
+  if suite.preset == "paper":
     larger = "tf_efficientnet_b6"
-    weights = _weights(asked.pretrained, larger)
+    weights = _weights(suite.pretrained, larger)
     return {**one, "model.backbone": larger, "model.pretrained": weights}
 
   def count(experts: int, width: int) -> int:
@@ -244,17 +244,17 @@ def _matched(asked: _Asked) -> dict[str, object]:
   return {**one, "model.condense_dim": round(width)}
 
 
-def _transfer(asked: _Asked) -> list[Variation]:
+def _transfer(suite: SuiteOptions) -> list[Variation]:
   base = dict(ROWS["transfer_base"].changes)
-  if asked.data == "cub10":
+  if suite.data == "cub10":
     base = {
       "data.name": "folder",
-      "data.path": asked.base_path,
+      "data.path": suite.base_path,
       "data.classes": "all",
     }
-  if asked.preset == "cpu":
+  if suite.preset == "cpu":
     # More images: fewer epochs, and views, are as many steps.
-    epochs = 3 if asked.data == "cub10" else 5
+    epochs = 3 if suite.data == "cub10" else 5
     base |= {"features.views": 2, "epochs": epochs}
   return [
     Variation("transfer_base", base, "base model, other classes", _TRANSFER),
@@ -276,8 +276,8 @@ def _transfer(asked: _Asked) -> list[Variation]:
   ]
 
 
-def _exp2(asked: _Asked) -> list[Variation]:
-  classes = {"data.classes": "all"} if asked.data == "cub" else {}
+def _exp2(suite: SuiteOptions) -> list[Variation]:
+  classes = {"data.classes": "all"} if suite.data == "cub" else {}
 
   def make(name: str, what: str, row: str = "", **options: object) -> Variation:
     both = {"model.tasks": "class,box"}
@@ -286,7 +286,7 @@ def _exp2(asked: _Asked) -> list[Variation]:
     return Variation(name, overrides, what, _EXP2)
 
   one = _MOE
-  if asked.data == "cub":
+  if suite.data == "cub":
     one = make("one_tower", "six experts, class alone", "exp2_one_tower")
   return [
     one,
@@ -298,7 +298,7 @@ def _exp2(asked: _Asked) -> list[Variation]:
       "mtl_6_half_batch",
       "six experts, half the batch (as the poster's)",
       "table_6_experts",
-      batch_size=asked.base.batch_size // 2,
+      batch_size=suite.base.batch_size // 2,
     ),
     make("shuffled", "boxes of other images", data__shuffle_boxes=True),
     make("pcgrad", "gradient surgery", loss__weighting="pcgrad"),
@@ -311,9 +311,9 @@ def _dotted(options: Mapping[str, object]) -> dict[str, object]:
   return {key.replace("__", "."): value for key, value in options.items()}
 
 
-def _experts(asked: _Asked) -> list[Variation]:
+def _experts(suite: SuiteOptions) -> list[Variation]:
   """Attempts to have experts that differ, beside the two-tower six."""
-  mtl = next(v for v in _exp2(asked) if v.name == "mtl_6")
+  mtl = next(v for v in _exp2(suite) if v.name == "mtl_6")
 
   def make(name: str, what: str, **options: object) -> Variation:
     overrides = {**mtl.overrides, **_dotted(options)}
@@ -344,7 +344,7 @@ def _experts(asked: _Asked) -> list[Variation]:
   ]
 
 
-_OF: dict[str, Callable[[_Asked], Sequence[Variation]]] = {
+_MAKERS: dict[str, Callable[[SuiteOptions], Sequence[Variation]]] = {
   "exp1": _exp1,
   "transfer": _transfer,
   "exp2": _exp2,

@@ -29,17 +29,23 @@ ATTRIBUTES = ("pose", "facing", "background", "family")
 PERMUTATIONS = 200
 # Fewer images have no similarity of experts.
 _LEAST_FOR_CKA = 4
-# Attributes by fingerprint of the images: a suite studies many runs of the same
-# ones, and to know a drawn image's attributes is to draw it.
-_known: dict[str, dict[str, np.ndarray]] = {}
+# Attributes by fingerprint of the images.
+Attributes = dict[str, dict[str, np.ndarray]]
 
 
-def study(folder: pathlib.Path, data_path: str = "") -> dict[str, Any]:
+def study(
+  folder: pathlib.Path,
+  data_path: str = "",
+  attributes: Attributes | None = None,
+) -> dict[str, Any]:
   """Looks at the gates and experts of a run through its test split.
 
   Args:
     folder: workdir of a finished run.
     data_path: where the data set is now; "" as when it was trained.
+    attributes: those known from runs before, filled with this one's: a suite
+      studies many runs of the same images, and to know a drawn image's
+      attributes is to draw it.
 
   Returns:
     Values ready for JSON. `experts`: N; with N = 1 nothing else. `tasks`; `k`
@@ -78,7 +84,7 @@ def study(folder: pathlib.Path, data_path: str = "") -> dict[str, Any]:
   evaluated = functools.partial(evaluated, batches=batches_of(source))
   whole = evaluated(restored.variables)
   p = whole.predictions
-  groups = _groups(p, source)
+  groups = _groups(p, source, {} if attributes is None else attributes)
   found = {
     "experts": experts,
     "k": [gate.experts.shape[1] for gate in p.routing.values()],
@@ -109,7 +115,7 @@ def _config(folder: pathlib.Path) -> Any:
 
 
 def _groups(
-  predictions: Predictions, source: data_lib.Source
+  predictions: Predictions, source: data_lib.Source, attributes: Attributes
 ) -> dict[str, np.ndarray]:
   """Name -> i [n]: what the images may be told apart by; -1 is unknown."""
   known = predictions.has_label
@@ -117,13 +123,13 @@ def _groups(
   # After the evaluation, so that the images need not be made again.
   first = source[0].get("attributes", {})
   names = tuple(name for name in ATTRIBUTES if name in first)
-  if names and source.fingerprint not in _known:
+  if names and source.fingerprint not in attributes:
     records = [source[i]["attributes"] for i in range(len(source))]
-    _known[source.fingerprint] = {
+    attributes[source.fingerprint] = {
       name: np.unique([a[name] for a in records], return_inverse=True)[1]
       for name in names
     }
-  return groups | (_known[source.fingerprint] if names else {})
+  return groups | (attributes[source.fingerprint] if names else {})
 
 
 def _gate(

@@ -43,7 +43,7 @@ def run(
   chosen = cells_lib.choose(variations, only)
   cells = cells_lib.make_cells(chosen, seeds, root)
   if dry_run:
-    print(cells_lib.plan(cells))
+    print(cells_lib.listing(cells))
     return 0
   if code := cells_lib.run(cells, base):
     return code

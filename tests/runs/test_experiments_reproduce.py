@@ -26,7 +26,7 @@ from mtlmoe_jax.experiments import (
 )
 from mtlmoe_jax.metrics import intervals
 from mtlmoe_jax.reports.suite import poster
-from mtlmoe_jax.reports.suite.findings import Curve, Row
+from mtlmoe_jax.reports.suite.findings import Curve, VariationResult
 from mtlmoe_jax.utils import files
 from tests.support import tiny
 from tests.support.models import native_convolutions
@@ -84,7 +84,7 @@ def test_all_questions_are_of_variations_that_exist():
   for data in reproduction.DATA:
     _, found = suite("all", data)
     names = {v.name for v in found}
-    for claim in claims.asked(data):
+    for claim in claims.claim_specs(data):
       for question in (*claim.questions, *claim.controls):
         assert {question.one, question.other} <= names, question
     assert set(claims.ATTEMPTS) <= names
@@ -220,7 +220,9 @@ def test_verdicts():
 def row(name, curve=None):
   curves = {} if curve is None else {"top1": curve}
   nan = float("nan")
-  return Row(name, name, "", {}, {}, {}, {}, nan, nan, nan, nan, curves)
+  return VariationResult(
+    name, name, "", {}, {}, {}, {}, nan, nan, nan, nan, curves
+  )
 
 
 def test_answers_are_paired():
@@ -251,7 +253,7 @@ def test_transfer_is_told_in_epochs():
     "transfer_unfrozen": row("transfer_unfrozen", quick),
     "moe": row("moe", slow),
   }
-  question = claims.asked("synthetic")[1].questions[0]
+  question = claims.claim_specs("synthetic")[1].questions[0]
   got = claims.answer(question, rows, {})
   # The goal is 95 % of .9, .855: reached at 1.55, and at 2.8875 and 3.925.
   assert got.unit == "epochs"
@@ -271,14 +273,14 @@ def judged(low, high):
   share = (low + high) / 2
   one[:, : int(abs(share) * n)] = np.sign(share)
   values = {"moe": {"top1": one}, "single": {"top1": other}}
-  return claims.judge(claims.asked("synthetic")[0], rows, values)
+  return claims.judge(claims.claim_specs("synthetic")[0], rows, values)
 
 
 def test_a_claim_is_as_good_as_its_questions():
   assert judged(0.09, 0.11).verdict == claims.CONFIRMED
   assert judged(-0.11, -0.09).verdict == claims.REFUTED
   assert "+10.0 points" in judged(0.09, 0.11).reason
-  assert claims.judge(claims.asked("synthetic")[3], {}, {}) is None
+  assert claims.judge(claims.claim_specs("synthetic")[3], {}, {}) is None
 
 
 @settings(max_examples=30, deadline=None)

@@ -50,7 +50,7 @@ class Curve:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class VariationResult:
   """One variation: a line of the table.
 
   Attributes:
@@ -170,7 +170,7 @@ class Findings:
   preset: str
   command: str
   facts: tuple[str, ...]
-  rows: tuple[Row, ...]
+  rows: tuple[VariationResult, ...]
   claims: tuple[Claim, ...]
   answers: tuple[Answer, ...]
   experts: dict[str, list[dict[str, Any]]]

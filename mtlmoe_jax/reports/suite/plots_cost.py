@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mtlmoe_jax.reports.suite import plots_curves, wording
 from mtlmoe_jax.reports.suite.document import Picture
-from mtlmoe_jax.reports.suite.findings import Row
+from mtlmoe_jax.reports.suite.findings import VariationResult
 
 # Inches of a panel, without its axis' names.
 _ACROSS = 3.3
@@ -20,7 +20,7 @@ _NUMBER = (11.0, 9.0)
 _LINE = 13.5
 
 
-def cost(name: str, rows: Sequence[Row]) -> Picture | None:
+def cost(name: str, rows: Sequence[VariationResult]) -> Picture | None:
   """A figure against the time of a run and against the work of an image.
 
   Points are numbered; the list of names stands beside them. Bars are 95 %
@@ -50,7 +50,7 @@ def cost(name: str, rows: Sequence[Row]) -> Picture | None:
   ]
   panels = [panel for panel in panels if np.isfinite(panel[1]).any()]
   groups = list(dict.fromkeys(row.group for row in rows))
-  tints = [plots_curves.look(groups.index(row.group))[0] for row in rows]
+  tints = [plots_curves.line_style(groups.index(row.group))[0] for row in rows]
   high = max(3.2, 0.8 + _LINE / 72 * (len(rows) + len(groups)))
   title = f"{wording.FIGURES[key]} against what it costs"
 
@@ -75,7 +75,7 @@ def cost(name: str, rows: Sequence[Row]) -> Picture | None:
 def _points(
   axis: Axes,
   x: np.ndarray,
-  rows: Sequence[Row],
+  rows: Sequence[VariationResult],
   key: str,
   tints: Sequence[str],
 ) -> np.ndarray:
@@ -204,7 +204,7 @@ def _apart(
 
 
 def _names(
-  axis: Axes, rows: Sequence[Row], tints: Sequence[str], high: float
+  axis: Axes, rows: Sequence[VariationResult], tints: Sequence[str], high: float
 ) -> None:
   """The list of numbers and names, by group."""
   axis.set_axis_off()

@@ -15,8 +15,8 @@ COLORS = (plots.MAIN, plots.ACCENT, *overlay.EXPERT_COLORS[2:])
 STYLES = ("-", "--", ":")
 
 
-def look(i: int) -> tuple[str, str]:
-  """Colour and line style of line i; all differ up to 24."""
+def line_style(i: int) -> tuple[str, str]:
+  """Color and line style of line i; all differ up to 24."""
   return COLORS[i % len(COLORS)], STYLES[i // len(COLORS) % len(STYLES)]
 
 
@@ -52,7 +52,7 @@ def learning(
   def draw(figure: Figure) -> None:
     axes = figure.subplots(1, 2, sharey=True)
     for i, (label, curve) in enumerate(lines):
-      color, style = look(i)
+      color, style = line_style(i)
       values = 100 * np.asarray(curve.values, float)
       seconds = np.asarray(curve.seconds, float)
       for axis, x in zip(axes, (curve.epochs, seconds / divisor)):

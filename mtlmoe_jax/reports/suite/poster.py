@@ -8,8 +8,8 @@ class Reported:
   """The poster's figures of one model.
 
   Attributes:
-    figures: name -> share, as `Row.figures`; empty where it tells only a
-      difference.
+    figures: name -> share, as `VariationResult.figures`; empty where it tells
+      only a difference.
     note: where it stands and what it is of.
   """
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mtlmoe_jax.reports.suite import wording
 from mtlmoe_jax.reports.suite.document import Block, Heading, Table, Text
-from mtlmoe_jax.reports.suite.findings import Answer, Row
+from mtlmoe_jax.reports.suite.findings import Answer, VariationResult
 from mtlmoe_jax.reports.suite.poster import REPORTED
 
 
-def results(rows: Sequence[Row]) -> Iterator[Block]:
+def results(rows: Sequence[VariationResult]) -> Iterator[Block]:
   """A table of the last checkpoint, one of the best ones, one of the cost."""
   if not rows:
     return
@@ -28,7 +28,8 @@ def results(rows: Sequence[Row]) -> Iterator[Block]:
 
 
 def _grouped(
-  rows: Sequence[Row], line: Callable[[Row], Sequence[str]]
+  rows: Sequence[VariationResult],
+  line: Callable[[VariationResult], Sequence[str]],
 ) -> tuple[tuple[str, ...], ...]:
   """Lines of a table, each group under its heading."""
   lines: list[tuple[str, ...]] = []
@@ -39,7 +40,9 @@ def _grouped(
   return tuple(lines)
 
 
-def measured(rows: Sequence[Row], answers: Sequence[Answer] = ()) -> Table:
+def measured(
+  rows: Sequence[VariationResult], answers: Sequence[Answer] = ()
+) -> Table:
   """A line a row, a column a metric.
 
   Args:
@@ -48,7 +51,7 @@ def measured(rows: Sequence[Row], answers: Sequence[Answer] = ()) -> Table:
   """
   held = [k for k in wording.FIGURES if any(k in r.figures for r in rows)]
   differences = {(a.one, a.figure): _difference(a) for a in answers}
-  columns: dict[str, Callable[[Row], str]] = {}
+  columns: dict[str, Callable[[VariationResult], str]] = {}
   if any(row.name in REPORTED for row in rows):
     columns["poster"] = lambda row: _reported(row.name)
   for key in held:
@@ -90,7 +93,7 @@ def _reported(name: str) -> str:
   )
 
 
-def _one_run(row: Row) -> str:
+def _one_run(row: VariationResult) -> str:
   found = row.figures.get("top1")
   if found is None or "top1" not in row.wilson or not found.per_seed:
     return wording.UNKNOWN
@@ -99,7 +102,7 @@ def _one_run(row: Row) -> str:
   return f"{text} {wording.interval(100 * low, 100 * high)}".strip()
 
 
-def _poster(rows: Sequence[Row]) -> Iterator[Block]:
+def _poster(rows: Sequence[VariationResult]) -> Iterator[Block]:
   told = [row for row in rows if row.name in REPORTED]
   if told:
     yield Table(
@@ -109,7 +112,7 @@ def _poster(rows: Sequence[Row]) -> Iterator[Block]:
     )
 
 
-def _epochs(rows: Sequence[Row]) -> Iterator[Block]:
+def _epochs(rows: Sequence[VariationResult]) -> Iterator[Block]:
   chosen = [r for r in rows if r.best_on_validation or r.best_on_test]
   if not chosen:
     return
@@ -119,7 +122,7 @@ def _epochs(rows: Sequence[Row]) -> Iterator[Block]:
     if any(key in r.best_on_validation or key in r.best_on_test for r in chosen)
   ]
 
-  def line(row: Row) -> list[str]:
+  def line(row: VariationResult) -> list[str]:
     means = {key: found.mean for key, found in row.figures.items()}
     return [
       _each(known, held)
@@ -155,8 +158,8 @@ def _each(known: dict[str, float], held: Sequence[str]) -> str:
   return "\n".join(lines) or wording.UNKNOWN
 
 
-def _costs(rows: Sequence[Row]) -> Iterator[Block]:
-  def line(row: Row) -> list[str]:
+def _costs(rows: Sequence[VariationResult]) -> Iterator[Block]:
+  def line(row: VariationResult) -> list[str]:
     return [
       wording.duration(row.seconds),
       _count(row.flops, 1e6),
@@ -178,7 +181,7 @@ def _costs(rows: Sequence[Row]) -> Iterator[Block]:
   )
 
 
-def _parameters(row: Row) -> str:
+def _parameters(row: VariationResult) -> str:
   if not math.isfinite(row.parameters):
     return wording.UNKNOWN
   text = _count(row.parameters, 1e6)

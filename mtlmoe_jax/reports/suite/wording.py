@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mtlmoe_jax.reports.suite.findings import Answer, Measured, Row
+from mtlmoe_jax.reports.suite.findings import Answer, Measured, VariationResult
 from mtlmoe_jax.utils import progress
 
 # Figures of a row in the order of the tables, and how they are called.
@@ -94,7 +94,7 @@ def duration(seconds: float) -> str:
   return progress.duration(seconds) if math.isfinite(seconds) else UNKNOWN
 
 
-def label(row: Row, limit: int = 60) -> str:
+def label(row: VariationResult, limit: int = 60) -> str:
   """A row in a figure: of a long one the name is kept."""
   return f"{cut(row.what, max(limit - len(row.name) - 3, 8))} ({row.name})"
 
@@ -104,7 +104,7 @@ def cut(text: str, limit: int) -> str:
   return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
 
 
-def cell(row: Row) -> str:
+def cell(row: VariationResult) -> str:
   """A row in a table."""
   return f"{row.what} (`{row.name}`)"
 

@@ -30,7 +30,7 @@ from mtlmoe_jax.reports.suite.findings import (
   Curve,
   Findings,
   Measured,
-  Row,
+  VariationResult,
 )
 
 SEEDS, EXPERTS = 3, 6
@@ -147,7 +147,7 @@ def row(i, variation, random):
   )
   curve = Curve(epochs, epochs * (20 + 2 * i), values)
   together = name == "ensemble"
-  return Row(
+  return VariationResult(
     name=name,
     what=what,
     group=group,
@@ -585,7 +585,7 @@ def test_what_is_missing_is_left_out(tmp_path):
 def test_a_single_seed_of_unknown_cost(findings, tmp_path):
   one = Measured(0.5, NAN, (0.5,), 0.4, 0.6)
   rows = tuple(
-    Row(
+    VariationResult(
       name=name,
       what="something of a very long name, " * 6,
       group="a group of a name that is not short either, " * 3,
