@@ -76,6 +76,15 @@ wheel-test: $(STAMP)
 options: $(STAMP)
 	$(RUN) -m mtlmoe_jax.config.page > docs/options.md
 
+# An environment on top of the usual one: what that has is not installed again,
+# what is installed comes first.
+define over_base
+$(PYTHON) -m venv --clear $(1)
+$(RUN) -c "import sysconfig; print('import site; site.addsitedir(%r)' \
+  % sysconfig.get_path('purelib'))" > $(1)/base.pth
+mv $(1)/base.pth $(1)/lib/python*/site-packages/
+endef
+
 # Comparisons with other libraries, each in an environment of its own.
 parity: .venv-parity/.installed
 	.venv-parity/bin/python -m pytest -q -m parity
@@ -87,13 +96,11 @@ bench: .venv-parity/.installed
 	  --json runs/benchmarks.json $(BENCH_FLAGS)
 
 # torchvision's own pin of torch is not heeded on purpose: it wants CUDA's.
-.venv-parity/.installed: setup.cfg setup.py pyproject.toml
-	$(PYTHON) -m venv .venv-parity
+.venv-parity/.installed: $(STAMP)
+	$(call over_base,.venv-parity)
 	.venv-parity/bin/pip install --quiet torch==2.13.0
 	.venv-parity/bin/pip install --quiet --no-deps timm==1.0.31 \
 	  torchvision==0.29.1
-	.venv-parity/bin/pip install --quiet --editable '.[dev]' \
-	  huggingface_hub pyyaml
 	touch $@
 
 # All pages and pictures of the poster's experiments, from their numbers.
@@ -104,9 +111,9 @@ site: $(STAMP)
 tfds-prepare: .venv-tfds/.installed
 	.venv-tfds/bin/python -m pytest -q -m tfds_prepare
 
-.venv-tfds/.installed: setup.cfg setup.py pyproject.toml
-	$(PYTHON) -m venv .venv-tfds
-	.venv-tfds/bin/pip install --quiet --editable '.[dev,tfds-prepare]'
+.venv-tfds/.installed: $(STAMP)
+	$(call over_base,.venv-tfds)
+	.venv-tfds/bin/pip install --quiet --editable '.[tfds-prepare]'
 	touch $@
 
 clean:

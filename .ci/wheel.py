@@ -38,8 +38,9 @@ TINY = ",".join(
     "model.backbone=efficientnet_nano",
     "model.pretrained=",
     "model.shared_stages=0",
-    "model.condense=conv",
+    "model.condense=pool",
     "model.gate_width=4",
+    "model.norm=group",
     "optimizer.frozen=",
   )
 )
