@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests compile far more than they compute: unoptimised code is ready in a third
 # of the time, for them and for the processes they start, and in two thirds of
 # that without the newer emitters of fusions. XLA ends a process that names a
-# flag it does not know, so the second is for the jaxlib it was tried with.
+# flag it does not know, and jaxlib 0.11 and 0.12 do not know the second.
 # MTLMOE_TEST_XLA=default leaves XLA as users have it, for the tests marked
 # `default_flags`.
 _FAST_COMPILE = ["--xla_backend_optimization_level=0"]
