@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mtlmoe_jax.models.backbones.units import Sizes
 from mtlmoe_jax.models.layers import average_to, scaled_normal
-from mtlmoe_jax.models.normalization import fold, uses_stored
+from mtlmoe_jax.models.normalization import EPSILON, fold, uses_stored
 
 
 class Expert(nn.Module):
@@ -72,6 +72,7 @@ class Expert(nn.Module):
       ).maps(x, mask, self.train)
       maps = [outputs.last]
       if self.layout == "pyramid":
+        assert outputs.finer is not None  # `build_model` looks at it
         maps.append(outputs.finer)
     if self.layout == "pool":
       x = jnp.mean(maps[0], (1, 2))
@@ -139,11 +140,13 @@ def one_expert(
   # Once for each expert, not for each of its pairs.
   if uses_stored(expert.norm, expert.train):
     expert = expert.clone(norm="folded", parent=None)
-    variables = fold(variables, expert.sizes.epsilon)
+    epsilon = expert.sizes.epsilon
+    variables = fold(variables, EPSILON if epsilon is None else epsilon)
   if key is None:
 
     def plain(variables: Any, x: jax.Array, mask: jax.Array) -> jax.Array:
-      return expert.apply(variables, x, mask).astype(jnp.float32)
+      outputs: Any = expert.apply(variables, x, mask)
+      return outputs.astype(jnp.float32)
 
     return plain, variables, x
 
@@ -153,7 +156,8 @@ def one_expert(
 
     def single(image: jax.Array, index: jax.Array) -> jax.Array:
       rngs = {"dropout": jax.random.fold_in(key, index)}
-      return expert.apply(variables, image[None], None, rngs=rngs)[0]
+      outputs: Any = expert.apply(variables, image[None], None, rngs=rngs)
+      return outputs[0]
 
     return jax.vmap(single)(*rows).astype(jnp.float32)
 

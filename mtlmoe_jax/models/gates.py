@@ -10,6 +10,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -100,10 +101,12 @@ class Head(nn.Module):
     logits = logits / options.temperature
     if options.kind == "dense":
       return routing.Scores(logits)
-    bias = draws = std = None
+    bias: jax.Array | None = None
+    draws: jax.Array | None = None
     if options.bias_rate > 0:
       shape = (options.experts,)
-      bias = self.variable("batch_stats", BIAS, jnp.zeros, shape).value
+      stored: Any = self.variable("batch_stats", BIAS, jnp.zeros, shape)
+      bias = stored.value
     if train and options.noise > 0 and self.has_rng("gating"):
       draws = jax.random.normal(self.make_rng("gating"), logits.shape)
     scale = options.noise if noise is None else noise
@@ -127,7 +130,7 @@ class Head(nn.Module):
     updates = updates and not self.is_initializing()
     if not updates or not self.has_variable("batch_stats", BIAS):
       return
-    bias = self.get_variable("batch_stats", BIAS)
+    bias: Any = self.get_variable("batch_stats", BIAS)
     bias = balancing.update_bias(bias, experts, self.options.bias_rate, valid)
     self.put_variable("batch_stats", BIAS, bias)
 

@@ -302,7 +302,8 @@ class MoEMlp(nn.Module):
       del mask
       experts = self._stack(train, 0, rows.shape[0], parent=None)
       rngs = None if key is None else {"dropout": exchange.own_key(key)}
-      return experts.apply({"params": params}, rows, rngs=rngs), None
+      outputs: Any = experts.apply({"params": params}, rows, rngs=rngs)
+      return outputs, None
 
     params = self.variables["params"]["experts"]
     return exchange.run_on_slots(local, params, slots)

@@ -76,11 +76,14 @@ class Norm(nn.Module):
       return group_norm(x, self.scale, self.bias, self.epsilon).astype(
         self.dtype
       )
+    factor: jax.Array | None
     if self.uses_stored(train):
       factor, offset = self.affine()
     else:
       factor, offset = self._affine(*self._batch_moments(x, mask))
-    return x * factor.astype(self.dtype) + offset.astype(self.dtype)
+    if factor is not None:
+      x = x * factor.astype(self.dtype)
+    return x + offset.astype(self.dtype)
 
   def uses_stored(self, train: bool) -> bool:
     """True where the result is `affine` of the input."""

@@ -8,7 +8,7 @@ from flax.core import FrozenDict
 
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone
-from mtlmoe_jax.models.backbones.vit import TokenMoE
+from mtlmoe_jax.models.backbones.vit import TokenMoE, ViTSizes
 
 
 def token_moe(
@@ -32,7 +32,7 @@ def token_moe(
   if not text:
     return None
   key, sizes = f"config.model.token_moe.blocks={text!r}", backbone.sizes
-  if sizes.family != "vit":
+  if not isinstance(sizes, ViTSizes):
     raise InputError(
       f"{key}: {backbone.name} has no tokens, use a backbone vit_*"
     )

@@ -291,7 +291,8 @@ def _pack(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
   def unpack(packed: Array) -> Any:
     ends = [sum(widths[: i + 1]) for i in range(len(widths))]
     parts = jnp.split(packed, ends[:-1], axis=-1)
-    return structure.unflatten(map(_unbytes, parts, types))
+    leaves = map(_unbytes, parts, types)
+    return jax.tree.unflatten(structure, leaves)
 
   return jnp.concatenate(flat, -1), unpack
 

@@ -99,7 +99,11 @@ def run_pairs(
   flat_x, x_tree = jax.tree.flatten(x)
 
   def flat_fn(params: list[Array], x: list[Array], mask: Array) -> Array:
-    return fn(params_tree.unflatten(params), x_tree.unflatten(x), mask)
+    return fn(
+      jax.tree.unflatten(params_tree, params),
+      jax.tree.unflatten(x_tree, x),
+      mask,
+    )
 
   # All that `fn` closes over becomes an argument: the backward pass may run
   # where those values (tracers, perhaps) no longer exist.
@@ -149,7 +153,7 @@ class _Wanted:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class _Share:
+class _Span:
   """Of an expert: its first pair and tile, and how many it has of them."""
 
   start: Array
@@ -158,7 +162,7 @@ class _Share:
   tiles: Array
 
   @classmethod
-  def of_all(cls, plan: PairPlan, size: int) -> "_Share":
+  def of_all(cls, plan: PairPlan, size: int) -> "_Span":
     """All experts', [N] each."""
     tiles = -(-plan.counts // size)
     return cls(plan.starts, plan.counts, jnp.cumsum(tiles) - tiles, tiles)
@@ -173,15 +177,13 @@ class _Tile:
   mask: Array
 
   @classmethod
-  def at(
-    cls, plan: PairPlan, share: _Share, size: int, index: Array
-  ) -> "_Tile":
+  def at(cls, plan: PairPlan, span: _Span, size: int, index: Array) -> "_Tile":
     row = index * size + jnp.arange(size)
-    last = share.count - 1
+    last = span.count - 1
     # Past the last pair its image again: whatever an expert does with zeros,
     # a division say, it must not spoil the gradient of its parameters.
-    images = plan.images[share.start + jnp.minimum(row, last)]
-    return cls(share.start + row[0], images, row <= last)
+    images = plan.images[span.start + jnp.minimum(row, last)]
+    return cls(span.start + row[0], images, row <= last)
 
   def only(self, rows: Array) -> Array:
     """Zero in the rows of no pair."""
@@ -200,7 +202,9 @@ def _run(loop: _Loop, values: Any, plan: PairPlan) -> Array:
 
 
 def _run_forward(loop: _Loop, values: Any, plan: PairPlan) -> Any:
-  is_leaf = lambda v: hasattr(v, "perturbed")  # noqa: E731
+  def is_leaf(value: Any) -> bool:
+    return hasattr(value, "perturbed")
+
   wanted = _Wanted(
     tuple(tuple(leaf.perturbed for leaf in leaves) for leaves in values)
   )
@@ -220,24 +224,26 @@ def _run_forward(loop: _Loop, values: Any, plan: PairPlan) -> Any:
   return outputs, (wanted, values, plan, stored)
 
 
-def _forward(loop, values, plan, wanted):
+def _forward(
+  loop: _Loop, values: Any, plan: PairPlan, wanted: _Wanted | None
+) -> tuple[Array, list[Array]]:
   """Outputs and, where gradients are `wanted`, what is stored for them."""
   params, x, consts = values
-  store = wanted is not None and not loop.remat
-  keep, shapes = _kept(loop, wanted, values) if store else ([], [])
+  store = None if loop.remat else wanted
+  keep, shapes = ([], []) if store is None else _kept(loop, store, values)
 
-  def expert(carry, of_expert):
-    params, share = of_expert
+  def expert(carry: Any, of_expert: Any) -> tuple[Any, None]:
+    params, span = of_expert
 
-    def body(i, carry):
+    def body(i: Array, carry: Any) -> Any:
       outputs, stored = carry
-      tile = _Tile.at(plan, share, loop.tile, i)
+      tile = _Tile.at(plan, span, loop.tile, i)
       arguments = [params, [v[tile.images] for v in x], consts]
-      if store:
-        out, pull = _vjp(loop, wanted, arguments, tile.mask)
+      if store is not None:
+        out, pull = _vjp(loop, store, arguments, tile.mask)
         leaves = _select([jax.tree.leaves(pull)], [keep])[0]
         stored = [
-          lax.dynamic_update_index_in_dim(s, leaf, share.first + i, 0)
+          lax.dynamic_update_index_in_dim(s, leaf, span.first + i, 0)
           for s, leaf in zip(stored, leaves, strict=True)
         ]
       else:
@@ -248,7 +254,7 @@ def _forward(loop, values, plan, wanted):
       )
       return outputs, stored
 
-    return lax.fori_loop(0, share.tiles, body, carry), None
+    return lax.fori_loop(0, span.tiles, body, carry), None
 
   pairs, experts = plan.images.shape[0], plan.counts.shape[0]
   # Bound of the tiles, sum_n ceil(count_n / t) where the counts sum to P.
@@ -258,16 +264,18 @@ def _forward(loop, values, plan, wanted):
     _zeros(rows, loop.out.dtype, plan),
     [_zeros((most, *s.shape), s.dtype, plan) for s in shapes],
   )
-  return lax.scan(expert, carry, (params, _Share.of_all(plan, loop.tile)))[0]
+  return lax.scan(expert, carry, (params, _Span.of_all(plan, loop.tile)))[0]
 
 
-def _vjp(loop, wanted, arguments, mask):
+def _vjp(
+  loop: _Loop, wanted: _Wanted, arguments: Any, mask: Array
+) -> tuple[Array, Any]:
   """A tile's output, and from its gradient to those of the leaves wanted."""
   one = loop.one
   if not loop.remat:
     one = jax.checkpoint(one, policy=_worth_storing, prevent_cse=False)
 
-  def of(differentiated):
+  def of(differentiated: list[Array]) -> Array:
     leaves = iter(differentiated)
     merged = [
       [next(leaves) if flag else fixed for fixed, flag in zip(group, flags)]
@@ -279,7 +287,7 @@ def _vjp(loop, wanted, arguments, mask):
   return jax.vjp(of, [leaf for group in groups for leaf in group])
 
 
-def _worth_storing(primitive, *operands, **parameters) -> bool:
+def _worth_storing(primitive: Any, *operands: Any, **parameters: Any) -> bool:
   """Whether reading a result from memory beats computing it again."""
   if primitive.name != "dot_general":
     return False
@@ -288,14 +296,16 @@ def _worth_storing(primitive, *operands, **parameters) -> bool:
   return terms >= _STORED_TERMS
 
 
-def _kept(loop, wanted, values):
+def _kept(
+  loop: _Loop, wanted: _Wanted, values: Any
+) -> tuple[list[bool], list[Any]]:
   """Which of a tile's residuals are stored, and their shapes.
 
   Those computed from x. What comes from the parameters alone (a reshaped
   kernel), and x itself, is there without being stored.
   """
 
-  def residuals(x, params, consts, mask):
+  def residuals(x: Any, params: Any, consts: Any, mask: Array) -> list[Array]:
     return jax.tree.leaves(_vjp(loop, wanted, [params, x, consts], mask)[1])
 
   params, x, consts = values
@@ -325,30 +335,31 @@ def _run_backward(loop: _Loop, residuals: Any, g: Any) -> Any:
   params, x, consts = values
   keep = [] if loop.remat else _kept(loop, wanted, values)[0]
 
-  def zeros_like(groups, flags):
+  def zeros_like(groups: Any, flags: Any) -> list[list[Array]]:
     return [
       [_zeros(leaf.shape, leaf.dtype, plan) for leaf in group]
       for group in _select(groups, flags)
     ]
 
-  def pull_back(arguments, mask, index):
+  def pull_back(arguments: Any, mask: Array, index: Array) -> Any:
     _, pull = _vjp(loop, wanted, arguments, mask)
     if loop.remat:
       return pull
     # The compiler removes the computation of all that is replaced here.
     leaves, tree = jax.tree.flatten(pull)
     old = (lax.dynamic_index_in_dim(s, index, 0, False) for s in stored)
-    return tree.unflatten(
-      [next(old) if k else leaf for leaf, k in zip(leaves, keep, strict=True)]
+    return jax.tree.unflatten(
+      tree,
+      [next(old) if k else leaf for leaf, k in zip(leaves, keep, strict=True)],
     )
 
-  def expert(sums, of_expert):
-    params, share = of_expert
+  def expert(sums: Any, of_expert: Any) -> tuple[Any, Any]:
+    params, span = of_expert
 
-    def body(i, sums):
-      tile = _Tile.at(plan, share, loop.tile, i)
+    def body(i: Array, sums: Any) -> Any:
+      tile = _Tile.at(plan, span, loop.tile, i)
       arguments = [params, [v[tile.images] for v in x], consts]
-      pull = pull_back(arguments, tile.mask, share.first + i)
+      pull = pull_back(arguments, tile.mask, span.first + i)
       rows = lax.dynamic_slice_in_dim(g, tile.start, loop.tile)
       (grads,) = pull(tile.only(rows))
       grads = iter(grads)
@@ -360,18 +371,18 @@ def _run_backward(loop: _Loop, residuals: Any, g: Any) -> Any:
       )
 
     sums = (*zeros_like([params], wanted.flags[:1]), *sums)
-    of_params, *sums = lax.fori_loop(0, share.tiles, body, sums)
+    of_params, *sums = lax.fori_loop(0, span.tiles, body, sums)
     return sums, of_params
 
   (of_x, of_consts), of_params = lax.scan(
     expert,
     zeros_like([x, consts], wanted.flags[1:]),
-    (params, _Share.of_all(plan, loop.tile)),
+    (params, _Span.of_all(plan, loop.tile)),
   )
-  found = map(iter, (of_params, of_x, of_consts))
+  gradients = map(iter, (of_params, of_x, of_consts))
   filled = tuple(
     [next(leaves) if flag else None for flag in flags]
-    for leaves, flags in zip(found, wanted.flags)
+    for leaves, flags in zip(gradients, wanted.flags)
   )
   return filled, None
 

@@ -433,7 +433,7 @@ def _noise_free_and_noisy(scores: Scores) -> tuple[Array, Array]:
   """Bounded logits, without and with noise."""
   logits = bounded(scores.logits)
   std = _noise_std(scores)
-  if std is None:
+  if std is None or scores.noise is None:
     return logits, logits
   return logits, bounded(logits + scores.noise * std)
 
@@ -454,18 +454,19 @@ def _mixture(
 
   In logarithms: the mean of softmaxes that underflow would be full of ties.
   """
-  free, noisy = [], []
+  free: list[Array] = []
+  with_noises: list[Array] = []
   for s, (logits, with_noise) in zip(scores, pairs):
     with_noise = with_noise + _bias(s)
     total = special.logsumexp(with_noise, axis=-1, keepdims=True)
     free.append(logits + _bias(s) - total)
-    noisy.append(with_noise - total)
-  noisy = jnp.stack(noisy)
+    with_noises.append(with_noise - total)
+  noisy = jnp.stack(with_noises)
   mean = special.logsumexp(noisy, axis=0)
-  stds = [_noise_std(s) for s in scores]
-  if any(std is None for std in stds):
+  known = [std for std in map(_noise_std, scores) if std is not None]
+  if len(known) < len(scores):
     return mean, mean, None
-  stds = jnp.stack([jnp.broadcast_to(std, mean.shape) for std in stds])
+  stds = jnp.stack([jnp.broadcast_to(std, mean.shape) for std in known])
   variance = jnp.sum((jax.nn.softmax(noisy, axis=0) * stds) ** 2, axis=0)
   # Bounded inside: the square root has no gradient at 0.
   std = jnp.sqrt(jnp.maximum(variance, _MIN_LOAD_STD**2))

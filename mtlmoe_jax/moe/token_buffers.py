@@ -88,9 +88,7 @@ def make_group_plan(
     InputError: a capacity below 1.
   """
 
-  def grouped(values: Array | None) -> Array | None:
-    if values is None:
-      return None
+  def grouped(values: Array) -> Array:
     return values.reshape(groups, -1, *values.shape[1:])
 
   def of_group(
@@ -98,7 +96,7 @@ def make_group_plan(
   ) -> buffers.SlotPlan:
     return make_token_plan(experts, num_experts, capacity, valid, priority)
 
-  plans = jax.vmap(of_group)(*map(grouped, (experts, valid, priority)))
+  plans = jax.vmap(of_group)(*jax.tree.map(grouped, (experts, valid, priority)))
   lost = valid[:, None] & ~plans.kept[0].reshape(experts.shape)
   wanted = jnp.maximum(jnp.sum(valid) * experts.shape[1], 1)
   return GroupPlan(plans, ((jnp.sum(lost) / wanted).astype(jnp.float32),))

@@ -31,6 +31,8 @@ _GAMMA = 1e-6
 class ConvNeXt(Units):
   """Units of a network; its attributes are those of `Units`."""
 
+  sizes: "ConvNeXtSizes"
+
   def unit(
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
   ) -> tuple[jax.Array, TokenRoutings]:

@@ -64,6 +64,8 @@ class Block:
 class EfficientNet(Units):
   """Units of a network; its attributes are those of `Units`."""
 
+  sizes: "EfficientNetSizes"
+
   def unit(
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
   ) -> tuple[jax.Array, TokenRoutings]:
@@ -109,7 +111,7 @@ class EfficientNetSizes(Sizes):
   module = EfficientNet
 
   @property
-  def blocks(self) -> tuple[int, ...]:
+  def blocks(self) -> tuple[int, ...]:  # type: ignore[override]
     """Number of blocks of each stage."""
     return tuple(len(stage) for stage in self.stages)
 
@@ -133,7 +135,10 @@ class EfficientNetSizes(Sizes):
     return relu6(x) if self.lite else nn.swish(x)
 
 
-# expand, kernel, strides, repeats, features of each stage of B0.
+# expand, kernel, strides, repeats, features of each stage.
+Stages = tuple[tuple[int, int, int, int, int], ...]
+
+# Those of B0.
 _B0 = (
   (1, 3, 1, 1, 16),
   (6, 3, 2, 2, 24),
@@ -147,7 +152,7 @@ _B0 = (
 
 def make_sizes(
   stem: int,
-  stages: tuple[tuple[int, int, int, int, int], ...],
+  stages: Stages,
   head: int,
   lite: bool,
 ) -> EfficientNetSizes:

@@ -6,6 +6,7 @@ from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones.convnext import ConvNeXtSizes
 from mtlmoe_jax.models.backbones.efficientnet import (
   EfficientNetSizes,
+  Stages,
   make_sizes,
   scaled_sizes,
 )
@@ -56,7 +57,14 @@ class Backbone:
     return isinstance(self.sizes, EfficientNetSizes) and self.sizes.lite
 
 
-def _efficientnets(name, width, depth, dropout, size, torch_size):
+def _efficientnets(
+  name: str,
+  width: float,
+  depth: float,
+  dropout: float,
+  size: int,
+  torch_size: int,
+) -> tuple[Backbone, Backbone]:
   """Both paddings: TensorFlow's, with its epsilon, and PyTorch's."""
   lite = name.startswith("lite")
   sizes = scaled_sizes(width, depth, lite)
@@ -69,22 +77,28 @@ def _efficientnets(name, width, depth, dropout, size, torch_size):
   )
 
 
-def _small(name, stem, stages, head, lite, size):
+def _small(
+  name: str, stem: int, stages: Stages, head: int, lite: bool, size: int
+) -> Backbone:
   sizes = make_sizes(stem, stages, head, lite)
   return Backbone(name, sizes, size, "lite", 0.1, grid=4)
 
 
-def _resnet(name, *blocks):
+def _resnet(name: str, *blocks: int) -> Backbone:
   return Backbone(name, ResNetSizes(blocks), 224, "imagenet", 0.0)
 
 
-def _convnext(name, blocks, widths):
+def _convnext(
+  name: str, blocks: tuple[int, ...], widths: tuple[int, ...]
+) -> Backbone:
   sizes = ConvNeXtSizes(blocks, widths)
   return Backbone(name, sizes, 224, "imagenet", 0.0)
 
 
-def _vits(size, width, depth, heads):
-  def dino(name, registers):
+def _vits(
+  size: str, width: int, depth: int, heads: int
+) -> tuple[Backbone, ...]:
+  def dino(name: str, registers: int) -> Backbone:
     # Made for 518 px (37 x 37 patches); 224 px is what linear probes use.
     sizes = ViTSizes(width, depth, heads, 14, 37, registers, scaled=True)
     return Backbone(f"vit_{size}_{name}", sizes, 224, "imagenet", 0.0, grid=8)

@@ -35,6 +35,8 @@ _EXPANSION = 4
 class ResNet(Units):
   """Units of a network; its attributes are those of `Units`."""
 
+  sizes: "ResNetSizes"
+
   def unit(
     self, number: int, x: jax.Array, mask: jax.Array | None, train: bool
   ) -> tuple[jax.Array, TokenRoutings]:

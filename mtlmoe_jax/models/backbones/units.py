@@ -34,7 +34,6 @@ class Sizes:
     ends: number of units behind the stages.
     padding: of convolutions with a batch norm, see `conv2d`.
     epsilon: of the batch norms; None: it has none.
-    features: channels of the last map.
   """
 
   family: str
@@ -43,7 +42,11 @@ class Sizes:
   ends: int = 1
   padding: str = "SAME"
   epsilon: float | None = None
-  features: int
+
+  @property
+  def features(self) -> int:
+    """Channels of the last map."""
+    raise NotImplementedError
 
   @property
   def last(self) -> int:
@@ -135,7 +138,8 @@ class Units(nn.Module):
   ) -> Maps:
     """The same with all that the units have to say; see `__call__`."""
     last = self.sizes.last if self.last is None else self.last
-    finer, routings = None, {}
+    finer: jax.Array | None = None
+    routings: TokenRoutings = {}
     for number in range(self.first, last + 1):
       if number == self.sizes.last_stride:
         finer = x
@@ -175,17 +179,26 @@ def convolutions(
   sizes, dtype = part.sizes, part.dtype
 
   def conv_norm(
-    name: str, x: jax.Array, *shape: int, **options: Any
+    name: str,
+    x: jax.Array,
+    features: int,
+    kernel_size: int = 1,
+    strides: int = 1,
+    groups: int = 1,
+    gain: float = 2.0,
   ) -> jax.Array:
     conv = Conv(
-      *shape,
+      features,
+      kernel_size,
+      strides,
+      groups,
+      gain=gain,
       padding=sizes.padding,
       dtype=dtype,
       name=f"{name}_conv",
-      **options,
     )
     norm = Norm(
-      part.norm, shape[0], sizes.epsilon, dtype=dtype, name=f"{name}_norm"
+      part.norm, features, sizes.epsilon, dtype=dtype, name=f"{name}_norm"
     )
     return normalized_conv(conv, norm, x, mask, train)
 

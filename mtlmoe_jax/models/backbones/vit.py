@@ -65,6 +65,7 @@ class ViT(Units):
     token_moe: the V-MoE layers, None for none. The others are those of `Units`.
   """
 
+  sizes: "ViTSizes"
   token_moe: TokenMoE | None = None
 
   def unit(
@@ -81,7 +82,7 @@ class ViT(Units):
     if number == sizes.last:
       x = layer_norm(self.dtype, "layernorm")(x)
       return _as_map(x, sizes.prefix), {}
-    routings = {}
+    routings: TokenRoutings = {}
     for block in sizes.numbers(number):
       name = f"block_{block:02d}"
       x, routing = ViTBlock(
@@ -151,7 +152,7 @@ class ViTSizes(Sizes):
   module = ViT
 
   @property
-  def blocks(self) -> tuple[int, ...]:
+  def blocks(self) -> tuple[int, ...]:  # type: ignore[override]
     """Number of blocks of each quarter."""
     return (self.depth // _STAGES,) * _STAGES
 
