@@ -55,7 +55,7 @@ def test_a_temperature_is_used_by_evaluation_and_prediction(workdir, tmp_path):
   sharper /= sharper.sum(1, keepdims=True)
   np.testing.assert_allclose(p.probabilities, sharper, rtol=1e-9)
   page = (workdir / "eval" / "test" / "report.html").read_text()
-  assert 'alt="accuracy against confidence, calibrated"' in page
+  assert 'aria-label="accuracy against confidence, calibrated"' in page
 
   source = evaluate.data_lib.open_data(restored.config).test
   Image.fromarray(source[4]["image"]).save(tmp_path / "a.png")
