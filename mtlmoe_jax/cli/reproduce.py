@@ -50,6 +50,9 @@ def define() -> None:
   flags.DEFINE_string(
     "from", "", "JSON file of a page: makes the page again, runs nothing."
   )
+  flags.DEFINE_bool(
+    "pictures", True, "Of --from: draw; without, the page and its numbers."
+  )
   flags.DEFINE_bool("dry_run", False, "List the runs, run nothing.")
   flags.DEFINE_string(
     "out",
@@ -65,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
     from mtlmoe_jax.experiments import reproduce
 
     out = flags.FLAGS.out or f"site/{pathlib.Path(numbers).stem}.md"
-    return reproduce.publish_again(numbers, out)
+    return reproduce.publish_again(numbers, out, pictures=flags.FLAGS.pictures)
   workdir = pathlib.Path(cli_flags.required("workdir"))
   cli_flags.required("suite")
   cli_flags.required("data")

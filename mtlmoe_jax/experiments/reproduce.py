@@ -118,12 +118,18 @@ def run_cells(
   return 0
 
 
-def publish_again(numbers: str | pathlib.Path, out: str | pathlib.Path) -> int:
+def publish_again(
+  numbers: str | pathlib.Path,
+  out: str | pathlib.Path,
+  *,
+  pictures: bool = True,
+) -> int:
   """Writes a page and its pictures from its numbers alone.
 
   Args:
     numbers: JSON file that `run` wrote beside its page.
     out: see `run`.
+    pictures: whether to draw; else the page and its numbers alone.
 
   Returns:
     0.
@@ -131,7 +137,9 @@ def publish_again(numbers: str | pathlib.Path, out: str | pathlib.Path) -> int:
   Raises:
     InputError: a file without such numbers.
   """
-  for path in publish.publish(stored.read(numbers), pathlib.Path(out)):
+  for path in publish.publish(
+    stored.read(numbers), pathlib.Path(out), pictures
+  ):
     loop.say(f"written: {path}")
   return 0
 

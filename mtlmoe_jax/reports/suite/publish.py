@@ -14,42 +14,52 @@ from mtlmoe_jax.utils import files
 SHOWN = ("verdicts", "differences", "curves_exp1", "cost", "information")
 
 
-def publish(findings: Findings, out: pathlib.Path) -> list[pathlib.Path]:
+def publish(
+  findings: Findings, out: pathlib.Path, pictures: bool = True
+) -> list[pathlib.Path]:
   """Writes all files, the page last.
 
   Args:
     findings: what the pages tell.
-    out: the page in Markdown, DIR/STEM.md. Beside it come STEM.html,
-      STEM.json (see `stored.read`) and STEM_<picture>.svg.
+    out: the page in Markdown, DIR/STEM.md. Beside it come STEM.json (see
+      `stored.read`) and, with pictures, STEM_<picture>.svg and STEM.html.
+    pictures: whether to draw.
 
   Returns:
     The files.
   """
-  document = story.document(findings)
-  drawn = {
-    f"{out.stem}_{picture.name}.svg": plots.render(picture.draw, *picture.size)
-    for picture in document.pictures
-  }
-  for name, picture in drawn.items():
-    files.write_bytes(out.with_name(name), picture)
   numbers, whole = out.with_suffix(".json"), out.with_suffix(".html")
   stored.write(findings, numbers)
-  files.write_text(
-    whole, webpage.page(markdown.page(document, out.stem), drawn)
-  )
-  files.write_text(out, markdown_page(document, out.stem))
-  return [*map(out.with_name, drawn), numbers, whole, out]
+  # Of the stored numbers, so that `--from` makes the same page.
+  document = story.document(stored.read(numbers))
+  written = [numbers]
+  if pictures:
+    drawn = {
+      f"{out.stem}_{picture.name}.svg": plots.render(
+        picture.draw, *picture.size
+      )
+      for picture in document.pictures
+    }
+    for name, picture in drawn.items():
+      files.write_bytes(out.with_name(name), picture)
+    files.write_text(
+      whole, webpage.page(markdown.page(document, out.stem), drawn)
+    )
+    written = [*map(out.with_name, drawn), numbers, whole]
+  files.write_text(out, markdown_page(document, out.stem, pictures))
+  return [*written, out]
 
 
-def markdown_page(document: Document, stem: str) -> str:
+def markdown_page(document: Document, stem: str, pictures: bool = True) -> str:
   """The page in Markdown, and where the rest is.
 
   Args:
     document: of `story.document`.
     stem: name of all files.
+    pictures: whether they lie beside it; else their titles stand alone.
   """
   blocks = [
-    block
+    block if pictures or not isinstance(block, Picture) else _title(block)
     for block in document.blocks
     if not isinstance(block, Picture) or block.name in SHOWN
   ]
@@ -60,3 +70,7 @@ def markdown_page(document: Document, stem: str) -> str:
   )
   document = dataclasses.replace(document, blocks=(*blocks, rest))
   return markdown.page(document, stem)
+
+
+def _title(picture: Picture) -> Text:
+  return Text(f"(Picture on the page for a browser: {picture.title}.)")

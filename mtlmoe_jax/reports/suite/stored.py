@@ -13,6 +13,9 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.reports.suite.findings import Findings
 from mtlmoe_jax.utils import files
 
+# Significant digits of a stored number: more than any page shows.
+DIGITS = 7
+
 
 def write(findings: Findings, path: pathlib.Path) -> None:
   """Writes all but the gates' weights of each image: large, on no page."""
@@ -21,8 +24,20 @@ def write(findings: Findings, path: pathlib.Path) -> None:
     for name, studies in findings.experts.items()
   }
   value = dataclasses.asdict(dataclasses.replace(findings, experts=experts))
-  text = json.dumps(files.plain(value), separators=(",", ":"), allow_nan=False)
+  value = _rounded(files.plain(value))
+  text = json.dumps(value, separators=(",", ":"), allow_nan=False)
   files.write_text(path, text + "\n")
+
+
+def _rounded(value: Any) -> Any:
+  """The same with `DIGITS` digits of each number that is not whole."""
+  if isinstance(value, float):
+    return value if value.is_integer() else float(f"{value:.{DIGITS}g}")
+  if isinstance(value, dict):
+    return {key: _rounded(v) for key, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_rounded(v) for v in value]
+  return value
 
 
 def read(path: str | pathlib.Path) -> Findings:

@@ -494,8 +494,15 @@ def test_nothing_unknown_is_printed(published):
     assert not re.search(r"\b(nan|inf|None)\b", text)
 
 
+def seven_digits(value):
+  """A number as it is stored; a whole one has all its digits."""
+  if isinstance(value, float) and not value.is_integer():
+    return float(np.format_float_scientific(value, 6, unique=False))
+  return value
+
+
 def equal(one, other):
-  """Whether two findings are, arrays and NaN and all."""
+  """Whether the second findings are the first as stored, NaN and all."""
   if dataclasses.is_dataclass(one):
     return all(
       equal(getattr(one, f.name), getattr(other, f.name))
@@ -508,11 +515,12 @@ def equal(one, other):
   if isinstance(one, list | tuple):
     return len(one) == len(other) and all(map(equal, one, other))
   if isinstance(one, np.ndarray):
-    np.testing.assert_array_equal(one, other)
+    stored_ones = [seven_digits(value) for value in one.ravel().tolist()]
+    np.testing.assert_array_equal(np.reshape(stored_ones, one.shape), other)
     return one.dtype == other.dtype
   if one is None or one != one:
     return other != other
-  return type(one) is type(other) and one == other
+  return type(one) is type(other) and seven_digits(one) == other
 
 
 def said(page):
@@ -569,6 +577,28 @@ def bare(**parts):
     stability={},
   )
   return Findings(**values | parts)
+
+
+def test_numbers_are_stored_with_seven_digits(tmp_path):
+  numbers = {"third": 1 / 3, "small": -2e-9 / 3, "whole": 1234567891.0}
+  experts = {"moe": [{"experts": 2, **numbers}]}
+  stored.write(bare(experts=experts), tmp_path / "x.json")
+  text = (tmp_path / "x.json").read_text("utf-8")
+  assert '"third":0.3333333,"small":-6.666667e-10,"whole":1234567891.0' in text
+
+
+def test_a_page_without_pictures(findings, tmp_path):
+  paths = publish.publish(findings, tmp_path / "cub10.md", pictures=False)
+  assert [path.name for path in paths] == ["cub10.json", "cub10.md"]
+  assert sorted(tmp_path.iterdir()) == sorted(paths)
+  text = paths[-1].read_text("utf-8")
+  assert ".svg" not in text
+  titles = [
+    f"(Picture on the page for a browser: {picture.title}.)"
+    for picture in story.document(findings).pictures
+    if picture.name in publish.SHOWN
+  ]
+  assert len(titles) == 4 and all(title in text for title in titles)
 
 
 def test_what_is_missing_is_left_out(tmp_path):
