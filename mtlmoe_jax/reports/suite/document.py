@@ -1,55 +1,16 @@
-"""A page as a list of blocks, before it is Markdown or HTML.
-
-Texts and cells know no more than **bold**, `code` and [links](url); a line
-break in a cell is a line break on the page.
-"""
+"""What a page is made of: findings and the pictures of them."""
 
 import dataclasses
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-
-@dataclasses.dataclass(frozen=True)
-class Heading:
-  """A heading; the title of the document is level 1, so these start at 2."""
-
-  text: str
-  level: int = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-  """A paragraph."""
-
-  text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Code:
-  """Lines to be copied as they are."""
-
-  text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """A table.
-
-  Attributes:
-    header: names of the columns.
-    rows: of cells; a row of one cell is a heading over those that follow.
-    caption: stands above; "" for none.
-  """
-
-  header: tuple[str, ...]
-  rows: tuple[tuple[str, ...], ...]
-  caption: str = ""
+from mtlmoe_jax.reports.suite.findings import Findings
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-  """A figure.
+  """A plot, not drawn yet.
 
   Attributes:
     name: part of its file's name; once a document.
@@ -64,17 +25,9 @@ class Picture:
   size: tuple[float, float]
 
 
-Block = Heading | Text | Code | Table | Picture
-
-
 @dataclasses.dataclass(frozen=True)
 class Document:
-  """A page."""
+  """A page before it is Markdown or HTML; pictures are in its order."""
 
-  title: str
-  blocks: tuple[Block, ...]
-
-  @property
-  def pictures(self) -> list[Picture]:
-    """Those among the blocks."""
-    return [block for block in self.blocks if isinstance(block, Picture)]
+  findings: Findings
+  pictures: list[Picture]

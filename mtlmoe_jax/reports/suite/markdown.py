@@ -1,64 +1,73 @@
-"""A document as Markdown."""
+"""Markdown from templates in which every text is escaped.
+
+A template is Markdown whose paragraphs may go over several lines. What it
+writes between braces may have **bold**, `code` and [links](url), but no tag,
+no entity and no end of a table's cell; a line break is `<br>`.
+"""
 
 import re
+from typing import Any
 
-from mtlmoe_jax.reports.suite.document import (
-  Block,
-  Code,
-  Document,
-  Heading,
-  Picture,
-  Table,
-  Text,
+import jinja2
+from markupsafe import Markup
+
+from mtlmoe_jax.reports.suite import wording
+
+
+def escape(value: object) -> Markup:
+  """A text or number in Markdown; `Markup` is Markdown already."""
+  if isinstance(value, Markup):
+    return value
+  parts = re.split(r"(`[^`]*`)", str(value))
+  for i in range(0, len(parts), 2):  # every other part is code
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", parts[i])
+    parts[i] = text.replace("<", "&lt;").replace("`", r"\`")
+  return Markup("".join(parts).replace("|", r"\|").replace("\n", "<br>"))
+
+
+def _code(text: str) -> str:
+  return f"`{text}`"
+
+
+def _fence(text: str) -> Markup:
+  """Lines to be copied as they are."""
+  return Markup(f"```\n{text}\n```")
+
+
+# `finalize` sees all that a template writes, and `autoescape` makes `Markup`
+# of what macros return, so that it is escaped once.
+_ENVIRONMENT = jinja2.Environment(
+  loader=jinja2.PackageLoader("mtlmoe_jax.reports", "templates"),
+  finalize=escape,
+  autoescape=True,
+  undefined=jinja2.StrictUndefined,
+  trim_blocks=True,
+  lstrip_blocks=True,
+)
+_ENVIRONMENT.filters.update(
+  code=_code,
+  fence=_fence,
+  decimal=wording.decimal,
+  p_value=wording.p_value,
+  effect=wording.effect,
+  question=wording.question,
+  cell=wording.cell,
 )
 
 
-def page(document: Document, stem: str) -> str:
-  """The page; its pictures are `<stem>_<name>.svg` beside it."""
-  parts = [f"# {_inline(document.title)}"]
-  parts += [_block(block, stem) for block in document.blocks]
-  return "\n\n".join(parts) + "\n"
+def render(template: str, **values: Any) -> str:
+  """A page, a paragraph a line.
 
+  Args:
+    template: file in `templates/`.
+    **values: what the template names.
 
-def _block(block: Block, stem: str) -> str:
-  match block:
-    case Heading(text, level):
-      return f"{'#' * level} {_inline(text)}"
-    case Text(text):
-      return _inline(text)
-    case Code(text):
-      return f"```\n{text}\n```"
-    case Picture(name, title):
-      # A bracket would end the text for those who do not see the picture.
-      title = re.sub(r"[\[\]]", "", title)
-      return f"![{_inline(title)}]({stem}_{name}.svg)"
-    case Table():
-      return _table(block)
-  raise TypeError(f"no such block: {block!r}")
-
-
-def _table(table: Table) -> str:
-  width = len(table.header)
-  lines = [_line(table.header), f"|{'---|' * width}"]
-  for row in table.rows:
-    if len(row) == 1:
-      row = (f"**{row[0]}**", *[""] * (width - 1))
-    lines.append(_line(row))
-  text = "\n".join(lines)
-  return f"{_inline(table.caption)}\n\n{text}" if table.caption else text
-
-
-def _line(cells: tuple[str, ...]) -> str:
-  return f"| {' | '.join(map(_cell, cells))} |"
-
-
-def _cell(text: str) -> str:
-  return _inline(text).replace("|", r"\|").replace("\n", "<br>")
-
-
-def _inline(text: str) -> str:
-  """Nothing becomes a tag or an entity; what is code stays as it is."""
-  parts = re.split(r"(`[^`]*`)", text)
-  for i in range(0, len(parts), 2):
-    parts[i] = re.sub(r"&(?=#?\w+;)", "&amp;", parts[i]).replace("<", "&lt;")
-  return "".join(parts)
+  Raises:
+    UndefinedError: the template names what is not there.
+  """
+  text = _ENVIRONMENT.get_template(template).render(values)
+  blocks = [
+    block if block.startswith(("|", "```")) else " ".join(block.split())
+    for block in re.split(r"\n\s*\n", text.strip())
+  ]
+  return "\n\n".join(blocks) + "\n"

@@ -1,12 +1,10 @@
 """Findings as files: a page, the same for a browser, pictures, numbers."""
 
-import dataclasses
 import pathlib
 
 from mtlmoe_jax.reports import plots
-from mtlmoe_jax.reports.suite import markdown, stored, webpage
-from mtlmoe_jax.reports.suite import page as story
-from mtlmoe_jax.reports.suite.document import Document, Picture, Text
+from mtlmoe_jax.reports.suite import page, stored, webpage
+from mtlmoe_jax.reports.suite.document import Document
 from mtlmoe_jax.reports.suite.findings import Findings
 from mtlmoe_jax.utils import files
 
@@ -31,20 +29,16 @@ def publish(
   numbers, whole = out.with_suffix(".json"), out.with_suffix(".html")
   stored.write(findings, numbers)
   # Of the stored numbers, so that `--from` makes the same page.
-  document = story.document(stored.read(numbers))
+  document = page.document(stored.read(numbers))
   written = [numbers]
   if pictures:
     drawn = {
-      f"{out.stem}_{picture.name}.svg": plots.render(
-        picture.draw, *picture.size
-      )
-      for picture in document.pictures
+      f"{out.stem}_{p.name}.svg": plots.render(p.draw, *p.size)
+      for p in document.pictures
     }
     for name, picture in drawn.items():
       files.write_bytes(out.with_name(name), picture)
-    files.write_text(
-      whole, webpage.page(markdown.page(document, out.stem), drawn)
-    )
+    files.write_text(whole, webpage.page(page.text(document, out.stem), drawn))
     written = [*map(out.with_name, drawn), numbers, whole]
   files.write_text(out, markdown_page(document, out.stem, pictures))
   return [*written, out]
@@ -54,23 +48,8 @@ def markdown_page(document: Document, stem: str, pictures: bool = True) -> str:
   """The page in Markdown, and where the rest is.
 
   Args:
-    document: of `story.document`.
+    document: of `page.document`.
     stem: name of all files.
     pictures: whether they lie beside it; else their titles stand alone.
   """
-  blocks = [
-    block if pictures or not isinstance(block, Picture) else _title(block)
-    for block in document.blocks
-    if not isinstance(block, Picture) or block.name in SHOWN
-  ]
-  rest = Text(
-    f"All numbers: [{stem}.json]({stem}.json). The page for a browser with all "
-    "pictures is made of them by `python launch/reproduce.py "
-    f"--from={stem}.json --out=site/{stem}.md`."
-  )
-  document = dataclasses.replace(document, blocks=(*blocks, rest))
-  return markdown.page(document, stem)
-
-
-def _title(picture: Picture) -> Text:
-  return Text(f"(Picture on the page for a browser: {picture.title}.)")
+  return page.text(document, stem, SHOWN, illustrated=pictures)

@@ -1,196 +1,134 @@
-"""The results of all variations: figures, choice of the epoch, cost."""
+"""Columns of the tables of results: title -> the cell of a variation."""
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mtlmoe_jax.reports.suite import wording
-from mtlmoe_jax.reports.suite.document import Block, Heading, Table, Text
 from mtlmoe_jax.reports.suite.findings import Answer, VariationResult
 from mtlmoe_jax.reports.suite.poster import REPORTED
 
-
-def results(rows: Sequence[VariationResult]) -> Iterator[Block]:
-  """A table of the last checkpoint, one of the best ones, one of the cost."""
-  if not rows:
-    return
-  yield Heading("Results")
-  yield Text(
-    "At the last checkpoint: mean ± standard deviation over seeds, per cent. "
-    "“One run” is the first seed's top-1 with Wilson's interval: what a single "
-    "run tells by itself. The poster's figures are of its own data, split and "
-    "recipe, at the best epoch on test."
-  )
-  yield measured(rows)
-  yield from _poster(rows)
-  yield from _epochs(rows)
-  yield from _costs(rows)
+Columns = dict[str, Callable[[VariationResult], str]]
 
 
-def _grouped(
-  rows: Sequence[VariationResult],
-  line: Callable[[VariationResult], Sequence[str]],
-) -> tuple[tuple[str, ...], ...]:
-  """Lines of a table, each group under its heading."""
-  lines: list[tuple[str, ...]] = []
-  for group, members in itertools.groupby(rows, lambda row: row.group):
-    if group:
-      lines.append((group,))
-    lines += [(wording.cell(row), *line(row)) for row in members]
-  return tuple(lines)
+def groups(
+  rows: Iterable[VariationResult],
+) -> list[tuple[str, list[VariationResult]]]:
+  """Neighbors of one group, under its heading."""
+  grouped = itertools.groupby(rows, lambda row: row.group)
+  return [(group, list(members)) for group, members in grouped]
 
 
 def measured(
   rows: Sequence[VariationResult], answers: Sequence[Answer] = ()
-) -> Table:
-  """A line a row, a column a metric.
+) -> Columns:
+  """A column a metric, at the last checkpoint.
 
   Args:
     rows: of a suite.
     answers: differences that stand below the means of their `one`.
   """
-  held = [k for k in wording.FIGURES if any(k in r.figures for r in rows)]
   differences = {(a.one, a.figure): _difference(a) for a in answers}
-  columns: dict[str, Callable[[VariationResult], str]] = {}
+  columns: Columns = {}
   if any(row.name in REPORTED for row in rows):
     columns["poster"] = lambda row: _reported(row.name)
-  for key in held:
-    columns[wording.FIGURES[key]] = lambda row, key=key: "\n".join(
-      [
-        wording.spread(row.figures.get(key)),
-        *differences.get((row.name, key), ()),
-      ]
-    )
+  for key in _metrics([row.figures for row in rows]):
+
+    def cell(row: VariationResult, key: str = key) -> str:
+      mean = wording.spread(row.figures.get(key))
+      return f"{mean}\n{differences.get((row.name, key), '')}".rstrip()
+
+    columns[wording.FIGURES[key]] = cell
   if answers:
     columns["time of a run"] = lambda row: wording.duration(row.seconds)
   elif any("top1" in row.wilson for row in rows):
     columns["one run"] = _one_run
-  return Table(
-    ("variation", *columns),
-    _grouped(rows, lambda row: [cell(row) for cell in columns.values()]),
-  )
+  return columns
 
 
-def _difference(answer: Answer) -> list[str]:
+def _metrics(known: Sequence[Mapping[str, object]]) -> list[str]:
+  """Those that any has, in the order of the tables."""
+  return [key for key in wording.FIGURES if any(key in of for of in known)]
+
+
+def _difference(answer: Answer) -> str:
   """Bold where the interval leaves zero out."""
   if not math.isfinite(answer.difference):
-    return []
+    return ""
   by, _ = wording.scale(answer)
   mark = "**" if answer.is_clear else ""
   difference = wording.decimal(by * answer.difference, 1, "+")
   ends = wording.interval(by * answer.low, by * answer.high, 1, "+")
-  return [f"{mark}{difference}{mark} {ends}".rstrip()]
+  return f"{mark}{difference}{mark} {ends}"
 
 
 def _reported(name: str) -> str:
-  """The poster's figures, with all their digits."""
+  """The poster's numbers, with all their digits."""
   if name not in REPORTED:
     return ""
-  figures = REPORTED[name].figures
   return "\n".join(
     f"{wording.FIGURES[key]} {round(100 * value, 2)}"
-    for key, value in figures.items()
+    for key, value in REPORTED[name].figures.items()
   )
 
 
 def _one_run(row: VariationResult) -> str:
-  found = row.figures.get("top1")
-  if found is None or "top1" not in row.wilson or not found.per_seed:
+  top1 = row.figures.get("top1")
+  if top1 is None or "top1" not in row.wilson or not top1.per_seed:
     return wording.UNKNOWN
   low, high = row.wilson["top1"]
-  text = wording.percent(found.per_seed[0])
+  text = wording.percent(top1.per_seed[0])
   return f"{text} {wording.interval(100 * low, 100 * high)}".strip()
 
 
-def _poster(rows: Sequence[VariationResult]) -> Iterator[Block]:
-  told = [row for row in rows if row.name in REPORTED]
-  if told:
-    yield Table(
-      ("variation", "in the poster"),
-      tuple((wording.cell(r), REPORTED[r.name].note) for r in told),
-      "Where the poster has them.",
-    )
+def chosen(rows: Sequence[VariationResult]) -> list[VariationResult]:
+  """Those of which other epochs than the last are known."""
+  return [row for row in rows if row.best_on_validation or row.best_on_test]
 
 
-def _epochs(rows: Sequence[VariationResult]) -> Iterator[Block]:
-  chosen = [r for r in rows if r.best_on_validation or r.best_on_test]
-  if not chosen:
-    return
-  held = [
-    key
-    for key in wording.FIGURES
-    if any(key in r.best_on_validation or key in r.best_on_test for r in chosen)
-  ]
+def epochs(rows: Sequence[VariationResult]) -> Columns:
+  """A column a way to choose the epoch."""
+  metrics = _metrics(
+    [r.best_on_validation for r in rows] + [r.best_on_test for r in rows]
+  )
 
-  def line(row: VariationResult) -> list[str]:
-    means = {key: found.mean for key, found in row.figures.items()}
-    return [
-      _each(known, held)
-      for known in (means, row.best_on_validation, row.best_on_test)
+  def cell(means: Mapping[str, float]) -> str:
+    # Names only where there are several.
+    lines = [
+      f"{wording.FIGURES[key] if len(metrics) > 1 else ''} "
+      f"{wording.percent(means[key])}".strip()
+      for key in metrics
+      if key in means
     ]
+    return "\n".join(lines) or wording.UNKNOWN
 
-  yield Heading("Which epoch is reported", 3)
-  yield Text(
-    "Figures of the test split at three choices of the epoch. The best epoch "
-    "on test is chosen with the answers in view, so it is too high for every "
-    "model; the poster reports that one."
-  )
-  yield Table(
-    (
-      "variation",
-      "last",
-      "best on validation",
-      "best on test (the poster's way, too high)",
-    ),
-    _grouped(chosen, line),
-  )
+  return {
+    "last": lambda r: cell({key: m.mean for key, m in r.figures.items()}),
+    "best on validation": lambda r: cell(r.best_on_validation),
+    "best on test (the poster's way, too high)": lambda r: cell(r.best_on_test),
+  }
 
 
-def _each(known: dict[str, float], held: Sequence[str]) -> str:
-  """The figures, a line each; their names only where there are several."""
-  lines = [
-    f"{wording.FIGURES[key]} {wording.percent(known[key])}"
-    if len(held) > 1
-    else wording.percent(known[key])
-    for key in held
-    if key in known
-  ]
-  return "\n".join(lines) or wording.UNKNOWN
-
-
-def _costs(rows: Sequence[VariationResult]) -> Iterator[Block]:
-  def line(row: VariationResult) -> list[str]:
-    return [
-      wording.duration(row.seconds),
-      _count(row.flops, 1e6),
-      _parameters(row),
-    ]
-
-  known = (r.seconds for r in rows), (r.flops for r in rows)
-  if not any(map(math.isfinite, itertools.chain(*known))):
-    return
-  yield Heading("What each costs", 3)
-  yield Table(
-    (
-      "variation",
-      "time of a run",
-      "MFLOPs an image",
-      "parameters, M (active)",
-    ),
-    _grouped(rows, line),
-  )
+def costs(rows: Sequence[VariationResult]) -> Columns:
+  """A column a cost; none where no cost is known."""
+  if not any(math.isfinite(x) for r in rows for x in (r.seconds, r.flops)):
+    return {}
+  return {
+    "time of a run": lambda row: wording.duration(row.seconds),
+    "MFLOPs an image": lambda row: wording.millions(row.flops),
+    "parameters, M (active)": _parameters,
+  }
 
 
 def _parameters(row: VariationResult) -> str:
-  if not math.isfinite(row.parameters):
-    return wording.UNKNOWN
-  text = _count(row.parameters, 1e6)
-  if math.isfinite(row.parameters_active):
-    text += f" ({_count(row.parameters_active, 1e6)})"
+  text = wording.millions(row.parameters)
+  if math.isfinite(row.parameters) and math.isfinite(row.parameters_active):
+    text += f" ({wording.millions(row.parameters_active)})"
   return text
 
 
-def _count(value: float, unit: float) -> str:
-  """Three digits or so, whatever the size."""
-  value /= unit
-  return wording.decimal(value, 0 if value >= 100 else 2, ",")
+def mcnemar(answer: Answer) -> str:
+  """Images that only one of both has right, and p, per seed."""
+  seeds = zip(answer.counts, answer.p_values)
+  texts = [f"{b}/{c} ({wording.p_value(p)})" for (b, c), p in seeds]
+  return "; ".join(texts) or wording.UNKNOWN

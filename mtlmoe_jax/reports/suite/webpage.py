@@ -4,8 +4,10 @@ import html as escaping
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markupsafe import Markup
@@ -19,6 +21,34 @@ _NUMERIC = re.compile(r"[-+0-9.,:;±<>/()\[\]\s]*(points|epochs)?")
 _ADDRESS = re.compile(r"https?://|[\w./#-]+$")
 
 
+class _Parser(MarkdownIt):
+  def validateLink(self, url: str) -> bool:
+    return bool(_ADDRESS.match(url))
+
+
+class _Renderer(RendererHTML):
+  """A method is the rule of the token of its name; env: address -> SVG."""
+
+  def image(
+    self, tokens: Sequence[Token], idx: int, options: Any, env: Any
+  ) -> str:
+    address = str(tokens[idx].attrs["src"])
+    name = re.sub(r"\W", "-", address)
+    return html.inline_svg(env[address], name, tokens[idx].content)
+
+  def fence(
+    self, tokens: Sequence[Token], idx: int, options: Any, env: Any
+  ) -> str:
+    text = escaping.escape(tokens[idx].content)
+    return f'<div class="panel"><pre>{text}</pre></div>\n'
+
+  def table_open(self, *_: object) -> str:
+    return '<div class="panel"><table>\n'
+
+  def table_close(self, *_: object) -> str:
+    return "</table></div>\n"
+
+
 def page(markdown: str, pictures: Mapping[str, bytes]) -> str:
   """The page.
 
@@ -27,52 +57,39 @@ def page(markdown: str, pictures: Mapping[str, bytes]) -> str:
       `<br>`, which ends a line within a cell.
     pictures: address in `markdown` -> SVG.
   """
-  parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+  parser = _Parser("commonmark", {"html": False}, renderer_cls=_Renderer)
+  parser.enable("table")
   parser.inline.ruler.before("entity", "line_break", _line_break)
-  parser.validateLink = lambda url: bool(_ADDRESS.match(url))
   tokens = parser.parse(markdown)
   title, tokens = tokens[1].content, tokens[3:]
-  headings = []
+  headings: list[dict[str, str]] = []
   for i, token in enumerate(tokens):
     match token.type:
       case "heading_open":
         anchor = f"s{len(headings) + 1}"
         token.attrSet("id", anchor)
-        text = re.sub("[*`]", "", tokens[i + 1].content)
+        text = _plain(tokens[i + 1].content)
         headings.append({"level": token.tag[1], "anchor": anchor, "text": text})
       case "table_open":
-        end = next(j for j in range(i, len(tokens)) if _closes(tokens[j]))
-        _mark_cells(tokens[i:end])
+        rest = itertools.islice(tokens, i, None)
+        table = itertools.takewhile(lambda t: t.type != "table_close", rest)
+        _mark_cells(list(table))
       case "inline":
         if token.children and token.children[0].type == "image":
           for around in (tokens[i - 1], tokens[i + 1]):
             around.tag = "div"
           tokens[i - 1].attrSet("class", "panel")
-
-  def image(tokens: Sequence[Token], index: int, *_: object) -> str:
-    address = str(tokens[index].attrs["src"])
-    name = re.sub(r"\W", "-", address)
-    return html.inline_svg(pictures[address], name, tokens[index].content)
-
-  rules = parser.renderer.rules
-  rules["image"] = image
-  rules["table_open"] = lambda *_: '<div class="panel"><table>\n'
-  rules["table_close"] = lambda *_: "</table></div>\n"
-  rules["fence"] = lambda tokens, index, *_: (
-    f'<div class="panel"><pre>{escaping.escape(tokens[index].content)}</pre>'
-    "</div>\n"
-  )
-  content = parser.renderer.render(tokens, parser.options, {})
+  content = parser.renderer.render(tokens, parser.options, {**pictures})
   return html.render(
     "suite.html.j2",
-    title=Markup(re.sub("[*`]", "", title)).unescape(),
+    title=Markup(_plain(title)).unescape(),
     headings=headings,
     content=Markup(content),
   )
 
 
-def _closes(token: Token) -> bool:
-  return token.type == "table_close"
+def _plain(text: str) -> str:
+  return re.sub("[*`]", "", text)
 
 
 def _line_break(state: StateInline, silent: bool) -> bool:

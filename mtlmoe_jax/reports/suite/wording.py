@@ -1,4 +1,4 @@
-"""How the pages of a suite write what was found.
+"""How the pages of a suite write numbers and names.
 
 Shares and IoU are per cent, their differences percentage points; what is not
 known is a dash.
@@ -11,7 +11,7 @@ from typing import Any
 from mtlmoe_jax.reports.suite.findings import Answer, Measured, VariationResult
 from mtlmoe_jax.utils import progress
 
-# Figures of a row in the order of the tables, and how they are called.
+# Metrics of a row in the order of the tables, and what they are called.
 FIGURES = {
   "top1": "top-1",
   "miou": "mean IoU",
@@ -42,13 +42,19 @@ def percent(value: float | None) -> str:
   return decimal(100 * number(value), 1)
 
 
-def spread(found: Measured | None) -> str:
+def millions(value: float) -> str:
+  """Three digits or so, whatever the size."""
+  value /= 1e6
+  return decimal(value, 0 if value >= 100 else 2, ",")
+
+
+def spread(metric: Measured | None) -> str:
   """Mean and standard deviation over seeds, per cent."""
-  if found is None or not math.isfinite(found.mean):
+  if metric is None or not math.isfinite(metric.mean):
     return UNKNOWN
-  text = percent(found.mean)
-  if math.isfinite(found.deviation):
-    text += f" ± {percent(found.deviation)}"
+  text = percent(metric.mean)
+  if math.isfinite(metric.deviation):
+    text += f" ± {percent(metric.deviation)}"
   return text
 
 
@@ -84,9 +90,8 @@ def p_value(value: float | None) -> str:
 
 
 def question(answer: Answer) -> str:
-  """The question and the figure that it is asked of."""
-  figure = FIGURES.get(answer.figure, answer.figure)
-  return f"{answer.question}: {figure}"
+  """The question and the metric that decides it."""
+  return f"{answer.question}: {FIGURES.get(answer.figure, answer.figure)}"
 
 
 def duration(seconds: float) -> str:
@@ -95,7 +100,7 @@ def duration(seconds: float) -> str:
 
 
 def label(row: VariationResult, limit: int = 60) -> str:
-  """A row in a figure: of a long one the name is kept."""
+  """A row in a picture: of a long one the name is kept."""
   return f"{cut(row.what, max(limit - len(row.name) - 3, 8))} ({row.name})"
 
 

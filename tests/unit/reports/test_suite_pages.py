@@ -6,6 +6,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 
+import jinja2
 import numpy as np
 import pytest
 
@@ -13,7 +14,6 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.experiments import reproduction
 from mtlmoe_jax.reports import plots
 from mtlmoe_jax.reports.suite import (
-  document,
   markdown,
   plots_cost,
   plots_curves,
@@ -312,17 +312,30 @@ def published(findings, tmp_path_factory):
 
 
 def headings(page):
-  return [b.text for b in page.blocks if isinstance(b, document.Heading)]
+  return re.findall(r"^##+ (.*)$", story.text(page, "x"), re.MULTILINE)
+
+
+def tables(page):
+  """Header and rows of each; a row that is a heading has one cell."""
+  for table in re.findall(r"(?:^\|.*\n)+", story.text(page, "x"), re.MULTILINE):
+    header, _, *rows = (
+      [
+        cell.replace("<br>", "\n").replace("&lt;", "<").replace(r"\|", "|")
+        for cell in re.split(r" ?(?<!\\)\| ?", line)[1:-1]
+      ]
+      for line in table.splitlines()
+    )
+    yield header, [row if any(row[1:]) else row[:1] for row in rows]
 
 
 def cells(page, first, column):
   """Cells of a column whose line begins with a text."""
   return [
-    r[t.header.index(column)]
-    for t in page.blocks
-    if isinstance(t, document.Table) and column in t.header
-    for r in t.rows
-    if len(r) > 1 and r[0].startswith(first)
+    row[header.index(column)]
+    for header, rows in tables(page)
+    if column in header
+    for row in rows
+    if len(row) > 1 and row[0].startswith(first)
   ]
 
 
@@ -409,11 +422,11 @@ def test_numbers_of_experts(findings):
   assert cells(page, first, "agreement") == ["0.414"] * 2
   bits = [s["gates"]["box"]["pose"]["bits"] for s in findings.experts["mtl_6"]]
   lines = [
-    r
-    for t in page.blocks
-    if isinstance(t, document.Table) and "bits" in t.header
-    for r in t.rows
-    if r[:3] == (first, "box", "pose")
+    row
+    for header, rows in tables(page)
+    if "bits" in header
+    for row in rows
+    if row[:3] == [first, "box", "pose"]
   ]
   mean, spread = np.mean(bits), np.std(bits, ddof=1)
   assert [r[3] for r in lines] == [f"{mean:.3f} ± {spread:.3f}"]
@@ -426,9 +439,7 @@ def test_numbers_of_experts(findings):
   above = sum(i["bits"] > i["null_high"] for i in poses)
   chance = wording.decimal(0.05 * len(poses), 1)
   count = f"of {len(poses)} about pose **{above}** (by chance {chance})"
-  assert any(
-    count in b.text for b in page.blocks if isinstance(b, document.Text)
-  )
+  assert count in story.text(page, "x")
 
 
 def test_files(published, findings):
@@ -523,10 +534,6 @@ def equal(one, other):
   return type(one) is type(other) and seven_digits(one) == other
 
 
-def said(page):
-  return [b for b in page.blocks if not isinstance(b, document.Picture)]
-
-
 def test_json_round_trip(published, findings):
   out, _ = published
   found = stored.read(out.with_suffix(".json"))
@@ -537,7 +544,7 @@ def test_json_round_trip(published, findings):
   assert equal(dataclasses.replace(findings, experts=lean), found)
   again, once = story.document(found), story.document(findings)
   assert [p.name for p in again.pictures] == [p.name for p in once.pictures]
-  assert said(again) == said(once)
+  assert story.text(again, "x") == story.text(once, "x")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"suite": 1}'])
@@ -667,17 +674,23 @@ def test_a_single_seed_of_unknown_cost(findings, tmp_path):
   ET.fromstring(plots.render(picture.draw, *picture.size))
 
 
-def test_text_is_escaped():
-  page = document.Document(
-    "<script>",
-    (
-      document.Heading("a < b & `c<d>`"),
-      document.Text("**<b>** [x](https://e.org/?a=1&b=2) [y](javascript:z())"),
-      document.Code("<pre>"),
-      document.Table(("a|b",), (("one\n<two> | three",), ("<i>", "`&lt;`"))),
-    ),
+def test_text_is_escaped(findings):
+  claim = Claim(
+    1,
+    "a < b & `c<d>`",
+    "a|b",
+    "open",
+    "**<b>** [x](https://e.org/?a=1&b=2) [y](javascript:z())",
+    (),
+    (),
   )
-  text = webpage.page(markdown.page(page, "x"), {})
+  row = dataclasses.replace(
+    findings.rows[0], name="`&lt;`", what="one\n<two> | three", group="<i>"
+  )
+  page = story.document(
+    bare(suite="<script>", command="<pre>", claims=(claim,), rows=(row,))
+  )
+  text = webpage.page(story.text(page, "x"), picture_files(page))
   reader = Reader(text)
   assert reader.open == []
   assert "<script" not in text
@@ -686,11 +699,37 @@ def test_text_is_escaped():
   assert "c<d>" in "".join(reader.text)
   assert "https://e.org/?a=1&b=2" in reader.links
   assert not any("javascript" in link for link in reader.links)
-  text = markdown.page(page, "x")
-  assert text.startswith("# &lt;script>\n")
+  text = story.text(page, "x")
+  assert text.startswith("# &lt;script>, on synthetic\n")
   assert "`c<d>`" in text
-  assert r"one<br>&lt;two> \| three" in text
+  assert r"| one<br>&lt;two> \| three" in text
+  assert r"| a\|b |" in text
+  assert "| **&lt;i>** |" in text
   assert "```\n<pre>\n```" in text
+
+
+def picture_files(page):
+  return {f"x_{p.name}.svg": b"<svg />" for p in page.pictures}
+
+
+@pytest.mark.parametrize(
+  "text, escaped",
+  [
+    ("a`b <c> `d`", r"a`b <c> `d\`"),
+    ("` <script>", r"\` &lt;script>"),
+    ("&lt; & &amp;", "&amp;lt; & &amp;amp;"),
+    (0.5, "0.5"),
+  ],
+)
+def test_escape(text, escaped):
+  once = markdown.escape(text)
+  assert once == escaped
+  assert markdown.escape(once) == once
+
+
+def test_a_template_names_what_is_there():
+  with pytest.raises(jinja2.UndefinedError, match="title"):
+    markdown.render("suite.md.j2")
 
 
 def test_equal_data_equal_file():
