@@ -112,7 +112,23 @@ def _compact(svg: str) -> str:
     style = styles.pop()
     return f"<g{group[1]}{style}>\n{group[2].replace(style, '')}</g>"
 
-  return re.sub(r"<g([^>]*)>\n((?:<use [^>]*/>\n)+)</g>", style_once, svg)
+  svg = re.sub(r"<g([^>]*)>\n((?:<use [^>]*/>\n)+)</g>", style_once, svg)
+  return _without_bare_groups(svg)
+
+
+def _without_bare_groups(svg: str) -> str:
+  """Without groups that are only a name, which nothing refers to."""
+  svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+  shape = r"<(?:path|use|image)\b[^>]*/>\n"
+  text = r"<text\b[^>]*>[^<]*</text>\n"
+  styled = rf"<g [^>]*>\n(?:{shape})+</g>\n"
+  # From the innermost outwards.
+  count = 1
+  while count:
+    svg, count = re.subn(
+      rf"<g>\n((?:{shape})*|{text}|{styled})</g>\n", r"\1", svg
+    )
+  return svg
 
 
 def display_name(name: str, limit: int = 28) -> str:

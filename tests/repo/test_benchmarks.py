@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from mtlmoe_jax.utils import files
 from tests.support import tiny
@@ -636,6 +637,8 @@ def test_growth_is_drawn(harness, tmp_path):
   for path in (tmp_path / "new" / "plot.png", tmp_path / "plot.svg"):
     growth.plot(flags.parse_args(["--plot", str(path)]), results)
     assert path.stat().st_size > 5000
+  with Image.open(tmp_path / "new" / "plot.png") as image:
+    assert (image.mode, image.size) == ("P", (1350, 600))
   path = tmp_path / "none.png"
   growth.plot(flags.parse_args(["--plot", str(path)]), [])
   assert not path.exists()

@@ -568,6 +568,8 @@ def test_text_in_a_picture_keeps_its_digits():
   svg = plots.render(draw, 1, 1).decode()
   assert ">0.123456</text>" in svg
   assert 'x="8.88"' in svg
+  # What is only a name around one element is left out.
+  assert '<g id="' not in svg and "<g>\n<text" not in svg
 
 
 def bare(**parts):
