@@ -1,4 +1,4 @@
-"""What a suite found, as plain values: pages are made of these alone.
+"""Results of a suite as plain values: pages are made of these alone.
 
 Letters: S seeds, n images of the test split, P points of a curve, N experts.
 """
@@ -17,7 +17,7 @@ MARGIN = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """One figure of one variation.
+  """One metric of one variation.
 
   Attributes:
     mean: over seeds and images.
@@ -36,7 +36,7 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-  """A figure of the test split while training.
+  """A metric of the test split while training.
 
   Attributes:
     epochs: f64 [P].
@@ -61,9 +61,9 @@ class VariationResult:
       ciou_score, those that it has.
     wilson: name -> (low, high) of the shares among `figures`, of the first
       seed alone: what one run of n images tells by itself.
-    best_on_validation: name -> mean over seeds of the test figure at the epoch
+    best_on_validation: name -> mean over seeds of the test metric at the epoch
       that was best on validation; empty without validation.
-    best_on_test: name -> the same at the epoch with the best test figure, as
+    best_on_test: name -> the same at the epoch with the best test metric, as
       the poster has it: too high.
     seconds: of a run, mean over seeds.
     flops: of a forward pass of one image, multiply-adds counted twice; NaN
@@ -89,19 +89,19 @@ class VariationResult:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """One comparison of two variations in one figure.
+  """One comparison of two variations in one metric.
 
   Attributes:
     question: for people: "six experts instead of one".
     one: name of the variation.
     other: name of what it is compared to.
-    figure: name of the figure.
+    figure: name of the metric.
     unit: of the difference: "" (a share) or "epochs".
     difference: one minus other, or NaN where there is none.
     low: of its 95 % interval.
     high: the same.
     counts: per seed (images that only `one` has right, only `other`); empty
-      where the figure is no share.
+      where the metric is no share.
     p_values: per seed, McNemar's exact test; the same length.
     verdict: "confirmed", "refuted" or "not decidable".
   """
@@ -149,7 +149,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """All that a page tells.
+  """All that a page shows.
 
   Attributes:
     suite: of `reproduction.SUITES` or "all".
@@ -158,11 +158,10 @@ class Findings:
     command: that makes the pages again.
     facts: sentences: seeds, images, classes, device, commit.
     rows: a line a variation.
-    claims: those that the suite can tell of.
+    claims: those that the suite can judge.
     answers: other comparisons, with the base of their suite.
-    experts: variation name -> what `study` found, a list over seeds of plain
-      dicts; see `study.study`.
-    stability: variation name -> what `matching.stability` found over seeds.
+    experts: variation name -> a study a seed, plain dicts; see `study.study`.
+    stability: variation name -> task -> `matching.stability` over seeds.
   """
 
   suite: str

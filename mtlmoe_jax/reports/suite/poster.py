@@ -5,25 +5,25 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Reported:
-  """The poster's figures of one model.
+  """The poster's metrics of one model.
 
   Attributes:
-    figures: name -> share, as `VariationResult.figures`; empty where it tells
+    metrics: name -> share, as `VariationResult.figures`; empty where it has
       only a difference.
-    note: where it stands and what it is of.
+    note: where in the poster, and of which data.
   """
 
-  figures: dict[str, float]
+  metrics: dict[str, float]
   note: str
 
 
-# No figure of the table can be held against one of ten classes.
+# No number of the table can be compared to one of ten classes.
 _TABLE = (
   "table: all 200 classes, best epoch on test, on a test split of its own "
   "(10 % of each class); not comparable with the figures here"
 )
 
-# Variation -> what the poster says of it; others it does not report.
+# Variation -> what the poster reports; others are not in it.
 REPORTED = {
   "single": Reported({"top1": 0.950}, "figure 4: ten classes"),
   "moe": Reported(

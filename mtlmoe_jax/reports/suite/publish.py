@@ -18,7 +18,7 @@ def publish(
   """Writes all files, the page last.
 
   Args:
-    findings: what the pages tell.
+    findings: all that the pages show.
     out: the page in Markdown, DIR/STEM.md. Beside it come STEM.json (see
       `stored.read`) and, with pictures, STEM_<picture>.svg and STEM.html.
     pictures: whether to draw.

@@ -46,9 +46,10 @@ def measured(
   return columns
 
 
-def _metrics(known: Sequence[Mapping[str, object]]) -> list[str]:
-  """Those that any has, in the order of the tables."""
-  return [key for key in wording.FIGURES if any(key in of for of in known)]
+def _metrics(values: Sequence[Mapping[str, object]]) -> list[str]:
+  """Those that any row has, in the order of the tables."""
+  known = set(itertools.chain(*values))
+  return [key for key in wording.FIGURES if key in known]
 
 
 def _difference(answer: Answer) -> str:
@@ -68,7 +69,7 @@ def _reported(name: str) -> str:
     return ""
   return "\n".join(
     f"{wording.FIGURES[key]} {round(100 * value, 2)}"
-    for key, value in REPORTED[name].figures.items()
+    for key, value in REPORTED[name].metrics.items()
   )
 
 

@@ -66,12 +66,12 @@ def _build(kind: Any, value: Any) -> Any:
   if kind is np.ndarray:
     return np.asarray(value, float)
   if isinstance(value, dict):
-    of_values = (typing.get_args(kind) or (Any, Any))[1]
-    return {key: _build(of_values, v) for key, v in value.items()}
+    inner = (typing.get_args(kind) or (Any, Any))[1]
+    return {key: _build(inner, v) for key, v in value.items()}
   if isinstance(value, list):
-    of_items = typing.get_args(kind) or (Any,)
-    if of_items[-1] is Ellipsis or len(of_items) < len(value):
-      of_items = of_items[:1] * len(value)
-    items = [_build(of, v) for of, v in zip(of_items, value)]
+    kinds = typing.get_args(kind) or (Any,)
+    if kinds[-1] is Ellipsis or len(kinds) < len(value):
+      kinds = kinds[:1] * len(value)
+    items = [_build(inner, v) for inner, v in zip(kinds, value)]
     return tuple(items) if typing.get_origin(kind) is tuple else items
   return math.nan if value is None else value

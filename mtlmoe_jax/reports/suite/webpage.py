@@ -111,16 +111,16 @@ def _mark_cells(tokens: Sequence[Token]) -> None:
       rows.append([])
       starts.append(token)
     elif token.type in ("td_open", "th_open"):
-      rows[-1].append((token, following.content))
-  groups = [
-    bool(cells[1:]) and not any(t for _, t in cells[1:]) for cells in rows
-  ]
-  whole = [row for row, is_group in zip(rows[1:], groups[1:]) if not is_group]
-  for start, is_group in zip(starts, groups):
-    if is_group:
+      text = following.content.replace("<br>", "\n")
+      rows[-1].append((token, text))
+  whole = []
+  for start, cells in zip(starts[1:], rows[1:]):
+    if cells[1:] and not any(text for _, text in cells[1:]):
       start.attrSet("class", "group")
+    else:
+      whole.append(cells)
   for column in range(len(rows[0])):
-    texts = [row[column][1].replace("<br>", "\n") for row in whole]
+    texts = [row[column][1] for row in whole]
     if any(texts) and all(map(_NUMERIC.fullmatch, texts)):
       for row in rows:
         row[column][0].attrSet("class", "num")

@@ -752,8 +752,8 @@ def test_the_poster_is_told_of_known_variations():
   known = {variation.name for variation in found}
   assert set(poster.REPORTED) <= known
   for reported in poster.REPORTED.values():
-    assert set(reported.figures) <= set(wording.FIGURES)
-    assert all(0 < value < 1 for value in reported.figures.values())
+    assert set(reported.metrics) <= set(wording.FIGURES)
+    assert all(0 < value < 1 for value in reported.metrics.values())
 
 
 def test_words():
