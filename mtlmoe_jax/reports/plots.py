@@ -4,17 +4,20 @@ Letters: n images, L classes, N experts. Plots are made without pyplot: no
 global state is touched and no display is needed.
 """
 
+import importlib.resources
 import io
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib import colors, ticker
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from mtlmoe_jax.metrics.predictions import Choices
 from mtlmoe_jax.metrics.split import ECE_BINS, IOU_THRESHOLDS
@@ -39,39 +42,9 @@ SMALL = 20
 # Up to this many classes every name is written.
 NAMED = 45
 
-STYLE: dict[Any, Any] = {
-  # Who lacks the font has another one.
-  "font.family": "sans-serif",
-  "font.sans-serif": ("DejaVu Sans",),
-  "font.size": 9,
-  "axes.titlesize": 10,
-  "axes.titleweight": "bold",
-  "axes.titlelocation": "left",
-  "axes.labelsize": 9,
-  "axes.edgecolor": "#c4c9d1",
-  "axes.labelcolor": INK,
-  "axes.titlecolor": INK,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.axisbelow": True,
-  "axes.grid": True,
-  "grid.color": "#e9ecf0",
-  "grid.linewidth": 0.8,
-  "xtick.color": INK,
-  "ytick.color": INK,
-  "xtick.labelsize": 8,
-  "ytick.labelsize": 8,
-  "legend.frameon": False,
-  "legend.fontsize": 8,
-  "lines.linewidth": 1.6,
-  "figure.facecolor": "white",
-  # Text stays text: it can be searched, and a file is smaller.
-  "svg.fonttype": "none",
-  # A name such as "a$b$" is no formula.
-  "text.parse_math": False,
-  # Equal data gives an equal file.
-  "svg.hashsalt": "mtlmoe",
-}
+_STYLE = str(
+  importlib.resources.files(__package__) / "templates/plots.mplstyle"
+)
 
 
 def render(
@@ -86,7 +59,7 @@ def render(
     width: inches.
     height: inches.
   """
-  with matplotlib.rc_context(STYLE):
+  with matplotlib.rc_context(fname=_STYLE):
     figure = Figure((width, height), layout="constrained", dpi=150)
     draw(figure)
     out = io.BytesIO()
@@ -137,6 +110,115 @@ def display_name(name: str, limit: int = 28) -> str:
   return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def grid(count: int, across: int = 3) -> tuple[int, int]:
+  """Rows and columns for so many panels."""
+  return -(-count // across), min(across, count)
+
+
+def panels(figure: Figure, count: int, **options: Any) -> list[Axes]:
+  """Axes in a `grid`, row by row; what is left of the last row stays empty."""
+  axes = figure.subplots(*grid(count), squeeze=False, **options).ravel()
+  for axis in axes[count:]:
+    axis.set_axis_off()
+  return list(axes[:count])
+
+
+def note(figure: Figure, text: str) -> None:
+  """How to read the marks, below all panels."""
+  figure.supxlabel(text, fontsize=8, color=INK)
+
+
+def name_rows(
+  axis: Axes, names: Sequence[str], headings: Collection[int] = ()
+) -> None:
+  """Names the rows 0, 1 ... of a plot from the top; `headings` are bold."""
+  axis.set_yticks(range(len(names)), names)
+  for i in headings:
+    axis.get_yticklabels()[i].set_fontweight("bold")
+  axis.set_ylim(len(names) - 0.5, -0.5)
+  axis.tick_params("y", length=0)
+
+
+def intervals(
+  axis: Axes, rows: Sequence[int], values: np.ndarray, color: str
+) -> None:
+  """Dots with their intervals; without both ends there is a dot alone.
+
+  Args:
+    axis: whose rows have a height of 1.
+    rows: row of each.
+    values: f [n, 3]: middle, low, high.
+    color: of all.
+  """
+  low_high = values[:, 1:]
+  known = np.isfinite(low_high).all(1, keepdims=True)
+  # One line with gaps: a file much smaller than of a line each.
+  ends = np.pad(np.where(known, low_high, np.nan), ((0, 0), (0, 1)))
+  ends[:, 2] = np.nan
+  axis.plot(ends.ravel(), np.repeat(rows, 3), color=color)
+  axis.plot(values[:, 0], rows, "o", color=color, markersize=4)
+
+
+def heat_map(
+  axis: Axes,
+  values: np.ndarray,
+  texts: np.ndarray | None = None,
+  **options: Any,
+) -> AxesImage:
+  """Values as colors and, if given, as texts.
+
+  Args:
+    axis: to draw on.
+    values: f [rows, columns]; NaN stays white and without a text.
+    texts: str [rows, columns]; "" for none.
+    **options: of `Axes.imshow`.
+  """
+  image = axis.imshow(values, interpolation="nearest", **options)
+  axis.grid(False)
+  axis.tick_params(length=0)
+  if texts is None:
+    return image
+  for r, c in np.argwhere(np.isfinite(values)):
+    is_dark = np.dot(image.to_rgba(values[r, c])[:3], (0.3, 0.6, 0.1)) < 0.55
+    axis.text(
+      c,
+      r,
+      texts[r, c],
+      ha="center",
+      va="center",
+      color="white" if is_dark else INK,
+      fontsize=7,
+    )
+  return image
+
+
+def color_bar(image: AxesImage, axes: Sequence[Axes], label: str) -> None:
+  """What the colors of heat maps mean, right of them."""
+  bar = axes[0].figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02)
+  bar.set_label(label)
+  bar.outline.set_visible(False)
+
+
+def use_bars(
+  axis: Axes, load: np.ndarray, importance: np.ndarray, color: Any
+) -> list[BarContainer]:
+  """Shares of N experts: light bars of load, dark ones of importance.
+
+  Args:
+    axis: to draw on.
+    load: f [N].
+    importance: f [N].
+    color: of all experts, or one each.
+  """
+  x = np.arange(len(load))
+  axis.axhline(1 / len(x), color=MUTED, linestyle="--", linewidth=1)
+  axis.grid(False, axis="x")
+  return [
+    axis.bar(x + shift, values, 0.38, color=color, alpha=alpha)
+    for shift, values, alpha in ((-0.2, load, 0.4), (0.2, importance, 1.0))
+  ]
+
+
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
   """Losses, top-1, mean IoU and learning rate over steps, a line per split.
 
@@ -147,7 +229,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
   Returns:
     SVG, or None when no panel has a point.
   """
-  panels = []
+  shown = []
   for key, title in PANELS:
     lines: dict[str, dict[int, float]] = {}
     for row in rows:
@@ -157,15 +239,13 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
       if value is not None:
         lines.setdefault(row["split"], {})[row["step"]] = value
     if lines:
-      panels.append((title, lines))
-  if not panels:
+      shown.append((title, lines))
+  if not shown:
     return None
 
   def draw(figure: Figure) -> None:
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for axis in axes[len(panels) :]:
-      axis.set_axis_off()
-    for axis, (title, lines) in zip(axes, panels):
+    axes = panels(figure, len(shown))
+    for axis, (title, lines) in zip(axes, shown):
       for split, points in lines.items():
         steps = np.asarray(sorted(points))
         values = np.asarray([points[s] for s in steps], float)
@@ -180,8 +260,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
       if len(lines) > 1:
         axis.legend()
 
-  across = min(3, len(panels))
-  down = -(-len(panels) // across)
+  down, across = grid(len(shown))
   return render(draw, 3.2 * across, 2.5 * down)
 
 
@@ -205,7 +284,7 @@ def _curve(
 
 
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> bytes:
-  """True classes down, predicted across, coloured by the share of the row.
+  """True classes down, predicted across, colored by the share of the row.
 
   Args:
     counts: i [L, L], images of true class r predicted as c.
@@ -219,46 +298,22 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> bytes:
     axis = figure.subplots()
     # Rare confusions among many classes would vanish on a linear scale.
     norm = colors.PowerNorm(1.0 if size <= SMALL else 0.5, 0, 1)
-    image = axis.imshow(share, "Blues", norm, interpolation="nearest")
-    if size <= SMALL:
-      for r, c in np.argwhere(counts > 0):
-        _cell(axis, c, r, str(counts[r, c]), share[r, c] > 0.55, 8)
+    texts = np.where(counts > 0, counts.astype(str), "")
+    image = heat_map(
+      axis, share, texts if size <= SMALL else None, cmap="Blues", norm=norm
+    )
     _name_ticks(axis.xaxis, class_names, rotation=90)
     _name_ticks(axis.yaxis, class_names)
-    scale = "" if size <= SMALL else ", square-root colour scale"
+    scale = "" if size <= SMALL else ", square-root color scale"
     axis.set(
       title=f"Confusion matrix, {size} classes (n={counts.sum()}){scale}",
       xlabel="predicted class",
       ylabel="true class",
     )
-    axis.grid(False)
-    _color_bar(figure, image, [axis], "share of the true class", 0.6)
+    color_bar(image, [axis], "share of the true class")
 
   side = float(np.clip(0.42 * size + 2.2, 5.5, 10.0))
   return render(draw, side + 0.6, side)
-
-
-def _cell(
-  axis: Axes, x: int, y: int, text: str, is_dark: bool, size: float
-) -> None:
-  """A number on a square of a heat map."""
-  axis.text(
-    x,
-    y,
-    text,
-    ha="center",
-    va="center",
-    color="white" if is_dark else INK,
-    fontsize=size,
-  )
-
-
-def _color_bar(
-  figure: Figure, image: Any, axes: list[Axes], label: str, shrink: float
-) -> None:
-  bar = figure.colorbar(image, ax=axes, shrink=shrink, pad=0.02)
-  bar.set_label(label)
-  bar.outline.set_visible(False)
 
 
 def _name_ticks(axis: Any, names: Sequence[str], rotation: float = 0) -> None:
@@ -271,7 +326,6 @@ def _name_ticks(axis: Any, names: Sequence[str], rotation: float = 0) -> None:
     rotation=rotation,
     fontsize=8 if len(names) <= SMALL else 6.5,
   )
-  axis.set_tick_params(length=0 if every == 1 else 2)
 
 
 def iou_distribution(iou: np.ndarray) -> bytes:
@@ -293,19 +347,13 @@ def iou_distribution(iou: np.ndarray) -> bytes:
     title = f"IoU of predicted and true box (n={len(iou)})"
     left.set(title=title, xlabel="IoU", ylabel="images", xlim=(0, 1))
     left.legend(loc="best")
-    grid = np.linspace(0, 1, 201)
-    share = 1 - np.searchsorted(np.sort(iou), grid, "left") / len(iou)
-    right.plot(grid, share, color=MAIN)
+    thresholds = np.linspace(0, 1, 201)
+    share = 1 - np.searchsorted(np.sort(iou), thresholds, "left") / len(iou)
+    right.plot(thresholds, share, color=MAIN)
     for threshold in IOU_THRESHOLDS:
       value = float(np.mean(iou >= threshold))
       right.plot(threshold, value, "o", color=ACCENT, ms=4)
-      right.annotate(
-        f"{value:.2f}",
-        (threshold, value),
-        (4, 2),
-        textcoords="offset points",
-        fontsize=8,
-      )
+      right.text(threshold + 0.01, value + 0.01, f"{value:.2f}", fontsize=8)
     right.set(
       title="Share of boxes with IoU ≥ threshold",
       xlabel="threshold",
@@ -344,8 +392,9 @@ def reliability(
   def draw(figure: Figure) -> None:
     left, right = figure.subplots(1, 2)
     centers, width = (edges[:-1] + edges[1:]) / 2, 1 / bins
-    bars = {"width": width, "edgecolor": "white"}
-    left.bar(centers[full], accuracy[full], color=PALE, **bars)
+    left.bar(
+      centers[full], accuracy[full], width, color=PALE, edgecolor="white"
+    )
     left.plot((0, 1), (0, 1), color=MUTED, linestyle="--", linewidth=1)
     label = "mean confidence and accuracy of a bin"
     left.plot(mean[full], accuracy[full], "o-", color=MAIN, ms=4, label=label)
@@ -357,14 +406,14 @@ def reliability(
       xlim=(0, 1),
       ylim=(0, 1.1),
     )
-    floor = np.zeros(bins)
-    for mask, color, label in (
-      (correct, MAIN, "right"),
-      (~correct, ACCENT, "wrong"),
-    ):
-      height = np.bincount(index[mask], minlength=bins)
-      right.bar(centers, height, bottom=floor, color=color, label=label, **bars)
-      floor += height
+    right.hist(
+      [centers[index[mask]] for mask in (correct, ~correct)],
+      edges,
+      stacked=True,
+      color=(MAIN, ACCENT),
+      label=("right", "wrong"),
+      edgecolor="white",
+    )
     right.legend(loc="best")
     right.set(
       title="Confidence of right and wrong answers",
@@ -391,24 +440,17 @@ def expert_use(gates: dict[str, Choices]) -> bytes:
       load = gate.load / gate.load.sum()
       importance = gate.dense.sum(0) / gate.dense.sum()
       highest = max(highest, load.max(), importance.max())
-      x = np.arange(experts)
-      tints = [overlay.expert_color(int(i)) for i in x]
-      axis.bar(x - 0.2, load, 0.38, color=tints, alpha=0.4)
-      axis.bar(x + 0.2, importance, 0.38, color=tints)
-      for i in x if experts <= 12 else ():
-        for dx, value in ((-0.2, load[i]), (0.2, importance[i])):
-          text = f"{value:.2f}"
-          axis.text(i + dx, value, text, ha="center", va="bottom", fontsize=7)
-      axis.axhline(1 / experts, color=MUTED, linestyle="--", linewidth=1)
+      tints = [overlay.expert_color(i) for i in range(experts)]
+      for bars in use_bars(axis, load, importance, tints):
+        if experts <= 12:
+          axis.bar_label(bars, fmt="%.2f", fontsize=7)
       title = f"Experts of the {task} gate (n={n})"
-      axis.set(title=title, xlabel="expert", xticks=x)
-      axis.grid(False, axis="x")
+      axis.set(title=title, xlabel="expert", xticks=range(experts))
     axes[0].set(ylim=(0, 1.12 * highest), ylabel="share")
-    figure.supxlabel(
+    note(
+      figure,
       "light: load (share of choices) · dark: importance (share of weight) "
       "· dashed: even",
-      fontsize=8,
-      color=INK,
     )
 
   width = max(4.2, 1.2 + 0.5 * _experts(gates))
@@ -442,29 +484,23 @@ def expert_by_group(
 
   def draw(figure: Figure) -> None:
     axes = figure.subplots(1, len(gates), squeeze=False, sharey=True)[0]
-    image = None
     for axis, (task, mean) in zip(axes, means.items()):
-      image = axis.imshow(
+      few = len(names) <= SMALL and mean.shape[1] <= 12
+      image = heat_map(
+        axis,
         mean,
-        "viridis",
+        np.char.mod("%.2f", mean) if few else None,
         vmin=0,
         vmax=highest,
         aspect="auto",
-        interpolation="nearest",
       )
-      axis.grid(False)
-      if len(names) <= SMALL and mean.shape[1] <= 12:
-        for r, c in np.argwhere(np.isfinite(mean)):
-          is_dark = mean[r, c] < 0.6 * highest
-          _cell(axis, c, r, f"{mean[r, c]:.2f}", is_dark, 7)
-      axis.tick_params("y", length=0)
       axis.set(
         title=f"{task} gate by {label} (n={counts.sum()})",
         xlabel="expert",
         xticks=range(mean.shape[1]),
       )
     _name_ticks(axes[0].yaxis, names)
-    _color_bar(figure, image, list(axes), "mean weight", 0.7)
+    color_bar(image, list(axes), "mean weight")
 
   width = max(2.8, 0.42 * _experts(gates))
   height = float(np.clip(0.24 * len(names) + 1.1, 2.4, 8.5))

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -96,22 +96,19 @@ def by_metric(
   def draw(figure: Figure) -> None:
     axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axis, metric in zip(axes, metrics):
-      axis.axvline(0, color=plots.MUTED, linewidth=1)
-      for is_clear, color in ((False, plots.MAIN), (True, plots.ACCENT)):
-        shown = [
-          a for a in answers if (a.figure, a.is_clear) == (metric, is_clear)
-        ]
-        rows = [questions.index(a.question) for a in shown]
-        # One line with gaps: a file much smaller than of a line each.
-        ends = [x for a in shown for x in (100 * a.low, 100 * a.high, np.nan)]
-        axis.plot(ends, np.repeat(rows, 3), color=color)
-        differences = [100 * a.difference for a in shown]
-        axis.plot(differences, rows, "o", color=color, markersize=4)
+      _differences(
+        axis,
+        [
+          (questions.index(a.question), a)
+          for a in answers
+          if a.figure == metric
+        ],
+        lambda a: plots.ACCENT if a.is_clear else plots.MAIN,
+      )
       axis.set_title(wording.FIGURES[metric])
       axis.set_xlabel("difference, points")
       axis.locator_params(axis="x", nbins=4)
-    axes[0].set_yticks(range(len(questions)), questions)
-    axes[0].set_ylim(len(questions) - 0.5, -0.5)
+    plots.name_rows(axes[0], questions)
 
   height = 1 + 0.22 * max(len(questions), 3)
   return Picture(name, title, draw, (3 + 2 * len(metrics), height))
@@ -123,30 +120,38 @@ def _panel(
   if not unit:
     margin = 100 * MARGIN
     axis.axvspan(-margin, margin, color="#f1f3f6", linewidth=0)
-  axis.axvline(0, color=plots.MUTED, linewidth=1)
-  for place, (_, answer) in enumerate(rows):
-    if answer is None:
-      continue
-    by, _ = wording.scale(answer)
-    color = VERDICTS.get(answer.verdict, plots.INK)
-    ends = (by * answer.low, by * answer.high)
-    # A single run has no interval over runs.
-    if all(map(math.isfinite, ends)):
-      axis.plot(ends, [place] * 2, color=color)
-    axis.plot(by * answer.difference, place, "o", color=color, markersize=4.5)
+  _differences(
+    axis,
+    [(row, answer) for row, (_, answer) in enumerate(rows) if answer],
+    lambda answer: VERDICTS.get(answer.verdict, plots.INK),
+  )
   labels = [
     textwrap.fill(wording.cut(text, 105), 54, break_on_hyphens=False)
     for text, _ in rows
   ]
-  axis.set_yticks(range(len(rows)), labels)
-  for tick, (_, answer) in zip(axis.get_yticklabels(), rows):
-    if answer is None:
-      tick.set_fontweight("bold")
-  axis.tick_params("y", length=0)
+  headings = [row for row, (_, answer) in enumerate(rows) if answer is None]
+  plots.name_rows(axis, labels, headings)
   axis.grid(False, axis="y")
-  axis.set_ylim(len(rows) - 0.4, -0.6)
   axis.set_xlabel(
     f"difference, {unit}"
     if unit
     else "difference, percentage points (shaded: less than one point)"
   )
+
+
+def _differences(
+  axis: Axes,
+  rows: Sequence[tuple[int, Answer]],
+  color_of: Callable[[Answer], str],
+) -> None:
+  """Answers with their intervals around zero, each in its row."""
+  axis.axvline(0, color=plots.MUTED, linewidth=1)
+  by_color: dict[str, list[tuple[int, Answer]]] = {}
+  for row, answer in rows:
+    by_color.setdefault(color_of(answer), []).append((row, answer))
+  for color, group in by_color.items():
+    values = [
+      wording.scale(a)[0] * np.array([a.difference, a.low, a.high])
+      for _, a in group
+    ]
+    plots.intervals(axis, [row for row, _ in group], np.stack(values), color)

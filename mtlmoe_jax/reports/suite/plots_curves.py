@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import ticker
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mtlmoe_jax.reports import overlay, plots
@@ -53,43 +52,27 @@ def learning(
     axes = figure.subplots(1, 2, sharey=True)
     for i, (label, curve) in enumerate(lines):
       color, style = line_style(i)
-      values = 100 * np.asarray(curve.values, float)
+      values = np.ma.masked_invalid(100 * np.asarray(curve.values, float))
       seconds = np.asarray(curve.seconds, float)
       for axis, x in zip(axes, (curve.epochs, seconds / divisor)):
-        _band(axis, x, values, color)
+        if len(values) > 1:
+          low, high = values.min(0), values.max(0)
+          axis.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)
         axis.plot(
           x,
-          _mean(values),
+          values.mean(0),
           style,
           color=color,
           label=label,
           marker="o" if len(x) <= 30 else None,
           markersize=2.5,
         )
-    axes[0].set_ylabel(what)
-    axes[0].set_xlabel("epochs")
+    axes[0].set(title=title, xlabel="epochs", ylabel=what)
     axes[0].xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     axes[1].set_xlabel(f"training time, {unit}")
     for axis in axes:
       axis.set_xlim(left=0)
-    axes[0].set_title(title)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
 
   return Picture(name, title, draw, (9, 3.3 + 0.19 * -(-len(lines) // 2)))
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-  """f [P]: over the seeds that are known; NaN where none is."""
-  known = np.isfinite(values)
-  total = np.where(known, values, 0).sum(0)
-  count = known.sum(0)
-  return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-def _band(axis: Axes, x: np.ndarray, values: np.ndarray, color: str) -> None:
-  if len(values) < 2:
-    return
-  low = np.fmin.reduce(values)
-  high = np.fmax.reduce(values)
-  axis.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)

@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from mtlmoe_jax.reports import overlay, plots
 from mtlmoe_jax.reports.suite import wording
@@ -43,34 +41,24 @@ def use(name: str, studies: Studies) -> Picture | None:
     for line, (label, found) in zip(axes, rows.items()):
       for axis, task in zip(line, found[0]["gates"]):
         axis.set_axis_on()
-        _use(axis, found, task)
-        short = wording.cut(label, 38)
-        axis.set_title(f"{short}: {task}")
+        load, importance = (
+          np.stack(
+            [_shares(study, task, kind)[by_use(study)] for study in found]
+          )
+          for kind in ("load", "importance")
+        )
+        plots.use_bars(axis, load.mean(0), importance.mean(0), plots.MAIN)
+        _dots(axis, load, -0.2)
+        _dots(axis, importance, 0.2)
+        axis.set_title(f"{wording.cut(label, 38)}: {task}")
       line[0].set_ylabel("share")
-    figure.supxlabel(
+    plots.note(
+      figure,
       f"{_BY_USE}    light: load    dark: importance    dots: seeds"
       "    dashed: even",
-      fontsize=8,
-      color=plots.INK,
     )
 
   return Picture(name, title, draw, (4.6 * across, 2.0 * len(rows) + 0.4))
-
-
-def _use(axis: Axes, found: Sequence[Study], task: str) -> None:
-  kinds = [
-    np.stack([_shares(study, task, kind)[by_use(study)] for study in found])
-    for kind in ("load", "importance")
-  ]
-  experts = kinds[0].shape[1]
-  x = np.arange(experts)
-  for values, offset, alpha in zip(kinds, (-0.2, 0.2), (0.4, 1.0)):
-    color = plots.MAIN
-    axis.bar(x + offset, values.mean(0), 0.38, color=color, alpha=alpha)
-    _dots(axis, x + offset, values)
-  axis.axhline(1 / experts, color=plots.MUTED, linestyle="--", linewidth=1)
-  axis.set_xticks(x, x + 1)
-  axis.grid(False, axis="x")
 
 
 def _shares(study: Study, task: str, kind: str) -> np.ndarray:
@@ -84,12 +72,14 @@ def by_use(study: Study) -> np.ndarray:
   return np.argsort(-np.mean(loads, 0), kind="stable")
 
 
-def _dots(axis: Axes, x: np.ndarray, values: np.ndarray) -> None:
-  """The seeds, side by side so that equal ones are all seen."""
-  places = x + _side_by_side(len(values), 0.07)[:, None]
+def _dots(axis: Axes, values: np.ndarray, shift: float = 0.0) -> None:
+  """Values of the seeds over each expert, f [S, N], and the experts' ranks."""
+  experts = np.arange(values.shape[1])
+  places = experts + shift + _side_by_side(len(values), 0.07)[:, None]
   axis.plot(
     places.ravel(), values.ravel(), "o", color=plots.INK, markersize=2.2
   )
+  axis.set_xticks(experts, experts + 1)
 
 
 def information(name: str, studies: Studies) -> Picture | None:
@@ -106,40 +96,24 @@ def information(name: str, studies: Studies) -> Picture | None:
   ]
   if not kinds:
     return None
-  across = min(3, len(kinds))
-  down = -(-len(kinds) // across)
   title = "What the choice of expert tells of an image"
 
   def draw(figure: Figure) -> None:
-    axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
-    for axis in axes[len(kinds) :]:
-      axis.set_axis_off()
+    axes = plots.panels(figure, len(kinds), sharey=True)
     for axis, kind in zip(axes, kinds):
       _information(
         axis, [of_kind(found, task, kind) for _, found, task in rows]
       )
-      axis.set_title(kind)
-      axis.set_xlabel("bits")
+      axis.set(title=kind, xlabel="bits")
       axis.locator_params(axis="x", nbins=4)
       # A little below, so that a dot at zero is whole.
       axis.set_xlim(left=-0.03 * axis.get_xlim()[1])
-      axis.set_ylim(len(rows) - 0.5, -0.5)
-    axes[0].set_yticks(range(len(rows)), [label for label, *_ in rows])
-    marks = [
-      Line2D([], [], marker="o", linestyle="", markersize=4, label="a seed"),
-      Line2D(
-        [],
-        [],
-        marker="|",
-        linestyle="",
-        markersize=9,
-        color=plots.ACCENT,
-        label="its null's 95 % quantile",
-      ),
-    ]
-    marks[0].set_color(plots.MAIN)
-    figure.legend(handles=marks, loc="outside lower center", ncols=2)
+    plots.name_rows(axes[0], [label for label, *_ in rows])
+    figure.legend(
+      *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2
+    )
 
+  down, across = plots.grid(len(kinds))
   height = down * (0.8 + 0.24 * max(len(rows), 3)) + 0.3
   return Picture(name, title, draw, (3.4 + 2.3 * across, height))
 
@@ -162,8 +136,13 @@ def _information(
     for y, seed in zip(_side_by_side(len(seeds), 0.16), seeds)
   ]
   bits, null_high, heights = zip(*points)
-  axis.plot(null_high, heights, "|", color=plots.ACCENT, markersize=7)
-  axis.plot(bits, heights, "o", color=plots.MAIN, markersize=3.5)
+  axis.plot(
+    bits, heights, "o", color=plots.MAIN, markersize=3.5, label="a seed"
+  )
+  label = "its null's 95 % quantile"
+  axis.plot(
+    null_high, heights, "|", color=plots.ACCENT, markersize=7, label=label
+  )
 
 
 def _side_by_side(count: int, gap: float) -> np.ndarray:
@@ -180,40 +159,18 @@ def likeness(name: str, studies: Studies) -> Picture | None:
   }
   if not known:
     return None
-  across = min(3, len(known))
-  down = -(-len(known) // across)
   title = "How alike the experts' outputs are (CKA, first seed)"
 
   def draw(figure: Figure) -> None:
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for axis in axes[len(known) :]:
-      axis.set_axis_off()
-    image = None
-    norm = colors.Normalize(0, 1)
+    axes = plots.panels(figure, len(known))
     for axis, (label, cka) in zip(axes, known.items()):
-      image = axis.imshow(cka, "Blues", norm, interpolation="nearest")
-      axis.grid(False)
-      if len(cka) <= 8:
-        for r, c in np.argwhere(np.isfinite(cka)):
-          ink = "white" if cka[r, c] > 0.6 else plots.INK
-          axis.text(
-            c,
-            r,
-            f"{cka[r, c]:.2f}",
-            ha="center",
-            va="center",
-            color=ink,
-            fontsize=6.5,
-          )
-      axis.set_xticks(range(len(cka)))
-      axis.set_yticks(range(len(cka)))
-      axis.tick_params(length=0)
+      texts = np.char.mod("%.2f", cka) if len(cka) <= 8 else None
+      image = plots.heat_map(axis, cka, texts, cmap="Blues", vmin=0, vmax=1)
+      axis.set(xticks=range(len(cka)), yticks=range(len(cka)))
       axis.set_title(wording.cut(label, 30), fontsize=9)
-    assert image is not None
-    bar = figure.colorbar(image, ax=list(axes), shrink=0.7, pad=0.02)
-    bar.set_label("CKA")
-    bar.outline.set_visible(False)
+    plots.color_bar(image, axes, "CKA")
 
+  down, across = plots.grid(len(known))
   return Picture(name, title, draw, (2.7 * across + 1.1, 2.8 * down))
 
 
@@ -226,27 +183,23 @@ def removal(name: str, studies: Studies) -> Picture | None:
       known[label] = np.stack(changes)
   if not known:
     return None
-  across = min(3, len(known))
-  down = -(-len(known) // across)
   title = "Top-1 without an expert"
 
   def draw(figure: Figure) -> None:
-    axes = figure.subplots(down, across, squeeze=False, sharey=True)
-    for axis in axes.ravel()[len(known) :]:
-      axis.set_axis_off()
-    for axis, (label, values) in zip(axes.ravel(), known.items()):
+    axes = plots.panels(figure, len(known), sharey=True)
+    color = overlay.EXPERT_COLORS[0]
+    for i, (axis, (label, values)) in enumerate(zip(axes, known.items())):
       x = np.arange(values.shape[1])
-      tints = overlay.EXPERT_COLORS[0]
-      axis.bar(x, values.mean(0), 0.7, color=tints, alpha=0.6)
-      _dots(axis, x, values)
+      axis.bar(x, values.mean(0), 0.7, color=color, alpha=0.6)
+      _dots(axis, values)
       axis.axhline(0, color=plots.MUTED, linewidth=1)
-      axis.set_xticks(x, x + 1)
       axis.grid(False, axis="x")
       axis.set_title(wording.cut(label, 34), fontsize=9)
-    for axis in axes[:, 0]:
-      axis.set_ylabel("change, points")
-    figure.supxlabel(f"{_BY_USE}    dots: seeds", fontsize=8, color=plots.INK)
+      if i % across == 0:
+        axis.set_ylabel("change, points")
+    plots.note(figure, f"{_BY_USE}    dots: seeds")
 
+  down, across = plots.grid(len(known))
   return Picture(name, title, draw, (3.1 * across + 0.5, 2.1 * down + 0.3))
 
 
