@@ -15,33 +15,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from mtlmoe_jax.reports import overlay
-
-_ENVIRONMENT = jinja2.Environment(
-  loader=jinja2.PackageLoader("mtlmoe_jax.reports", "templates"),
-  autoescape=True,
-  undefined=jinja2.StrictUndefined,
-  trim_blocks=True,
-  lstrip_blocks=True,
-)
-_ENVIRONMENT.globals.update(
-  expert_color=overlay.expert_color,
-  true_color=overlay.TRUE_COLOR,
-  predicted_color=overlay.PREDICTED_COLOR,
-)
-
-
-def render(template: str, **values: Any) -> str:
-  """A page.
-
-  Args:
-    template: file in `templates/`.
-    **values: what the template names.
-
-  Raises:
-    UndefinedError: the template names what is not there.
-  """
-  return _ENVIRONMENT.get_template(template).render(values)
+from mtlmoe_jax.reports import overlay, plots
 
 
 def inline_svg(svg: bytes, name: str, title: str) -> Markup:
@@ -61,6 +35,35 @@ def inline_svg(svg: bytes, name: str, title: str) -> Markup:
   return Markup(
     text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
   )
+
+
+_ENVIRONMENT = jinja2.Environment(
+  loader=jinja2.PackageLoader("mtlmoe_jax.reports", "templates"),
+  autoescape=True,
+  undefined=jinja2.StrictUndefined,
+  trim_blocks=True,
+  lstrip_blocks=True,
+)
+_ENVIRONMENT.filters["class_name"] = plots.display_name
+_ENVIRONMENT.globals.update(
+  expert_color=overlay.expert_color,
+  true_color=overlay.TRUE_COLOR,
+  predicted_color=overlay.PREDICTED_COLOR,
+  inline_svg=inline_svg,
+)
+
+
+def render(template: str, **values: Any) -> str:
+  """A page.
+
+  Args:
+    template: file in `templates/`.
+    **values: what the template names.
+
+  Raises:
+    UndefinedError: the template names what is not there.
+  """
+  return _ENVIRONMENT.get_template(template).render(values)
 
 
 def jpeg_uri(image: np.ndarray, side: int) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax.metrics.predictions import Predictions
 from mtlmoe_jax.reports import html
-from mtlmoe_jax.reports.plots import display_name
 
 # These counts keep a report below 8 MB whatever the images are.
 SAMPLE = 24
@@ -24,19 +23,18 @@ SHOWN = 172  # longer side as it is shown
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """One image; a text is "" where there is nothing to tell.
+  """One image; None where there is nothing to tell.
 
   Attributes:
     id: name of the image.
     address: its pixels.
     width: as shown, pixels.
     height: as shown, pixels.
-    boxes: (kind "t" true or "p" predicted, x, y, width, height), shares.
-    mark: "ok", "no" or, without a label, "mute".
-    predicted: the most probable class.
-    probability: that the model gives to it.
+    boxes: (kind "t" true or "p" predicted, xyxy in shares).
+    predicted: the most probable class and the probability given to it.
     truth: the true class where it is not the predicted one.
-    truth_probability: in brackets.
+    truth_probability: that the model gives to it.
+    correct: whether the predicted class is the true one.
     iou: of the two boxes.
     gates: (task, ((expert, weight), ...)) of gates with a choice.
   """
@@ -45,14 +43,13 @@ class Card:
   address: str
   width: int
   height: int
-  boxes: list[tuple[str, str, str, str, str]]
-  mark: str = "mute"
-  predicted: str = ""
-  probability: str = ""
-  truth: str = ""
-  truth_probability: str = ""
-  iou: str = ""
-  gates: Sequence[tuple[str, list[tuple[int, float]]]] = ()
+  boxes: list[tuple[str, list[float]]]
+  predicted: tuple[str, float] | None
+  truth: str | None
+  truth_probability: float | None
+  correct: bool | None
+  iou: float | None
+  gates: list[tuple[str, list[tuple[int, float]]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,43 +118,46 @@ def _card(
 ) -> Card:
   image = source[i]["image"]
   height, width = SHOWN * np.divide(image.shape[:2], max(image.shape[:2]))
-  boxes, texts = [], {}
-  if p.has_box[i]:
-    boxes.append(_rectangle("t", p.true_boxes[i]))
-  if p.boxes is not None:
-    boxes.append(_rectangle("p", p.boxes[i]))
-  if p.predicted is not None and p.probabilities is not None:
-    texts["predicted"] = display_name(names[p.predicted[i]], 40)
-    texts["probability"] = f"{p.probabilities[i, p.predicted[i]]:.2f}"
-    if p.correct is not None and p.has_label[i]:
-      texts["mark"] = "ok" if p.correct[i] else "no"
-  if p.has_label[i] and (p.correct is None or not p.correct[i]):
-    texts["truth"] = display_name(names[p.labels[i]], 40)
-    if p.probabilities is not None:
-      texts["truth_probability"] = f" ({p.probabilities[i, p.labels[i]]:.2f})"
-  if p.iou is not None and p.has_box[i]:
-    texts["iou"] = f"{p.iou[i]:.2f}"
-  gates = [
-    (task, [(int(e), float(w)) for e, w in enumerate(gate.dense[i]) if w > 0])
-    for task, gate in p.routing.items()
-    if gate.probs.shape[1] > 1
+  boxes = [
+    (kind, corners[i].tolist())
+    for kind, corners in (("t", p.true_boxes), ("p", p.boxes))
+    if corners is not None and (kind == "p" or p.has_box[i])
   ]
+  probability = None if p.probabilities is None else p.probabilities[i]
+  predicted = None if p.predicted is None else int(p.predicted[i])
+  correct = truth = truth_probability = None
+  if p.has_label[i]:
+    label = int(p.labels[i])
+    correct = None if predicted is None else predicted == label
+    if not correct:
+      truth = names[label]
+      if probability is not None:
+        truth_probability = float(probability[label])
   return Card(
     id=p.ids[i],
     address=html.jpeg_uri(image, STORED),
     width=round(width),
     height=round(height),
     boxes=boxes,
-    gates=gates,
-    **texts,
+    predicted=None
+    if predicted is None or probability is None
+    else (names[predicted], float(probability[predicted])),
+    truth=truth,
+    truth_probability=truth_probability,
+    correct=correct,
+    iou=float(p.iou[i]) if p.iou is not None and p.has_box[i] else None,
+    gates=[
+      (
+        task,
+        [
+          (int(e), float(gate.dense[i][e]))
+          for e in np.flatnonzero(gate.dense[i])
+        ],
+      )
+      for task, gate in p.routing.items()
+      if gate.probs.shape[1] > 1
+    ],
   )
-
-
-def _rectangle(kind: str, box: np.ndarray) -> tuple[str, str, str, str, str]:
-  x1, y1, x2, y2 = (float(v) for v in box)
-  sides = (x1, y1, max(x2 - x1, 0), max(y2 - y1, 0))
-  x, y, width, height = (f"{v:.4f}" for v in sides)
-  return kind, x, y, width, height
 
 
 def confused_pairs(
@@ -185,8 +185,8 @@ def confused_pairs(
 
   return [
     Pair(
-      display_name(names[true], 60),
-      display_name(names[predicted], 60),
+      names[true],
+      names[predicted],
       int(counts[true, predicted]),
       int(counts[true].sum()),
       surest(

@@ -8,10 +8,9 @@ images of the split, L classes, N experts.
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax.data.drawn import scenery, synthetic
@@ -70,8 +69,17 @@ FACTS = {
   "dataset_fingerprint": "data fingerprint",
 }
 _HEADS = ("top1", "miou", "acc_iou_50", "top1_loc")
-# A table of the template: columns (name, whether of numbers), rows of cells.
-Table = tuple[list[tuple[str, bool]], list[list[Any]]]
+# Of a page: SVG, a name that stands there once, title.
+Plot = tuple[bytes, str, str]
+
+
+class ClassLine(NamedTuple):
+  """Right answers among the images of a class, with Wilson's interval."""
+
+  name: str
+  right: int
+  images: int
+  interval: tuple[float, float]
 
 
 def write_report(
@@ -94,33 +102,24 @@ def write_report(
     metrics_jsonl: rows of the run's log; none leaves the curves out.
   """
   p, metrics = evaluation.predictions, evaluation.metrics
-  name = meta.get("split", "evaluation")
   whole = {"config": meta.get("config") or {}, "versions": meta.get("versions")}
+  lines = metric_table.lines(metrics)
   text = html.render(
     "evaluation.html.j2",
-    title=f"mtlmoe_jax: {name} split, n={len(p)}",
-    split=name,
+    split=meta.get("split", "evaluation"),
     images=len(p),
     classes=len(class_names),
-    heads=[
-      {"label": row.label, "value": row.value, "span": _span(row)}
-      for row in metric_table.lines(metrics)
-      if row.name in _HEADS
-    ],
+    heads=[line for line in lines if line.name in _HEADS],
     facts=_facts(evaluation, meta, len(class_names)),
     whole=json.dumps(files.plain(whole), indent=2),
-    metrics=_table(metric_table.lines(metrics)),
+    metrics=lines,
     gates=[
-      (task, _table(metric_table.gate_lines(metrics, task)))
+      (task, metric_table.gate_lines(metrics, task))
       for task in metric_table.gate_tasks(metrics)
     ],
-    curves=_plot(
-      plots.training_curves(metrics_jsonl),
-      "curves",
-      "losses, accuracy, IoU and learning rate over steps",
-    ),
+    curves=list(_curves(metrics_jsonl)),
     **_classes(evaluation, source, class_names),
-    ious=_ious(p),
+    ious=list(_ious(p)),
     experts=list(_experts(p, source, class_names)),
     galleries=[]
     if source is None
@@ -129,8 +128,10 @@ def write_report(
   files.write_text(path, text)
 
 
-def _plot(svg: bytes | None, name: str, title: str) -> Markup | None:
-  return None if svg is None else html.inline_svg(svg, name, title)
+def _curves(rows: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
+  svg = plots.training_curves(rows)
+  if svg is not None:
+    yield svg, "curves", "losses, accuracy, IoU and learning rate over steps"
 
 
 def _facts(
@@ -174,51 +175,32 @@ def _fact(key: str, value: Any) -> str:
   return str(value)
 
 
-def _span(row: metric_table.MetricLine) -> str:
-  if row.interval is None:
-    return ""
-  return f"{row.interval[0]:.3f} to {row.interval[1]:.3f}"
-
-
-def _table(rows: Sequence[metric_table.MetricLine]) -> Table:
-  """Metrics as a table; intervals and counts where any row has them."""
-  columns = [("metric", False), ("value", True)]
-  cells: list[list[Any]] = [
-    [(row.label, row.name), f"{row.value:.4f}"] for row in rows
-  ]
-  if any(row.interval for row in rows):
-    columns += [("95 % interval", True), ("n", True)]
-    for line, row in zip(cells, rows):
-      line += [_span(row), str(row.count or "")]
-  for line, row in zip(cells, rows):
-    line.append(row.formula)
-  return [*columns, ("formula", False)], cells
-
-
 def _classes(
   evaluation: Evaluation,
   source: data_lib.Source | None,
   names: Sequence[str],
 ) -> dict[str, Any]:
-  """What the section on classes shows; `confusion` is None without it."""
+  """What the section on classes shows; `confusion` is empty without it."""
   p = evaluation.predictions
   if p.predicted is None or not p.has_label.any():
-    return {"confusion": None}
+    return {"confusion": []}
   labels, predicted = p.labels[p.has_label], p.predicted[p.has_label]
   counts = split.confusion_matrix(labels, predicted, len(names))
   return {
-    "confusion": _plot(
-      plots.confusion_matrix(counts, names),
-      "confusion",
-      "confusion matrix, true classes down, predicted across",
-    ),
+    "confusion": [
+      (
+        plots.confusion_matrix(counts, names),
+        "confusion",
+        "confusion matrix, true classes down, predicted across",
+      )
+    ],
     "pairs": gallery.confused_pairs(p, counts, source, names),
     "per_class": _per_class(counts, names),
     "reliability": list(_reliability(evaluation)),
   }
 
 
-def _reliability(evaluation: Evaluation) -> Iterator[Markup | None]:
+def _reliability(evaluation: Evaluation) -> Iterator[Plot]:
   """Accuracy against confidence: as the model says and, if fitted, at T."""
   p, metrics = evaluation.predictions, evaluation.metrics
   if p.logits is None or p.correct is None:
@@ -234,53 +216,50 @@ def _reliability(evaluation: Evaluation) -> Iterator[Markup | None]:
       metrics.get(name, 0.0),
       title,
     )
-    yield _plot(svg, name, f"accuracy against confidence{ending}")
+    yield svg, name, f"accuracy against confidence{ending}"
 
 
-def _per_class(counts: np.ndarray, names: Sequence[str]) -> Table:
+def _per_class(counts: np.ndarray, names: Sequence[str]) -> list[ClassLine]:
   """Accuracy of every class, the worst first."""
-  n, right = counts.sum(1), np.diag(counts)
-  seen = np.flatnonzero(n)
-  order = seen[np.argsort(right[seen] / n[seen], kind="stable")]
-  rows = [
-    [
-      plots.display_name(names[c], 60),
-      f"{right[c] / n[c]:.3f}",
-      "{:.3f} to {:.3f}".format(*split.wilson(right[c], n[c])),
-      f"{right[c]} of {n[c]}",
-    ]
+  images, right = counts.sum(1), np.diag(counts)
+  seen = np.flatnonzero(images)
+  order = seen[np.argsort(right[seen] / images[seen], kind="stable")]
+  return [
+    ClassLine(
+      names[c],
+      int(right[c]),
+      int(images[c]),
+      split.wilson(right[c], images[c]),
+    )
     for c in order
   ]
-  columns = [("class", False), ("accuracy", True)]
-  return [*columns, ("95 % interval", True), ("images", True)], rows
 
 
-def _ious(p: Predictions) -> Markup | None:
-  if p.iou is None or not p.has_box.any():
-    return None
-  svg = plots.iou_distribution(p.iou[p.has_box])
-  return _plot(svg, "iou", "histogram of IoU and hit rates")
+def _ious(p: Predictions) -> Iterator[Plot]:
+  if p.iou is not None and p.has_box.any():
+    svg = plots.iou_distribution(p.iou[p.has_box])
+    yield svg, "iou", "histogram of IoU and hit rates"
 
 
 def _experts(
   p: Predictions, source: data_lib.Source | None, names: Sequence[str]
-) -> Iterator[Markup | None]:
+) -> Iterator[Plot]:
   gates = {t: g for t, g in p.routing.items() if g.probs.shape[1] > 1}
   if not gates:
     return
   svg = plots.expert_use(gates)
-  yield _plot(svg, "use", "load and importance of each expert")
+  yield svg, "use", "load and importance of each expert"
   if p.has_label.any():
     groups = np.where(p.has_label, p.labels, -1)
     svg = plots.expert_by_group(gates, groups, names, "true class")
-    yield _plot(svg, "true_class", "mean weight of each expert for each class")
+    yield svg, "true_class", "mean weight of each expert for each class"
   if source is not None:
     yield from _by_attribute(len(p), gates, source)
 
 
 def _by_attribute(
   n: int, gates: dict[str, Choices], source: data_lib.Source
-) -> Iterator[Markup | None]:
+) -> Iterator[Plot]:
   """Expert weights against what a source knows beside class and box."""
   if "attributes" not in source[0]:
     return
@@ -299,4 +278,4 @@ def _by_attribute(
     else:
       groups, labels = values.astype(int), list(names)
     svg = plots.expert_by_group(some, groups, labels, name)
-    yield _plot(svg, name, f"mean weight of each expert by {name}")
+    yield svg, name, f"mean weight of each expert by {name}"
