@@ -27,26 +27,23 @@ from mtlmoe_jax.utils import files, progress
 
 # The variation that changes nothing.
 BASE = "base"
-# Between the seeds of runs that answer together: more than any suite has.
+# Between the seeds of an ensemble's members: more than any suite has.
 MEMBER_SEEDS = 1000
 # How often a process that has nothing to do looks again.
 POLL_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Variation:
-  """What is changed of a base config, and what that asks.
+class Train:
+  """A variation that is a run of its own.
 
   Attributes:
     name: folder below the suite's.
-    overrides: value by dotted key; with keys of `eval` alone nothing is
-      trained: the base's checkpoint is evaluated with them.
+    overrides: value by dotted key, changed of the base config.
     what: for people.
     group: heading it stands under.
     after: name of a variation whose run of the same seed this one starts from
-      (`transfer.source`).
-    together: (name of a variation, M): nothing is trained; that variation's
-      run of the same seed and M - 1 more of other seeds answer together.
+      (`transfer.source`); "" for none.
   """
 
   name: str
@@ -54,15 +51,85 @@ class Variation:
   what: str
   group: str = ""
   after: str = ""
-  together: tuple[str, int] | None = None
+
+  def members(self, seed: int) -> list[tuple[str, int]]:
+    """Name and seed of each run that this one builds on."""
+    return [(self.after, seed)] if self.after else []
+
+  def notes(self) -> list[str]:
+    """What it is, for a listing."""
+    notes = [f"{key}={value}" for key, value in self.overrides.items()]
+    return notes + ([f"after {self.after}"] if self.after else [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Reevaluate:
+  """A variation that evaluates the checkpoint of another: nothing is trained.
+
+  Attributes:
+    name: folder below the suite's.
+    overrides: value by dotted key, of `eval` alone.
+    what: for people.
+    group: heading it stands under.
+    of: name of the other variation; its run of the same seed is evaluated.
+
+  Raises:
+    ValueError: an override that only a training would heed.
+  """
+
+  name: str
+  overrides: Mapping[str, Any]
+  what: str
+  group: str = ""
+  of: str = BASE
+
+  def __post_init__(self) -> None:
+    trained = [key for key in self.overrides if not key.startswith("eval.")]
+    if trained:
+      raise ValueError(f"{self.name}: {trained} must be trained with")
+
+  def members(self, seed: int) -> list[tuple[str, int]]:
+    """See `Train.members`."""
+    return [(self.of, seed)]
+
+  def notes(self) -> list[str]:
+    """See `Train.notes`."""
+    return [f"{key}={value}" for key, value in self.overrides.items()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+  """A variation that averages runs of another: nothing is trained for itself.
+
+  Attributes:
+    name: folder below the suite's.
+    of: name of the other variation.
+    count: M: its run of the same seed, and M - 1 more of other seeds.
+    what: for people.
+    group: heading it stands under.
+  """
+
+  name: str
+  of: str
+  count: int
+  what: str
+  group: str = ""
 
   @property
-  def trains(self) -> bool:
-    """Whether it is a run of its own."""
-    keys = self.overrides
-    if self.together:
-      return False
-    return not keys or not all(key.startswith("eval.") for key in keys)
+  def overrides(self) -> Mapping[str, Any]:
+    """None: its members have the config of theirs."""
+    return {}
+
+  def members(self, seed: int) -> list[tuple[str, int]]:
+    """See `Train.members`."""
+    return [(self.of, seed + MEMBER_SEEDS * i) for i in range(self.count)]
+
+  def notes(self) -> list[str]:
+    """See `Train.notes`."""
+    return [f"{self.count} x {self.of} together"]
+
+
+Variation = Train | Reevaluate | Ensemble
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +152,13 @@ class Cell:
 
   @property
   def evaluation(self) -> pathlib.Path:
-    """The folder of its figures and predictions."""
+    """The folder of its metrics and predictions."""
     return self.folder / "eval" / "test"
+
+  @property
+  def trains(self) -> bool:
+    """Whether it is a run of its own."""
+    return isinstance(self.variation, Train)
 
   @property
   def name(self) -> str:
@@ -114,26 +186,14 @@ def make_cells(
   cells = []
   for seed in range(seeds):
     for variation in known.values():
-      own = _members(variation, seed)
-      needs = [root / name / f"seed_{s}" for name, s in own]
-      for (name, other), folder in zip(own, needs):
+      members = variation.members(seed)
+      needs = [root / name / f"seed_{s}" for name, s in members]
+      for (name, other), folder in zip(members, needs):
         if other != seed:
           cells.append(Cell(known[name], other, folder, extra=True))
-      if variation.after:
-        needs = [root / variation.after / f"seed_{seed}"]
-      elif not variation.trains and not variation.together:
-        needs = [root / BASE / f"seed_{seed}"]
       folder = root / variation.name / f"seed_{seed}"
       cells.append(Cell(variation, seed, folder, tuple(needs)))
   return cells
-
-
-def _members(variation: Variation, seed: int) -> list[tuple[str, int]]:
-  """Variation and seed of the runs that answer together."""
-  if not variation.together:
-    return []
-  name, count = variation.together
-  return [(name, seed + MEMBER_SEEDS * i) for i in range(count)]
 
 
 def choose(variations: Sequence[Variation], only: str) -> list[Variation]:
@@ -170,9 +230,9 @@ def config_of(
   for key, value in cell.variation.overrides.items():
     config_lib.set_path(config, key, value)
   config.seed = cell.seed
-  if cell.variation.after:
+  if isinstance(cell.variation, Train) and cell.variation.after:
     config.transfer.source = str(cell.needs[0])
-    # The checkpoint whose figures a suite reports first.
+    # The checkpoint whose metrics a suite reports first.
     config.transfer.step = "latest"
   # Cells with the same stem and the same images share its features.
   config.features.cache = str(cell.folder.parents[1] / "features")
@@ -181,7 +241,7 @@ def config_of(
 
 def is_done(cell: Cell) -> bool:
   """Whether the cell's result is there."""
-  if cell.variation.trains:
+  if cell.trains:
     return (cell.folder / "result.json").is_file()
   return (cell.evaluation / "metrics.json").is_file()
 
@@ -206,7 +266,7 @@ def run(cells: Sequence[Cell], base: ml_collections.ConfigDict) -> int:
   """
   configs = [config_of(cell, base) for cell in cells]
   for cell, config in zip(cells, configs):
-    if cell.variation.trains and is_done(cell):
+    if cell.trains and is_done(cell):
       workdir.check_same(cell.folder / "config.json", config)
   return share(
     [
@@ -284,7 +344,7 @@ def _is_ready(cell: Cell) -> bool:
 
 
 def _run(cell: Cell, config: ml_collections.ConfigDict) -> int:
-  if cell.variation.trains:
+  if cell.trains:
     if code := loop.train(config, str(cell.folder)):
       return code
   else:
@@ -298,7 +358,7 @@ def _run(cell: Cell, config: ml_collections.ConfigDict) -> int:
 def _evaluate(cell: Cell, config: ml_collections.ConfigDict) -> None:
   """Checkpoints that are there: with other options, or several together."""
   options = dict(data_path=config.data.path)
-  if cell.variation.together:
+  if isinstance(cell.variation, Ensemble):
     runs = (restore_for_eval(run, config.eval.step) for run in cell.needs)
     ensemble.evaluate_together(runs, cell.evaluation, **options)
     return
@@ -309,7 +369,7 @@ def _evaluate(cell: Cell, config: ml_collections.ConfigDict) -> None:
 
 
 def read_result(cell: Cell) -> dict[str, Any]:
-  """The figures of a cell that is done.
+  """The metrics of a cell that is done.
 
   Raises:
     InputError: they are not there.
@@ -342,14 +402,8 @@ def listing(
       expected = seconds.get(variation.name, 0.0)
       left += 0 if done else expected
       duration = f"{progress.duration(expected):>8} "
-    notes = [f"{k}={v}" for k, v in variation.overrides.items()]
-    notes += [f"after {variation.after}"] if variation.after else []
-    if variation.together:
-      notes.append(
-        f"{variation.together[1]} x {variation.together[0]} together"
-      )
     state = "done" if done else "missing"
-    line = f"{state:8} {duration}{cell.name:32} {', '.join(notes)}"
+    line = f"{state:8} {duration}{cell.name:32} {', '.join(variation.notes())}"
     lines.append(line.rstrip())
   if seconds is not None:
     lines.append(

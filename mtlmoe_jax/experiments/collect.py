@@ -153,7 +153,7 @@ def _compared(
 ) -> VariationResult:
   """A row with the time of its runs, where it was trained."""
   row = _measures(group, values)
-  if not group[0].variation.trains:
+  if not group[0].trains:
     return row
   seconds = [
     cells_lib.read_result(cell)["meta"].get("wall_seconds", np.nan)
@@ -224,7 +224,7 @@ def _row(
   base: ml_collections.ConfigDict,
 ) -> VariationResult:
   row, cell = _measures(group, values), group[0]
-  if not cell.variation.trains:
+  if not cell.trains:
     return row
   results = [_result(c) for c in group]
   logs = [metric_log.read(c.folder) for c in group]
@@ -319,7 +319,7 @@ def _facts(
   group = next(g for n, g in groups.items() if n != "transfer_base")
   result = cells_lib.read_result(group[0])
   meta = result["meta"]
-  trained = [cell for cell in cells if cell.variation.trains]
+  trained = [cell for cell in cells if cell.trains]
   results = [_result(cell) for cell in trained]
   seconds = sum(r["wall_seconds"] for r in results)
   commits = sorted({r["commit"][:7] for r in results if r["commit"]})

@@ -206,7 +206,7 @@ def expected_seconds(
   work: dict[str, float] = {}
   opened: dict[str, tuple[int, int]] = {}
   for cell in cells:
-    if cell.variation.name in work or not cell.variation.trains:
+    if cell.variation.name in work or not cell.trains:
       continue
     config = cells_lib.config_of(cell, base)
     length = (config.batch_size, config.epochs, config.steps)
@@ -219,7 +219,7 @@ def expected_seconds(
   rates = [
     work[cell.variation.name] / took
     for cell in cells
-    if cell.variation.trains and (took := collect.seconds_of(cell))
+    if cell.trains and (took := collect.seconds_of(cell))
   ]
   rate = float(np.median(rates)) if rates else costs.CORE
   return {name: flops / rate for name, flops in work.items()}

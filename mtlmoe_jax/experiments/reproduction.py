@@ -14,7 +14,7 @@ import ml_collections
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.config import presets
 from mtlmoe_jax.config.poster import ROWS
-from mtlmoe_jax.experiments.cells import Variation
+from mtlmoe_jax.experiments.cells import Ensemble, Train, Variation
 
 SUITES = ("exp1", "transfer", "exp2", "experts")
 ALL = "all"
@@ -58,7 +58,7 @@ def base_config(
   if pretrained:
     config.model.pretrained = _weights(pretrained, config.model.backbone)
   config.data.path = path
-  # The best checkpoint is chosen on images held out, never on the test split;
+  # The best checkpoint is chosen on validation images, never on the test split;
   # the last one is what is reported first.
   config.data.validation_fraction = 0.1
   config.eval.step = "latest"
@@ -81,7 +81,7 @@ def _weights(pretrained: str, backbone: str) -> str:
 
 def _paper() -> ml_collections.ConfigDict:
   config = presets.poster_ten()
-  # The poster's text has sparse gates, its figures dense ones: these are a
+  # The poster's text has sparse gates, its plots dense ones: these are a
   # variation, for what sets experts apart is a question of sparse ones.
   config.model.gate = "noisy_top_k"
   config.model.compute = "sparse"
@@ -185,33 +185,33 @@ class SuiteOptions:
   pretrained: str
 
 
-_MOE = Variation("moe", {}, "six experts", _EXP1)
+_MOE = Train("moe", {}, "six experts", _EXP1)
 
 
 def _exp1(suite: SuiteOptions) -> list[Variation]:
   return [
-    Variation(
+    Train(
       "single",
       ROWS["exp1_single"].changes,
       "a single expert",
       _EXP1,
     ),
     _MOE,
-    Variation("uniform", {"model.gate": "uniform"}, "uniform gate", _EXP1),
-    Variation("random", {"model.gate": "random"}, "random gate", _EXP1),
-    Variation("dense", {"model.gate": "dense"}, "dense gate", _EXP1),
-    Variation(
+    Train("uniform", {"model.gate": "uniform"}, "uniform gate", _EXP1),
+    Train("random", {"model.gate": "random"}, "random gate", _EXP1),
+    Train("dense", {"model.gate": "dense"}, "dense gate", _EXP1),
+    Train(
       "matched",
       _matched(suite),
       "a single expert of six's parameters",
       _EXP1,
     ),
-    Variation(
+    Ensemble(
       "ensemble",
-      {},
+      "single",
+      6,
       "six single experts, each trained alone, together",
       _EXP1,
-      together=("single", 6),
     ),
   ]
 
@@ -257,16 +257,16 @@ def _transfer(suite: SuiteOptions) -> list[Variation]:
     epochs = 3 if suite.data == "cub10" else 5
     base |= {"features.views": 2, "epochs": epochs}
   return [
-    Variation("transfer_base", base, "base model, other classes", _TRANSFER),
+    Train("transfer_base", base, "base model, other classes", _TRANSFER),
     _MOE,
-    Variation(
+    Train(
       "transfer_frozen",
       ROWS["transfer_frozen"].changes,
       "from the base, experts and condense frozen",
       _TRANSFER,
       after="transfer_base",
     ),
-    Variation(
+    Train(
       "transfer_unfrozen",
       {},
       "from the base, all trained",
@@ -283,7 +283,7 @@ def _exp2(suite: SuiteOptions) -> list[Variation]:
     both = {"model.tasks": "class,box"}
     changes = ROWS[row].changes if row else {}
     overrides = {**classes, **both, **changes, **_dotted(options)}
-    return Variation(name, overrides, what, _EXP2)
+    return Train(name, overrides, what, _EXP2)
 
   one = _MOE
   if suite.data == "cub":
@@ -317,7 +317,7 @@ def _experts(suite: SuiteOptions) -> list[Variation]:
 
   def make(name: str, what: str, **options: object) -> Variation:
     overrides = {**mtl.overrides, **_dotted(options)}
-    return Variation(name, overrides, what, _EXPERTS)
+    return Train(name, overrides, what, _EXPERTS)
 
   unbalanced = {"loss__importance": 0.0, "loss__load": 0.0}
   return [

@@ -18,11 +18,11 @@ from mtlmoe_jax.utils import files
 from tests.support import tiny
 from tests.support.suites import write
 
-BASE = cells.Variation(cells.BASE, {}, "base")
-ONE = cells.Variation(
+BASE = cells.Train(cells.BASE, {}, "base")
+ONE = cells.Train(
   "one", {"model.experts": 1, "model.k": "1"}, "a single expert", "experts"
 )
-SMALL = cells.Variation(
+SMALL = cells.Reevaluate(
   "batches", {"eval.batch_size": 2}, "small batches", "evaluation"
 )
 
@@ -46,12 +46,39 @@ def test_the_base_is_always_chosen():
     cells.choose([BASE, ONE], "one,two")
 
 
-def test_what_trains():
-  assert BASE.trains
-  assert ONE.trains
-  assert not SMALL.trains
-  both = cells.Variation("x", {"eval.step": "best", "model.k": "1"}, "")
-  assert both.trains
+def test_what_trains(tmp_path):
+  made = cells.make_cells([BASE, ONE, SMALL], 1, tmp_path)
+  assert [cell.trains for cell in made] == [True, True, False]
+  both = {"eval.step": "best", "model.k": "1"}
+  train = cells.Train("x", both, "")
+  assert cells.make_cells([train], 1, tmp_path)[0].trains
+  with pytest.raises(ValueError, match=r"x: .'model\.k'. must be trained with"):
+    cells.Reevaluate("x", both, "")
+
+
+def test_a_suite_of_before_goes_on(tmp_path):
+  """Where each kind of variation has had its results."""
+  variations = [
+    BASE,
+    SMALL,
+    cells.Train("then", {}, "", after=cells.BASE),
+    cells.Ensemble("two", cells.BASE, 2, ""),
+  ]
+  made = cells.make_cells(variations, 1, tmp_path)
+  for path in (
+    "base/seed_0/result.json",
+    "base/seed_1000/result.json",
+    "batches/seed_0/eval/test/metrics.json",
+    "two/seed_0/eval/test/metrics.json",
+  ):
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("{}")
+  missing = [cell.name for cell in made if not cells.is_done(cell)]
+  assert len(made) == 5 and missing == ["then, seed 0"]
+  needed = tmp_path / "base" / "seed_0"
+  assert [cell.needs for cell in made] == [
+    (), (needed,), (needed,), (), (needed, tmp_path / "base" / "seed_1000"),
+  ]  # fmt: skip
 
 
 def test_a_cells_config(tmp_path):
@@ -61,7 +88,7 @@ def test_a_cells_config(tmp_path):
   assert (made.seed, made.model.experts, made.model.k) == (1, 1, "1")
   assert made.features.cache == str(tmp_path / "features")
   assert base.model.experts == 3
-  wrong = cells.Variation("wrong", {"model.gate": "nothing"}, "")
+  wrong = cells.Train("wrong", {"model.gate": "nothing"}, "")
   with pytest.raises(errors.InputError, match=r"config.model.gate='nothing'"):
     cells.config_of(cells.make_cells([wrong], 1, tmp_path)[0], base)
 
@@ -276,7 +303,7 @@ def test_processes_take_what_nobody_has(small_suite, monkeypatch, capfd):
 
   monkeypatch.setattr(cells.time, "sleep", wait)
   monkeypatch.setattr(cells, "_evaluate", evaluated)
-  flips = cells.Variation("flips", {"eval.views": "flip"}, "flips")
+  flips = cells.Reevaluate("flips", {"eval.views": "flip"}, "flips")
   assert run([BASE, ONE, flips]) == loop.STOPPED
   assert run([BASE, ONE, flips]) == 0
   assert started == [
@@ -330,7 +357,7 @@ def test_a_suite_refuses_another_base(small_suite):
 def test_dry_run_lists(small_suite, capsys):
   _, run, started = small_suite
   assert run([BASE]) == 0
-  more = [BASE, cells.Variation("k1", {"model.k": "1"}, "k 1")]
+  more = [BASE, cells.Train("k1", {"model.k": "1"}, "k 1")]
   assert run(more, dry_run=True) == 0
   assert len(started) == 2
   told = capsys.readouterr().out.splitlines()

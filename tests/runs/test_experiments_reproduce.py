@@ -69,7 +69,7 @@ def test_each_cell_is_a_run_that_differs(data, preset, tmp_path):
   configs = {
     c.variation.name: cells.config_of(c, base).to_json_best_effort()
     for c in made
-    if c.variation.trains and not c.extra
+    if c.trains and not c.extra
   }
   assert len(set(configs.values())) == len(configs)
   for name in poster.REPORTED:
@@ -156,8 +156,8 @@ def test_a_wrong_suite_is_refused():
 
 
 def test_members_of_an_ensemble_have_seeds_of_their_own(tmp_path):
-  single = cells.Variation("single", {"model.k": "1"}, "")
-  three = cells.Variation("three", {}, "", together=("single", 3))
+  single = cells.Train("single", {"model.k": "1"}, "")
+  three = cells.Ensemble("three", "single", 3, "")
   made = cells.make_cells([single, three], 2, tmp_path)
   assert [(c.variation.name, c.seed, c.extra) for c in made] == [
     ("single", 0, False), ("single", 1000, True), ("single", 2000, True),
@@ -165,7 +165,7 @@ def test_members_of_an_ensemble_have_seeds_of_their_own(tmp_path):
     ("single", 1, False), ("single", 1001, True), ("single", 2001, True),
     ("three", 1, False),
   ]  # fmt: skip
-  assert not three.trains
+  assert not made[3].trains and made[3].variation is three
   assert [f.parent.name for f in made[3].needs] == ["single"] * 3
   assert [f.name for f in made[3].needs] == [
     "seed_0", "seed_1000", "seed_2000",
@@ -173,8 +173,8 @@ def test_members_of_an_ensemble_have_seeds_of_their_own(tmp_path):
 
 
 def test_a_run_starts_from_another_of_its_seed(tmp_path):
-  first = cells.Variation("first", {"model.k": "1"}, "")
-  then = cells.Variation("then", {}, "", after="first")
+  first = cells.Train("first", {"model.k": "1"}, "")
+  then = cells.Train("then", {}, "", after="first")
   made = cells.make_cells([first, then], 2, tmp_path)
   config = cells.config_of(made[3], tiny.config())
   assert config.transfer.source == str(tmp_path / "first" / "seed_1")
@@ -327,7 +327,7 @@ def logged(cell, test, validation):
 
 
 def test_a_row_has_the_last_and_the_best_epochs(tmp_path):
-  variation = cells.Variation("moe", {}, "six experts", "group")
+  variation = cells.Train("moe", {}, "six experts", "group")
   made = cells.make_cells([variation], 2, tmp_path)
   for cell, test in zip(made, ([0.2, 0.9, 0.5], [0.4, 0.3, 0.75])):
     write(cell, [1, 0, 1, 1 - cell.seed], [0.9, 0.2, 0.6, 0.7])
@@ -378,7 +378,7 @@ def test_a_list_tells_what_runs_cost(tmp_path, capsys):
   base = tiny.config()
   found = [v for v in suite("exp1")[1] if v.name in ("moe", "ensemble")]
   found = [
-    cells.Variation("single", {"model.experts": 1, "model.k": "1"}, ""),
+    cells.Train("single", {"model.experts": 1, "model.k": "1"}, ""),
     *found,
   ]
   made = cells.make_cells(found, 1, tmp_path)

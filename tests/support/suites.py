@@ -28,5 +28,5 @@ def write(cell, correct, iou, seconds=60.0, ids=None):
   files.write_json(
     cell.evaluation / "metrics.json", {"n": len(rows), "meta": meta}
   )
-  if cell.variation.trains:
+  if cell.trains:
     files.write_json(cell.folder / "result.json", {})
