@@ -27,19 +27,19 @@ GOAL = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """A comparison that is asked for.
+  """A comparison of two variations.
 
   Attributes:
     text: for people: "six experts instead of one".
     one: name of a variation.
     other: what it is compared to.
-    figure: name; "epochs" is how much earlier `one` reaches the goal.
+    metric: name; "epochs" is how much earlier `one` reaches the goal.
   """
 
   text: str
   one: str
   other: str
-  figure: str = "top1"
+  metric: str = "top1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,10 +174,10 @@ ATTEMPTS = (
 def other_questions(rows: Mapping[str, VariationResult]) -> list[Question]:
   """What setting experts apart costs or gains."""
   return [
-    Question(rows[name].what, name, "mtl_6", figure)
+    Question(rows[name].what, name, "mtl_6", metric)
     for name in ATTEMPTS
     if name in rows
-    for figure in ("top1", "miou")
+    for metric in ("top1", "miou")
   ]
 
 
@@ -207,27 +207,27 @@ def answer(
   """A question's answer; None where one of its variations has not run.
 
   Args:
-    question: what is asked.
+    question: the two variations, and the metric.
     rows: by variation.
-    values: variation -> figure -> f64 [S, n], NaN where an image has none.
+    values: variation -> metric -> f64 [S, n], NaN where an image has none.
   """
   one, other = question.one, question.other
   if one not in rows or other not in rows:
     return None
-  if question.figure == "epochs":
+  if question.metric == "epochs":
     return _speed(question, rows)
-  first, second = (values[name][question.figure] for name in (one, other))
+  first, second = (values[name][question.metric] for name in (one, other))
   if np.isnan(first).all() or np.isnan(second).all():
     return None
   interval = intervals.crossed_interval(first - second)
   counts: list[tuple[int, int]] = []
-  if question.figure in comparison.SHARES:
+  if question.metric in comparison.SHARES:
     counts = [_discordant(a, b) for a, b in zip(first, second)]
   return Answer(
     question.text,
     one,
     other,
-    question.figure,
+    question.metric,
     "",
     *interval,
     tuple(counts),
@@ -274,7 +274,7 @@ def reached(epochs: np.ndarray, values: np.ndarray, goal: float) -> float:
   Args:
     epochs: f64 [P].
     values: f64 [P].
-    goal: of the figure.
+    goal: of the metric.
 
   Returns:
     Epochs; the first point's if it is there at once, the last one's if it never

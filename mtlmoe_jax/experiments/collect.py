@@ -68,10 +68,11 @@ def collect(
   others = [
     claims.answer(q, rows, values) for q in claims.other_questions(rows)
   ]
-  experts = {
-    name: [read_study(cell) for cell in group] for name, group in groups.items()
-  }
-  experts = {n: s for n, s in experts.items() if all(s) and s[0]["experts"] > 1}
+  experts: dict[str, list[dict[str, Any]]] = {}
+  for name, group in groups.items():
+    studies = [study for cell in group if (study := read_study(cell))]
+    if len(studies) == len(group) and studies[0]["experts"] > 1:
+      experts[name] = studies
   return Findings(
     suite=suite,
     data=data,
@@ -168,7 +169,7 @@ def study_path(cell: cells_lib.Cell) -> pathlib.Path:
 
 
 def read_study(cell: cells_lib.Cell) -> dict[str, Any] | None:
-  """What `study.study` found; None where it was not asked."""
+  """The values of `study.study`; None where it has not run."""
   path = study_path(cell)
   if not path.is_file():
     return None
@@ -185,7 +186,7 @@ def _measures(
 ) -> VariationResult:
   """A row of what was measured on the test split: no costs, no curves."""
   cell = group[0]
-  figures = {
+  measured = {
     name: _measured(values[name])
     for name in METRICS
     if not np.isnan(values[name]).all()
@@ -195,7 +196,7 @@ def _measures(
     each = tuple(float(s["ciou_score"]) for s in scores)
     deviation = intervals.deviation(np.array(each))
     mean, low, high = intervals.student_interval(np.array(each))
-    figures["ciou_score"] = Measured(mean, deviation, each, low, high)
+    measured["ciou_score"] = Measured(mean, deviation, each, low, high)
   wilson = {}
   for name in comparison.SHARES:
     known = values[name][0][~np.isnan(values[name][0])]
@@ -206,7 +207,7 @@ def _measures(
     name=cell.variation.name,
     what=cell.variation.what,
     group=cell.variation.group,
-    figures=figures,
+    figures=measured,
     wilson=wilson,
     best_on_validation={},
     best_on_test={},
@@ -265,17 +266,17 @@ def _of_split(
 def _best(
   rows: Sequence[Mapping[str, Any]], score: str
 ) -> tuple[dict[str, float], dict[str, float]]:
-  """Test figures at validation's best epoch; each figure's best on the test."""
-  test, held = _of_split(rows, "test"), _of_split(rows, "validation")
+  """Test metrics at validation's best epoch; each metric's best on the test."""
+  test, validation = (_of_split(rows, s) for s in ("test", "validation"))
   on_test = {
     name: max(row[name] for row in test.values())
     for name in METRICS
     if test and all(row.get(name) is not None for row in test.values())
   }
   on_validation = {}
-  if held and test:
+  if validation and test:
     # The later one among equals, as checkpoints are chosen.
-    step = max(held, key=lambda s: (held[s][score], s))
+    step = max(validation, key=lambda s: (validation[s][score], s))
     on_validation = {name: test[step][name] for name in on_test}
   return on_validation, on_test
 
@@ -337,6 +338,6 @@ def seconds_of(cell: cells_lib.Cell) -> float:
   return _result(cell)["wall_seconds"] if cells_lib.is_done(cell) else 0.0
 
 
-def write_study(cell: cells_lib.Cell, found: Mapping[str, Any]) -> None:
-  """Keeps what `study.study` found, whole or not at all."""
-  files.write_json(study_path(cell), dict(found))
+def write_study(cell: cells_lib.Cell, values: Mapping[str, Any]) -> None:
+  """Keeps the values of `study.study`, whole or not at all."""
+  files.write_json(study_path(cell), dict(values))

@@ -1,4 +1,4 @@
-"""What a cell costs, told before it runs."""
+"""What a cell costs, known before it runs."""
 
 import functools
 import json

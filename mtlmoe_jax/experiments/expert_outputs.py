@@ -61,7 +61,7 @@ def _make_step(model: models.MTLMoE) -> Callable[..., jax.Array]:
   def step(
     variables: Any, images: jax.Array, features: jax.Array | None
   ) -> jax.Array:
-    outputs: jax.Array = model.apply(
+    outputs: Any = model.apply(
       variables, images, features, method="expert_outputs"
     )
     return outputs

@@ -285,7 +285,7 @@ def _exp2(suite: SuiteOptions) -> list[Variation]:
     overrides = {**classes, **both, **changes, **_dotted(options)}
     return Train(name, overrides, what, _EXP2)
 
-  one = _MOE
+  one: Variation = _MOE
   if suite.data == "cub":
     one = make("one_tower", "six experts, class alone", "exp2_one_tower")
   return [

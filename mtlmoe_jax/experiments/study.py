@@ -85,7 +85,7 @@ def study(
   whole = evaluated(restored.variables)
   p = whole.predictions
   groups = _groups(p, source, {} if attributes is None else attributes)
-  found = {
+  values: dict[str, Any] = {
     "experts": experts,
     "k": [gate.experts.shape[1] for gate in p.routing.values()],
     "tasks": list(config_lib.resolve(config).tasks),
@@ -93,14 +93,14 @@ def study(
     "weights": {t: g.dense.round(4).tolist() for t, g in p.routing.items()},
   }
   if len(p.routing) == 2 and not config.model.share_gate:
-    found["agreement"] = _agreement(*(g.dense for g in p.routing.values()))
+    values["agreement"] = _agreement(*(g.dense for g in p.routing.values()))
   lost = _removal(evaluated, restored.variables, p, experts)
   if lost:
-    found["removal"] = lost
+    values["removal"] = lost
   if len(source) >= _LEAST_FOR_CKA:
     outputs = expert_outputs.of_images(restored, source, batches_of=batches_of)
-    found["cka"] = cka.matrix(outputs).tolist()
-  return found
+    values["cka"] = cka.matrix(outputs).tolist()
+  return values
 
 
 def _config(folder: pathlib.Path) -> Any:
@@ -133,7 +133,7 @@ def _groups(
 
 
 def _gate(
-  figures: dict[str, Any],
+  metrics: dict[str, Any],
   predictions: Predictions,
   task: str,
   groups: dict[str, np.ndarray],
@@ -147,10 +147,10 @@ def _gate(
   """
   weights = predictions.routing[task].dense
   return {
-    "load": figures[f"{task}/load"],
-    "importance": figures[f"{task}/importance"],
-    "entropy": figures[f"{task}/entropy"] / math.log(2),
-    "effective_experts": figures[f"{task}/effective_experts"],
+    "load": metrics[f"{task}/load"],
+    "importance": metrics[f"{task}/importance"],
+    "entropy": metrics[f"{task}/entropy"] / math.log(2),
+    "effective_experts": metrics[f"{task}/effective_experts"],
     **{
       name: null.information(weights, values, PERMUTATIONS)
       for name, values in groups.items()
@@ -204,7 +204,7 @@ def _removal(
   be removed.
   """
   before = _scores(whole)
-  found = []
+  losses: list[dict[str, Any]] = []
   for expert in range(experts):
     without = removal.without_expert(variables, expert)
     if without is None:
@@ -216,8 +216,8 @@ def _removal(
         None if math.isnan(change) else change
         for change in changes["per_class"].tolist()
       ]
-    found.append({"expert": expert, **changes})
-  return found
+    losses.append({"expert": expert, **changes})
+  return losses
 
 
 def _scores(predictions: Predictions) -> dict[str, Any]:
