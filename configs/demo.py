@@ -2,7 +2,7 @@
 
 python launch/train.py --config=configs/demo.py --workdir=runs/demo
 
-Four minutes on two cores: top1 0.968, miou 0.817 on 400 test images, one seed.
+Four minutes on two cores: top1 0.983, miou 0.826 on 400 test images, one seed.
 """
 
 import ml_collections

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax.cli import start
+from mtlmoe_jax.cli import config_files, start
 from tests.support import commands, tiny
 
 DOCUMENTED = commands.documented()
@@ -83,9 +83,10 @@ def test_what_is_no_part_of_a_command():
   ]
 
 
-def test_configs_that_commands_name_are_there():
+def test_configs_that_commands_name_are_there(monkeypatch):
+  monkeypatch.chdir(tiny.ROOT)
   for command in DOCUMENTED:
     for word in command.arguments:
       if word.startswith("--config="):
-        path = word.removeprefix("--config=").split(":")[0]
-        assert os.path.exists(tiny.ROOT / path), command
+        path = config_files.locate(word.removeprefix("--config="))
+        assert os.path.isfile(path.split(":")[0]), command

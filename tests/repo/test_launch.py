@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from mtlmoe_jax.cli import main
 from tests.support import tiny
 
 SCRIPTS = sorted(p.name for p in (tiny.ROOT / "launch").glob("*.py"))
@@ -75,10 +76,12 @@ def test_train_says_one_line_and_exits_2(arguments, named, tmp_path):
   assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_readme_names_every_script():
-  readme = (tiny.ROOT / "README.md").read_text()
+def test_the_page_of_commands_names_every_script():
+  page = (tiny.ROOT / "docs" / "cli.md").read_text()
   for script in SCRIPTS:
-    assert f"launch/{script}" in readme
+    assert f"launch/{script}" in page
+  for verb in main.VERBS:
+    assert f"| {main.summary(verb).rstrip('.')} |" in page
 
 
 def test_verbs_are_thin():

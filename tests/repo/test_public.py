@@ -46,3 +46,14 @@ def test_the_engine_example():
   for features in (names["class_features"], names["box_features"]):
     assert features.shape == (100, 16)
     assert jax.numpy.all(jax.numpy.isfinite(features))
+
+
+def test_the_library_example():
+  text = (tiny.ROOT / "docs" / "library.md").read_text()
+  (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+  names = {}
+  exec(code, names)
+  outputs = names["outputs"]
+  assert outputs.logits.shape == (8, 10)
+  assert outputs.box.shape == (8, 4)
+  assert outputs.routing["class"].experts.shape == (8, 2)
