@@ -51,7 +51,8 @@ def parts(frozen_patterns=(), **overrides):
   config.optimizer.lr = 3e-3
   config.optimizer.ema = 0.0
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
-  parts = assembly.assemble(config, CLASSES, mesh, config.steps, 10)
+  with jax.set_mesh(mesh):  # in place of one that may be set around it
+    parts = assembly.assemble(config, CLASSES, mesh, config.steps, 10)
   return parts.state, parts.step
 
 
