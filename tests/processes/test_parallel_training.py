@@ -54,6 +54,7 @@ def start(name):
   return steps.parts(
     **compute,
     **{
+      "model.backbone": "efficientnet_nano",  # learns under SGD, too
       "model.experts": EXPERTS,
       "model.k": "2,1",
       "model.norm": norm,
