@@ -175,7 +175,7 @@ def test_training_begins_with_it_or_says_why_not(run):
   new, note = initialization.start_from(zeros(config), config)
   assert_same(flat(new), flat(run[2]))
   config.model.normalization = "half"
-  with pytest.raises(errors.InputError, match=r"config\.transfer\.from"):
+  with pytest.raises(errors.InputError, match=r"config\.transfer\.source"):
     initialization.start_from(zeros(config), config)
 
 

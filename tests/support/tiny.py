@@ -50,6 +50,8 @@ def environment(**extra: str) -> dict[str, str]:
   return {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
+    # This file is a config of theirs, too, and takes its neighbours along.
+    "PYTHONPATH": str(ROOT),
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     **extra,
