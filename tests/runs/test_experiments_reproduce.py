@@ -423,11 +423,11 @@ base.data.classes = "last:2"
 base.eval.report = False
 base.checkpoint.every_steps = 3
 base.model.tasks = "class"
-V = cells.Variation
+V = cells.Train
 variations = [
   V("single", {"model.experts": 1, "model.k": "1"}, "single"),
   V("moe", {}, "moe"),
-  V("together", {}, "together", together=("single", 2)),
+  cells.Ensemble("together", "single", 2, "together"),
   V("transfer_base", {"data.classes": "first:2"}, "base"),
   V("transfer_unfrozen", {}, "unfrozen", after="transfer_base"),
 ]
