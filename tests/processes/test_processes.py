@@ -24,6 +24,7 @@ OPTIONS = (
   "batch_size=8",
   "eval.batch_size=8",
   "eval.every_epochs=6",
+  "eval.report=False",
   "checkpoint.every_steps=4",
 )
 STEPS = 24

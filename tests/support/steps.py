@@ -44,11 +44,12 @@ def _compiled(frozen_patterns, overrides):
 
 def parts(frozen_patterns=(), **overrides):
   """The state on one device, and the pure step."""
-  config = tiny.config(**{"data.image_size": 32, **overrides})
+  config = tiny.config(
+    **{"data.image_size": 32, "optimizer.lr": 3e-3, **overrides}
+  )
   config.optimizer.frozen = frozen_patterns
   config.optimizer.schedule = "constant"
   config.optimizer.warmup_epochs = 0.0
-  config.optimizer.lr = 3e-3
   config.optimizer.ema = 0.0
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
   with jax.set_mesh(mesh):  # in place of one that may be set around it
