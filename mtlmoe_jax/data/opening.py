@@ -178,10 +178,10 @@ def split_data(
   if data.validation_fraction <= 0:
     validation = None
   elif validation is None or not len(validation):
-    kept, held = splits.hold_out(
+    kept, positions = splits.hold_out(
       source.labels[parts["train"]], data.validation_fraction, config.seed
     )
-    validation = parts["train"][held] if len(held) else None
+    validation = parts["train"][positions] if len(positions) else None
     parts["train"] = parts["train"][kept]
   for name, index in parts.items():
     if not len(index):

@@ -155,10 +155,10 @@ def check_md5(file: pathlib.Path, expected: str) -> None:
     InputError: it differs.
   """
   with file.open("rb") as stream:
-    found = hashlib.file_digest(stream, "md5").hexdigest()
-  if found != expected:
+    digest = hashlib.file_digest(stream, "md5").hexdigest()
+  if digest != expected:
     raise errors.InputError(
-      f"{file} has the md5 {found}, not {expected}: it is damaged or another "
+      f"{file} has the md5 {digest}, not {expected}: it is damaged or another "
       "file; delete it and run again (or --expect=any)"
     )
 
@@ -195,14 +195,14 @@ def extract(archive: pathlib.Path, target: pathlib.Path) -> None:
         f"{archive} cannot be unpacked ({error}): it is incomplete or no tar "
         "file; delete it and run again"
       ) from error
-    found = [p.parent for p in pathlib.Path(work).glob("**/images.txt")]
-    if len(found) != 1:
+    folders = [p.parent for p in pathlib.Path(work).glob("**/images.txt")]
+    if len(folders) != 1:
       raise errors.InputError(
-        f"{archive} holds {len(found)} folders with images.txt: one is "
+        f"{archive} holds {len(folders)} folders with images.txt: one is "
         f"expected, as in {ARCHIVE}"
       )
-    os.chmod(found[0], 0o755)
-    os.replace(found[0], target)
+    os.chmod(folders[0], 0o755)
+    os.replace(folders[0], target)
   finally:
     shutil.rmtree(work, ignore_errors=True)
 
@@ -231,19 +231,19 @@ def check_counts(folder: pathlib.Path, expect: str) -> None:
     InputError: a mistake in the folder, or other counts.
   """
   whole: Whole = cub.open_cub(str(folder), Problems())
-  found = {
+  counts = {
     "images": len(whole.source),
     "classes": len(whole.source.class_names),
     **{name: len(index) for name, index in whole.official.items()},
   }
-  if expect == "full" and found != COUNTS:
+  if expect == "full" and counts != COUNTS:
     raise errors.InputError(
-      f"{folder} has {_told(found)}, not {_told(COUNTS)}: delete it and run "
-      "again (or --expect=any)"
+      f"{folder} has {_listed(counts)}, not {_listed(COUNTS)}: delete it and "
+      "run again (or --expect=any)"
     )
 
 
-def _told(counts: dict[str, int]) -> str:
+def _listed(counts: dict[str, int]) -> str:
   return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 

@@ -46,16 +46,16 @@ def hold_out(
     seed: of the choice; the choice of one class does not depend on others.
 
   Returns:
-    (kept, held) positions, each in the order given.
+    (kept, held_out) positions, each in the order given.
   """
-  held = np.zeros(len(labels), bool)
+  held_out = np.zeros(len(labels), bool)
   for label in np.unique(labels[labels >= 0]):
     members = np.flatnonzero(labels == label)
     if len(members) >= 2:
       count = min(max(1, round(share * len(members))), len(members) - 1)
       random = np.random.default_rng([seed, int(label)])
-      held[random.permutation(members)[:count]] = True
-  return np.flatnonzero(~held), np.flatnonzero(held)
+      held_out[random.permutation(members)[:count]] = True
+  return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def choose_classes(
@@ -76,7 +76,7 @@ def choose_classes(
     InputError: an unknown class, a repeated one, a bad N or an empty subset.
   """
   count = len(class_names)
-  told = f"config.data.classes={wanted!r}"
+  option = f"config.data.classes={wanted!r}"
   if isinstance(wanted, str):
     if wanted == "all":
       return list(range(count))
@@ -84,7 +84,7 @@ def choose_classes(
     if colon and kind in ("first", "last", "except_last"):
       if not number.isdigit() or not 1 <= int(number) <= count:
         raise errors.InputError(
-          f"{told}: {number!r} must be a number of classes from 1 to {count}"
+          f"{option}: {number!r} must be a number of classes from 1 to {count}"
         )
       n = int(number)
       chosen = {
@@ -93,28 +93,28 @@ def choose_classes(
         "except_last": range(count - n),
       }[kind]
       if not chosen:
-        raise errors.InputError(f"{told}: leaves none of {count} classes")
+        raise errors.InputError(f"{option}: leaves none of {count} classes")
       return list(chosen)
     wanted = wanted.split(",")
   items = [str(item).strip() for item in wanted]
   items = [item for item in items if item]
-  labels = [_label(item, class_names, told) for item in items]
+  labels = [_label(item, class_names, option) for item in items]
   if not labels:
     raise errors.InputError(
-      f"{told}: names no class; use all, first:N, last:N, except_last:N or "
+      f"{option}: names no class; use all, first:N, last:N, except_last:N or "
       "names"
     )
   if len(set(labels)) < len(labels):
-    raise errors.InputError(f"{told}: names a class twice")
+    raise errors.InputError(f"{option}: names a class twice")
   return sorted(labels)
 
 
-def _label(item: str, class_names: Sequence[str], told: str) -> int:
+def _label(item: str, class_names: Sequence[str], option: str) -> int:
   if item in class_names:
     return list(class_names).index(item)
   if item.isdigit() and int(item) < len(class_names):
     return int(item)
   raise errors.InputError(
-    f"{told}: unknown class {item!r}; there are {len(class_names)}, from "
+    f"{option}: unknown class {item!r}; there are {len(class_names)}, from "
     f"{class_names[0]!r} (0) to {class_names[-1]!r} ({len(class_names) - 1})"
   )

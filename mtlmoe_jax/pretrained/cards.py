@@ -199,8 +199,8 @@ def find(spec: str, backbone: str) -> Card | None:
       f"{_TIMM}{backbone}.* (docs/weights.md lists them)"
     )
   wanted = (name, backbone)
-  found = [card for card in CARDS if (card.source, card.backbone) == wanted]
-  return found[0] if found else None
+  matching = [card for card in CARDS if (card.source, card.backbone) == wanted]
+  return matching[0] if matching else None
 
 
 def settle(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

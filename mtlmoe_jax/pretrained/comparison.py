@@ -13,14 +13,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def compare(
-  expected: Shapes, found: Shapes, unknown: tuple[str, ...] = ()
+  expected: Shapes, given: Shapes, unknown: tuple[str, ...] = ()
 ) -> dict[str, list[str]]:
   """What keeps weights from fitting a backbone.
 
   Args:
     expected: shapes of the backbone's arrays, by path such as
       `params/stem_conv/kernel`.
-    found: shapes of the weights, likewise.
+    given: shapes of the weights, likewise.
     unknown: names of the file that have no path at all.
 
   Returns:
@@ -28,12 +28,12 @@ def compare(
     that no name has.
   """
   problems = {
-    "missing": [name for name in expected if name not in found],
-    "unexpected": [*unknown, *sorted(found.keys() - expected.keys())],
+    "missing": [name for name in expected if name not in given],
+    "unexpected": [*unknown, *sorted(given.keys() - expected.keys())],
     "misshapen": [
-      f"{name} (file {found[name]}, model {shape})"
+      f"{name} (file {given[name]}, model {shape})"
       for name, shape in expected.items()
-      if found.get(name, shape) != shape
+      if given.get(name, shape) != shape
     ],
   }
   return {problem: names for problem, names in problems.items() if names}

@@ -64,8 +64,8 @@ def insert(
     name: model[path].shape[1:] if each else model[path].shape
     for path, (name, each) in sources.items()
   }
-  found = {k: v for k, v in weights.shapes().items() if k in available}
-  if problems := comparison.compare(expected, found, weights.unknown):
+  given = {k: v for k, v in weights.shapes().items() if k in available}
+  if problems := comparison.compare(expected, given, weights.unknown):
     lists = [f"{k}: {errors.listed(v)}" for k, v in problems.items()]
     raise errors.InputError(
       f"{weights.source} does not fit the model's backbone, give weights of "

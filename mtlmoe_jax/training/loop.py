@@ -66,8 +66,8 @@ def _fit(run: Run, stop: SigtermFlag) -> bool:
       step += 1
       run.window.add(metrics)
       # Once: a signal between the checks below must not stop without a save.
-      told = processes.should_stop(step, bool(stop))
-      stopping = told and step < schedule.steps
+      is_asked = processes.should_stop(step, bool(stop))
+      stopping = is_asked and step < schedule.steps
       due = schedule.due(step, stopping)
       if due.log:
         note = _log(run, step)

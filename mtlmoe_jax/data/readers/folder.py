@@ -91,12 +91,12 @@ def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
       "correct or remove the row"
     )
   source = FileSource("folder", names, items)
-  found = _found_splits(np.asarray(kinds, object))
-  if set(found) >= {"train", "test"}:
-    return Whole(source, found)
+  official = _official(np.asarray(kinds, object))
+  if set(official) >= {"train", "test"}:
+    return Whole(source, official)
   # No split, or only one of its sides: hold out a share of what there is.
-  kept, held = splits.hold_out(source.labels, TEST_SHARE, TEST_SEED)
-  return Whole(source, {"train": kept, "test": held}, has_split=False)
+  kept, held_out = splits.hold_out(source.labels, TEST_SHARE, TEST_SEED)
+  return Whole(source, {"train": kept, "test": held_out}, has_split=False)
 
 
 def _list(root: pathlib.Path) -> list[tuple[str, str, pathlib.Path]]:
@@ -121,15 +121,15 @@ def _folders(root: pathlib.Path) -> list[pathlib.Path]:
   )
 
 
-def _found_splits(kinds: np.ndarray) -> dict[str, np.ndarray]:
-  found = {
+def _official(kinds: np.ndarray) -> dict[str, np.ndarray]:
+  official = {
     name: np.flatnonzero(kinds == name)
     for name in ("train", "validation", "test")
     if (kinds == name).any()
   }
-  if found and "test" not in found and "validation" in found:
-    found["test"] = found.pop("validation")
-  return found
+  if official and "test" not in official and "validation" in official:
+    official["test"] = official.pop("validation")
+  return official
 
 
 def _read_boxes(
@@ -185,8 +185,8 @@ def _item(
   try:
     values = np.asarray([float(row[c]) for c in columns], np.float64)
   except (TypeError, ValueError):
-    told = ",".join(str(row[c]) for c in columns)
-    problems(f"{what}: {told!r} must be four numbers {','.join(columns)}")
+    entries = ",".join(str(row[c]) for c in columns)
+    problems(f"{what}: {entries!r} must be four numbers {','.join(columns)}")
     return None
   if pixels:
     values = boxes.convert(values, "pixel_xyxy", "xyxy", size)

@@ -46,20 +46,20 @@ def checked_box(
   Returns:
     f32 [4] xyxy in [0, 1], or None.
   """
-  told = "[" + ", ".join(f"{v:.4g}" for v in box) + "]"
+  corners = "[" + ", ".join(f"{v:.4g}" for v in box) + "]"
   if not np.isfinite(box).all():
-    problems(f"{what}: box {told} is not a number: correct the row")
+    problems(f"{what}: box {corners} is not a number: correct the row")
     return None
   if not (box[2] > box[0] and box[3] > box[1]):
     problems(
-      f"{what}: box {told} (x_min, y_min, x_max, y_max as shares of the "
+      f"{what}: box {corners} (x_min, y_min, x_max, y_max as shares of the "
       "image) has no area: correct or remove the row"
     )
     return None
   inside, visible = boxes.crop(box, np.array([0.0, 0.0, 1.0, 1.0]))
   if visible < MIN_INSIDE:
     problems(
-      f"{what}: box {told} (x_min, y_min, x_max, y_max as shares of the "
+      f"{what}: box {corners} (x_min, y_min, x_max, y_max as shares of the "
       f"image) lies outside its image, {100 * visible:.0f} % is inside: "
       "correct or remove the row"
     )

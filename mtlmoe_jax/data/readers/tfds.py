@@ -52,21 +52,21 @@ def open_tfds(
   builder = _builder(path, name)
   what = f"TFDS data set {builder.info.full_name}"
   keys = _keys(builder.info.features, what, need_box)
-  found = [split for split in _SPLITS if split in builder.info.splits]
-  if "train" not in found or len(found) < 2:
+  splits = [split for split in _SPLITS if split in builder.info.splits]
+  if "train" not in splits or len(splits) < 2:
     raise errors.InputError(
       f"{what} has the splits {', '.join(builder.info.splits) or 'none'}: "
       "train and test (or validation) are needed"
     )
-  sources = [TfdsSource(builder, split, keys, problems) for split in found]
+  sources = [TfdsSource(builder, split, keys, problems) for split in splits]
   whole = Concat(sources)
   ends = np.cumsum([0] + [len(source) for source in sources])
   official = {
-    split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(found)
+    split: np.arange(ends[i], ends[i + 1]) for i, split in enumerate(splits)
   }
   if "test" not in official:
     official["test"] = official.pop("validation")
-  names = _told_names(whole.class_names, sources)
+  names = _written_names(whole.class_names, sources)
   return Whole(Subset(whole, np.arange(len(whole)), names), official)
 
 
@@ -92,7 +92,7 @@ class TfdsSource:
 
     self.name = builder.name
     self.class_names = tuple(builder.info.features[keys.label].names)
-    self.told_names: dict[int, str] = {}
+    self.written_names: dict[int, str] = {}
     self._keys, self._where = keys, f"{builder.info.full_name} {split}"
     # Images stay encoded: `images` decodes them as it does files.
     skip = {
@@ -135,7 +135,7 @@ class TfdsSource:
       )
       label = -1
     if keys.label_name and label >= 0:
-      self.told_names[label] = example[keys.label_name].decode()
+      self.written_names[label] = example[keys.label_name].decode()
     box = None
     if keys.box:
       yxyx = np.asarray(example[keys.box], np.float64)
@@ -185,10 +185,10 @@ def _keys(features: Any, what: str, need_box: bool) -> Keys:
 
   def first(usual: str, kind: type) -> str | None:
     """The feature with the usual name, or the only one of its kind."""
-    found = [key for key, f in features.items() if isinstance(f, kind)]
-    if usual in found:
+    keys = [key for key, f in features.items() if isinstance(f, kind)]
+    if usual in keys:
       return usual
-    return found[0] if len(found) == 1 else None
+    return keys[0] if len(keys) == 1 else None
 
   image = first("image", kinds.Image)
   label = first("label", kinds.ClassLabel)
@@ -212,7 +212,7 @@ def _keys(features: Any, what: str, need_box: bool) -> Keys:
   )
 
 
-def _told_names(
+def _written_names(
   names: tuple[str, ...], sources: list[TfdsSource]
 ) -> tuple[str, ...]:
   """Class names, with bare numbers replaced by what the examples say.
@@ -222,7 +222,9 @@ def _told_names(
   """
   if not all(name.isdigit() for name in names):
     return names
-  told = {k: v for source in sources for k, v in source.told_names.items()}
-  if len(set(told.values())) < len(told):
+  written = {
+    k: v for source in sources for k, v in source.written_names.items()
+  }
+  if len(set(written.values())) < len(written):
     return names
-  return tuple(told.get(i, name) for i, name in enumerate(names))
+  return tuple(written.get(i, name) for i, name in enumerate(names))

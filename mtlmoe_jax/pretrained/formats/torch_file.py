@@ -132,11 +132,11 @@ def _values(
 def _state_dict(tree: Any, path: pathlib.Path) -> dict[str, pickle_data.Tensor]:
   """The tensors of the state dict, here or one level below."""
   if isinstance(tree, dict):
-    for found in (tree, *(tree.get(key) for key in _CONTAINER_KEYS)):
-      if isinstance(found, dict):
+    for candidate in (tree, *(tree.get(key) for key in _CONTAINER_KEYS)):
+      if isinstance(candidate, dict):
         tensors = {
           k: v
-          for k, v in found.items()
+          for k, v in candidate.items()
           if isinstance(v, pickle_data.Tensor) and isinstance(k, str)
         }
         if tensors:
