@@ -19,13 +19,17 @@ from mtlmoe_jax.models.backbones.vit import TOKEN_EXPERTS
 
 
 def count_parameters(
-  config: ml_collections.ConfigDict, num_classes: int
+  config: ml_collections.ConfigDict,
+  num_classes: int,
+  params: Mapping[str, Any] | None = None,
 ) -> tuple[int, int]:
   """Parameters of a config's model, found without computing anything.
 
   Args:
     config: the whole config.
     num_classes: L.
+    params: the model's, where they are at hand: arrays or shapes. Without them
+      the model is traced, which takes seconds.
 
   Returns:
     (total, active): active are those that an image can meet: all but the
@@ -33,12 +37,12 @@ def count_parameters(
     min(N, sum of K), or K where they choose one set. Of the experts of V-MoE
     layers those of one token count, as each token chooses anew.
   """
-  size = config.data.image_size
-  images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-  variables = jax.eval_shape(
-    building.build_model(config, num_classes).init, jax.random.key(0), images
-  )
-  return _totals(variables["params"], config)
+  if params is None:
+    size = config.data.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+    model = building.build_model(config, num_classes)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+  return _totals(params, config)
 
 
 def active_experts(config: ml_collections.ConfigDict) -> int:

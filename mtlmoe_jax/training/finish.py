@@ -61,7 +61,11 @@ def write_result(run: Run) -> dict[str, Any]:
 
 def _result(run: Run, step: int, metrics: dict[str, Any]) -> dict[str, Any]:
   """What result.json holds: metrics, and what they depend on."""
-  total, active = models.count_parameters(run.config, len(run.data.class_names))
+  total, active = models.count_parameters(
+    run.config,
+    len(run.data.class_names),
+    run.assembly.variables["params"],
+  )
   return {
     "split": "test",
     **metrics,

@@ -36,12 +36,14 @@ def init_variables(
     mesh: over the devices, whose rules split them.
   """
   key = jax.random.key(config.seed)
-  shapes = abstract_variables(model, config)
+  # One function for both: JAX traces it once.
+  init = _init_of(model, config)
+  shapes = jax.eval_shape(init, key)
   # Compiling the draws takes far longer than making them, unless XLA:CPU is
   # told not to optimize what runs once.
   quick = {"xla_backend_optimization_level": 0}
   return jax.jit(
-    _init_of(model, config),
+    init,
     out_shardings=sharding.tree_shardings(shapes, mesh),
     compiler_options=quick if jax.default_backend() == "cpu" else None,
   )(key)

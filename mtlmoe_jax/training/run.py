@@ -205,13 +205,15 @@ def _assembled(
   run_length: Length,
   new: bool,
 ) -> tuple[Assembly, str]:
-  """What trains, and what its parameters are; a resumed run's do not matter."""
+  """What trains, and what its parameters are; of a resumed run only shapes."""
   classes, note = len(data.class_names), "new parameters"
-  model = models.build_model(config, classes)
-  variables = initialization.init_variables(model, config, mesh)
   if new:
+    model = models.build_model(config, classes)
+    variables = initialization.init_variables(model, config, mesh)
     variables, note = initialization.start_from(variables, config)
-  assembly = assemble(config, classes, mesh, *run_length, variables=variables)
+    assembly = assemble(config, classes, mesh, *run_length, variables=variables)
+  else:  # The checkpoint has the values.
+    assembly = assemble(config, classes, mesh, *run_length, abstract=True)
   if config.features.views:
     features.check(config, assembly.state.params, assembly.frozen)
   return assembly, note

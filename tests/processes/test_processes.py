@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import jax
@@ -45,31 +43,31 @@ def start(count, folder, *options):
   """The processes of a run, and the files of what they say."""
   port, out = free_port(), []
   for index in range(count):
-    path = folder.parent / f"{folder.name}_{index}.log"
-    with path.open("w") as log:
-      process = subprocess.Popen(
-        [
-          sys.executable,
-          "launch/train.py",
-          *arguments(folder, *options),
-          f"--coordinator=localhost:{port}",
-          f"--processes={count}",
-          f"--process={index}",
-        ],
-        cwd=tiny.ROOT,
-        env=tiny.environment(),
-        stdout=log,
-        stderr=log,
-      )
-    out.append((process, path))
+    log = folder.parent / f"{folder.name}_{index}.log"
+    process = tiny.quick_start(
+      "train.py",
+      *arguments(folder, *options),
+      f"--coordinator=localhost:{port}",
+      f"--processes={count}",
+      f"--process={index}",
+      log=log,
+    )
+    out.append((process, log))
   return out
+
+
+def assert_running(started):
+  for process, log in started:
+    assert process.exitcode is None, log.read_text()
 
 
 def finish(started, seconds=400):
   """Exit codes and what was said."""
   end = time.monotonic() + seconds
   try:
-    codes = [p.wait(max(1, end - time.monotonic())) for p, _ in started]
+    for process, _ in started:
+      process.join(max(1, end - time.monotonic()))
+    codes = [process.exitcode for process, _ in started]
   finally:
     for process, _ in started:
       process.kill()
@@ -127,7 +125,7 @@ def test_one_dies_all_stop_and_go_on_with_the_same_bits(pair, tmp_path, count):
   folder = tmp_path / "run"
   started = start(count, folder)
   while not workdir.has_checkpoint(folder):
-    assert all(p.poll() is None for p, _ in started), started[0][1].read_text()
+    assert_running(started)
     time.sleep(0.02)
   victim = started[-1][0]
   os.kill(victim.pid, signal.SIGKILL)
@@ -149,9 +147,9 @@ def test_sigterm_to_one_stops_all_at_one_step(pair, tmp_path):
   folder = tmp_path / "run"
   started = start(2, folder)
   while not metric_log.read(folder):
-    assert all(p.poll() is None for p, _ in started), started[0][1].read_text()
+    assert_running(started)
     time.sleep(0.02)
-  started[1][0].send_signal(signal.SIGTERM)
+  os.kill(started[1][0].pid, signal.SIGTERM)
   codes, said = finish(started)
   if codes == [0, 0]:
     pytest.skip("the run ended before the signal arrived")

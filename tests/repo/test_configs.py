@@ -12,7 +12,7 @@ import pytest
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.config import poster
-from tests.support.models import native_convolutions, shapes_of
+from tests.support.models import shapes_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = {path.stem: path for path in (ROOT / "configs").rglob("*.py")}
@@ -75,13 +75,12 @@ def test_poster_model_prints_its_parameter_table(experts):
   config = load(ROOT / "configs" / "cub.py").get_config(
     f"experts={experts},k={k},gate=noisy_top_k"
   )
-  with native_convolutions():
-    total, active = models.count_parameters(config, CLASSES)
   model = models.build_model(config, CLASSES)
   images = np.zeros((1, 240, 240, 3), np.uint8)
   variables = shapes_of(
     lambda: model.init({"params": jax.random.key(0)}, images, train=False)
   )
+  total, active = models.count_parameters(config, CLASSES, variables["params"])
   table = models.parameter_table(variables)
   assert f"{total:,}" in table
   # Published B1 without its 1,000-class layer is 6,513,184.

@@ -24,6 +24,9 @@ def workdir(tmp_path_factory):
     "model.k": "1",
     "eval.views": "flip",
     "eval.calibrate": True,
+    "eval.report": False,
+    "optimizer.name": "sgd",
+    "optimizer.ema": 0.0,
   }
   loop.train(tiny.config(**options), str(folder))
   return folder

@@ -88,7 +88,14 @@ def test_runs_that_do_not_go_together_are_refused(changes, message):
 def runs(finished_run, tmp_path_factory):
   """Two tiny runs that differ in seed and number of experts."""
   other = tmp_path_factory.mktemp("runs") / "seed_1"
-  options = {"steps": 2, "seed": 1, "model.experts": 2}
+  options = {
+    "steps": 2,
+    "seed": 1,
+    "model.experts": 2,
+    "optimizer.name": "sgd",
+    "optimizer.ema": 0.0,
+    "eval.report": False,
+  }
   loop.train(tiny.config(**options), str(other))
   return [str(finished_run), str(other)]
 

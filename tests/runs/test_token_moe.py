@@ -28,6 +28,7 @@ def test_a_tiny_v_moe_trains_end_to_end(tmp_path):
       "model.condense": "pool",
       "model.token_moe.blocks": "3",
       "optimizer.ema": 0.0,
+      "eval.report": False,
     }
   )
   assert loop.train(config, str(tmp_path)) == 0

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -88,22 +86,16 @@ def test_metrics_have_step_epoch_split_seconds(finished):
 
 @pytest.mark.default_flags
 def test_kill_at_an_arbitrary_step_and_go_on_bit_equal(finished, tmp_path):
-  with (tmp_path / "log").open("w") as log:
-    process = subprocess.Popen(
-      [sys.executable, "launch/train.py", *arguments(tmp_path / "run")],
-      cwd=tiny.ROOT,
-      env=tiny.environment(),
-      stdout=log,
-      stderr=log,
-    )
+  log = tmp_path / "log"
+  process = tiny.quick_start("train.py", *arguments(tmp_path / "run"), log=log)
   deadline = time.monotonic() + 300
   # Any moment after the first checkpoint has been written will do.
   while not workdir.has_checkpoint(tmp_path / "run"):
-    assert process.poll() is None, (tmp_path / "log").read_text()
+    assert process.exitcode is None, log.read_text()
     assert time.monotonic() < deadline
     time.sleep(0.02)
   os.kill(process.pid, signal.SIGKILL)
-  process.wait()
+  process.join()
   assert not (tmp_path / "run" / "result.json").exists()
   got = tiny.quick_launch("train.py", *arguments(tmp_path / "run"))
   assert got.returncode == 0, got.stderr
@@ -114,25 +106,20 @@ def test_kill_at_an_arbitrary_step_and_go_on_bit_equal(finished, tmp_path):
 
 
 def test_sigterm_saves_and_exits_143(finished, tmp_path):
-  process = subprocess.Popen(
-    [sys.executable, "launch/train.py", *arguments(tmp_path)],
-    cwd=tiny.ROOT,
-    env=tiny.environment(),
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  while not metric_log.read(tmp_path):
-    assert process.poll() is None, process.stderr.read()
+  log, folder = tmp_path / "log", tmp_path / "run"
+  process = tiny.quick_start("train.py", *arguments(folder), log=log)
+  while not metric_log.read(folder):
+    assert process.exitcode is None, log.read_text()
     time.sleep(0.02)
-  process.send_signal(signal.SIGTERM)
-  _, said = process.communicate(timeout=300)
-  if process.returncode == 0:
+  os.kill(process.pid, signal.SIGTERM)
+  process.join(300)
+  if process.exitcode == 0:
     pytest.skip("the run ended before the signal arrived")
-  assert process.returncode == loop.STOPPED, said
-  assert "start again to go on" in said
-  got = tiny.quick_launch("train.py", *arguments(tmp_path))
+  assert process.exitcode == loop.STOPPED, log.read_text()
+  assert "start again to go on" in log.read_text()
+  got = tiny.quick_launch("train.py", *arguments(folder))
   assert got.returncode == 0, got.stderr
-  assert_same_run(finished, tmp_path)
+  assert_same_run(finished, folder)
 
 
 def test_a_finished_run_started_again_changes_nothing(finished, tmp_path):

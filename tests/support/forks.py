@@ -17,23 +17,42 @@ from collections.abc import Mapping, Sequence
 _IMPORTED = ("mtlmoe_jax.training.loop", "mtlmoe_jax.planning.forecast")
 
 
+def start(
+  command: Sequence[str],
+  cwd: pathlib.Path,
+  environ: Mapping[str, str],
+  out: pathlib.Path,
+  err: pathlib.Path,
+) -> multiprocessing.context.ForkServerProcess:
+  """Starts a script, or the text of a program after "-c".
+
+  Args:
+    command: the script's file or ("-c", text), and its arguments.
+    cwd: where it runs.
+    environ: all that is in its environment; XLA's flags count, too.
+    out: file for its standard output.
+    err: the same for its errors; it may be `out`.
+  """
+  context = multiprocessing.get_context("forkserver")
+  context.set_forkserver_preload(list(_IMPORTED))
+  process = context.Process(
+    target=_child,
+    args=(list(command), str(cwd), dict(environ), str(out), str(err)),
+  )
+  process.start()
+  return process
+
+
 def run(
-  script: pathlib.Path,
-  arguments: Sequence[str],
+  command: Sequence[str],
   cwd: pathlib.Path,
   environ: Mapping[str, str],
   seconds: float = 400,
 ) -> subprocess.CompletedProcess:
-  """Runs a script to its end, as `subprocess.run` with captured text."""
-  context = multiprocessing.get_context("forkserver")
-  context.set_forkserver_preload(list(_IMPORTED))
-  command = [str(script), *arguments]
+  """`start` to its end, as `subprocess.run` with captured text."""
   with tempfile.TemporaryDirectory() as folder:
     out, err = (pathlib.Path(folder) / name for name in ("out", "err"))
-    process = context.Process(
-      target=_child, args=(command, str(cwd), dict(environ), str(out), str(err))
-    )
-    process.start()
+    process = start(command, cwd, environ, out, err)
     process.join(seconds)
     if process.exitcode is None:
       process.kill()
@@ -48,7 +67,8 @@ def _child(
   command: list[str], cwd: str, environ: dict[str, str], out: str, err: str
 ) -> None:
   for path, descriptor in ((out, 1), (err, 2)):
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    file = os.open(path, flags)
     os.dup2(file, descriptor)
     os.close(file)
   os.environ.clear()
@@ -68,10 +88,16 @@ def _child(
     "jax_persistent_cache_min_compile_time_secs",
     float(environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]),
   )
-  sys.argv, sys.orig_argv = command, [sys.executable, *command]
-  sys.path.insert(0, str(pathlib.Path(command[0]).parent))
+  sys.orig_argv = [sys.executable, *command]
+  sys.path[:0] = environ["PYTHONPATH"].split(os.pathsep)
   try:
-    runpy.run_path(command[0], run_name="__main__")
+    if command[0] == "-c":
+      sys.argv = ["-c", *command[2:]]
+      exec(command[1], {"__name__": "__main__"})
+    else:
+      sys.argv = command
+      sys.path.insert(0, str(pathlib.Path(command[0]).parent))
+      runpy.run_path(command[0], run_name="__main__")
   finally:
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,9 +5,11 @@ import functools
 import jax
 import numpy as np
 
+from mtlmoe_jax import models
 from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.training import assembly
 from tests.support import tiny
+from tests.support.models import filled
 
 CLASSES = 3
 
@@ -52,8 +54,13 @@ def parts(frozen_patterns=(), **overrides):
   config.optimizer.warmup_epochs = 0.0
   config.optimizer.ema = 0.0
   mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  images = np.zeros((1, 32, 32, 3), np.uint8)
+  # The state is not compiled: what is tested is the step.
+  variables = filled(models.build_model(config, CLASSES), images)
   with jax.set_mesh(mesh):  # in place of one that may be set around it
-    parts = assembly.assemble(config, CLASSES, mesh, config.steps, 10)
+    parts = assembly.assemble(
+      config, CLASSES, mesh, config.steps, 10, variables=variables
+    )
   return parts.state, parts.step
 
 

@@ -53,7 +53,7 @@ def environment(**extra: str) -> dict[str, str]:
     # This file is a config of theirs, too, and takes its neighbours along.
     "PYTHONPATH": str(ROOT),
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     **extra,
   }
 
@@ -72,7 +72,14 @@ def launch(script: str, *arguments: str, **extra: str):
 
 def quick_launch(script: str, *arguments: str):
   """The same by a process that has the package's imports behind it."""
-  return forks.run(ROOT / "launch" / script, arguments, ROOT, environment())
+  command = [str(ROOT / "launch" / script), *arguments]
+  return forks.run(command, ROOT, environment())
+
+
+def quick_start(script: str, *arguments: str, log: pathlib.Path):
+  """The process of such a script, which goes on; all it says is in `log`."""
+  command = [str(ROOT / "launch" / script), *arguments]
+  return forks.start(command, ROOT, environment(), log, log)
 
 
 def run_on_devices(
@@ -80,13 +87,11 @@ def run_on_devices(
 ) -> str:
   """What a Python program prints on so many virtual devices."""
   flags = f"--xla_force_host_platform_device_count={devices}"
-  got = subprocess.run(
-    [sys.executable, "-c", program, *arguments],
-    cwd=ROOT,
-    env=environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {flags}"),
-    capture_output=True,
-    text=True,
-    timeout=seconds,
+  got = forks.run(
+    ["-c", program, *arguments],
+    ROOT,
+    environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {flags}"),
+    seconds,
   )
   assert got.returncode == 0, got.stderr
   return got.stdout
