@@ -28,7 +28,7 @@ MESHES = (
 SOME = ((8, 1, 1), (2, 4, 1), (2, 2, 2))
 # compute and dispatch, norm, optimiser, meshes. AdamW's first step has the size
 # of the learning rate however small a gradient is, so that rounding alone moves
-# a few of 70,000 parameters whose gradients are nearly zero there (by 2e-4 with
+# a few parameters whose gradients are nearly zero there (by 2e-4 with
 # gather on eight devices), and the biases in front of batch norms, whose
 # gradients are zero. SGD has no such steps.
 CASES = {
