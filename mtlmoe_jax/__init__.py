@@ -14,9 +14,9 @@ stable interface: `apply_experts`, `apply_stacked`, `choose_strategy`,
 modules, loaded when they are used first.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mtlmoe_jax.utils import lazy
 from mtlmoe_jax.version import __version__
 
 if TYPE_CHECKING:
@@ -114,17 +114,10 @@ _NAMES = {
   "joint_routing": "moe.routing",
   "Routing": "moe.routing",
 }
+_MODULES = (
+  *("api", "checkpoints", "config", "data", "errors", "evaluation"),
+  *("metrics", "models", "moe", "ops", "pretrained", "training"),
+)
 
-
-def __getattr__(name: str) -> Any:
-  # On first use: `--help` and the version should not wait for JAX.
-  if name in _NAMES:
-    module = importlib.import_module(f"mtlmoe_jax.{_NAMES[name]}")
-    return getattr(module, name)
-  if name in __all__:
-    return importlib.import_module(f"mtlmoe_jax.{name}")
-  raise AttributeError(f"module 'mtlmoe_jax' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-  return sorted({*globals(), *__all__})
+# On first use: `--help` and the version should not wait for JAX.
+__getattr__, __dir__ = lazy.members(__name__, _MODULES, _NAMES)

@@ -17,4 +17,4 @@ __all__ = [
   "test_time",
 ]
 
-__getattr__, __dir__ = lazy.submodules(__name__, __all__)
+__getattr__, __dir__ = lazy.members(__name__, __all__)

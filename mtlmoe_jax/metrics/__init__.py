@@ -19,4 +19,4 @@ __all__ = [
 ]
 
 # On first use: SciPy's statistics take long to import.
-__getattr__, __dir__ = lazy.submodules(__name__, __all__)
+__getattr__, __dir__ = lazy.members(__name__, __all__)

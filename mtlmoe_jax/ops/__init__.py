@@ -4,4 +4,4 @@ from mtlmoe_jax.utils import lazy
 
 __all__ = ["boxes", "losses", "mixup", "pixels"]
 
-__getattr__, __dir__ = lazy.submodules(__name__, __all__)
+__getattr__, __dir__ = lazy.members(__name__, __all__)

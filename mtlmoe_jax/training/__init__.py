@@ -4,8 +4,9 @@ Stable names: `train`; `assemble` and what it gives, `Assembly`; `TrainState`,
 `make_train_step` and `make_optimizer`.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mtlmoe_jax.utils import lazy
 
 if TYPE_CHECKING:
   from mtlmoe_jax.training.assembly import Assembly, assemble
@@ -31,13 +32,5 @@ __all__ = [
   "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-  # On first use: who needs a file of metrics should not wait for all of it.
-  if name not in _MODULES:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-  return sorted({*globals(), *__all__})
+# On first use: who needs a file of metrics should not wait for all of it.
+__getattr__, __dir__ = lazy.members(__name__, names=_MODULES)

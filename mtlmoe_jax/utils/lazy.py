@@ -1,25 +1,36 @@
-"""Modules that are loaded when they are used first."""
+"""Modules and names that are loaded when they are used first."""
 
 import importlib
-from collections.abc import Callable, Sequence
-from types import ModuleType
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
-def submodules(
-  package: str, names: Sequence[str]
-) -> tuple[Callable[[str], ModuleType], Callable[[], list[str]]]:
-  """`__getattr__` and `__dir__` of a package whose modules are lazy.
+def members(
+  package: str,
+  modules: Sequence[str] = (),
+  names: Mapping[str, str] | None = None,
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+  """`__getattr__` and `__dir__` of a package whose members are lazy.
 
   So `import a; a.b.c` works and `import a` stays quick.
 
   Args:
     package: `__name__` of the package.
-    names: of its modules.
+    modules: names of its modules.
+    names: other name -> the module of the package that has it.
   """
+  module_of = names or {}
 
-  def get(name: str) -> ModuleType:
-    if name in names:
+  def get(name: str) -> Any:
+    if name in module_of:
+      module = importlib.import_module(f"{package}.{module_of[name]}")
+      return getattr(module, name)
+    if name in modules:
       return importlib.import_module(f"{package}.{name}")
     raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-  return get, lambda: sorted(names)
+  def names_of() -> list[str]:
+    return sorted({*vars(sys.modules[package]), *modules, *module_of})
+
+  return get, names_of
