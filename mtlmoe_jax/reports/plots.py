@@ -4,6 +4,7 @@ Letters: n images, L classes, N experts. Plots are made without pyplot: no
 global state is touched and no display is needed.
 """
 
+import dataclasses
 import importlib.resources
 import io
 import itertools
@@ -45,6 +46,27 @@ NAMED = 45
 _STYLE = str(
   importlib.resources.files(__package__) / "templates/plots.mplstyle"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A plot, not drawn yet.
+
+  Attributes:
+    name: part of its file's name; once on a page.
+    title: what it shows, for those who do not see it.
+    draw: fills the figure.
+    size: inches across and down.
+  """
+
+  name: str
+  title: str
+  draw: Callable[[Figure], None]
+  size: tuple[float, float]
+
+  def svg(self) -> bytes:
+    """The picture, drawn."""
+    return render(self.draw, *self.size)
 
 
 def render(

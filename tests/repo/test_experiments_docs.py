@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mtlmoe_jax.reports.suite import page as story
-from mtlmoe_jax.reports.suite import publish, stored
+from mtlmoe_jax.reports.suite import stored
 from tests.support import tiny
 
 DOCS = tiny.ROOT / "docs"
@@ -18,17 +18,17 @@ ILLUSTRATED = ("cub10",)
 def test_a_page_is_made_of_its_numbers(data):
   page = DOCS / "experiments" / f"{data}.md"
   found = stored.read(page.with_suffix(".json"))
-  document = story.document(found)
+  pictures = story.pictures(found)
   illustrated = data in ILLUSTRATED
   text = page.read_text("utf-8")
-  assert text == publish.markdown_page(document, data, illustrated)
-  names = {f"{data}_{picture.name}.svg" for picture in document.pictures}
-  shown = names & {f"{data}_{name}.svg" for name in publish.SHOWN}
+  assert text == story.text(found, data, illustrated=illustrated)
+  names = {f"{data}_{picture.name}.svg" for picture in pictures}
+  shown = names & {f"{data}_{name}.svg" for name in story.SHOWN}
   assert len(shown) == 4
   assert re.findall(r"\]\(([^)]*\.svg)\)", text) == [
     f"{data}_{picture.name}.svg"
-    for picture in document.pictures
-    if illustrated and picture.name in publish.SHOWN
+    for picture in pictures
+    if illustrated and picture.name in story.SHOWN
   ]
   if illustrated:
     for name in shown:
@@ -39,16 +39,16 @@ def test_a_page_is_made_of_its_numbers(data):
 
 def test_the_ablation_is_made_of_its_numbers():
   page = DOCS / "ablation.md"
-  document = story.document(stored.read(page.with_suffix(".json")))
-  assert page.read_text("utf-8") == publish.markdown_page(document, "ablation")
-  assert [picture.name for picture in document.pictures] == ["differences"]
+  found = stored.read(page.with_suffix(".json"))
+  assert page.read_text("utf-8") == story.text(found, "ablation")
+  assert [p.name for p in story.pictures(found)] == ["differences"]
   assert (DOCS / "ablation_differences.svg").stat().st_size > 0
 
 
 def test_nothing_else_is_committed():
   """All other pictures and pages are made of the numbers."""
   kept = {f"{data}.{kind}" for data in DATA for kind in ("md", "json")}
-  shown = set(publish.SHOWN) - {"differences"}
+  shown = set(story.SHOWN) - {"differences"}
   kept |= {f"{data}_{name}.svg" for data in ILLUSTRATED for name in shown}
   assert {path.name for path in (DOCS / "experiments").iterdir()} == kept
 

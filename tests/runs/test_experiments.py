@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mtlmoe_jax import errors
 from mtlmoe_jax.experiments import ablation, cells, collect, comparison, suite
 from mtlmoe_jax.metrics import intervals
-from mtlmoe_jax.reports.suite import page, publish
+from mtlmoe_jax.reports.suite import page
 from mtlmoe_jax.training import loop, workdir
 from mtlmoe_jax.utils import files
 from tests.support import tiny
@@ -198,7 +198,7 @@ def test_comparison_of_finished_runs(tmp_path):
   assert one.figures["top1_loc"].mean == 0.75
   assert (base.seconds, one.seconds) == (70, 30)
   assert len(one.figures["top1"].per_seed) == 2
-  text = publish.markdown_page(page.document(findings), "x")
+  text = page.text(findings, "x")
   assert "| base (`base`) | 62.5 ± 17.7 | 63" in text
   assert " ± 1.8 | 75.0 ± 0.0 |" in text
   assert "| a single expert (`one`) | 100.0 ± 0.0<br>" in text
@@ -230,7 +230,7 @@ def test_a_task_that_is_not_there_has_no_figures(tmp_path):
   base, one = findings.rows
   assert set(one.figures) == {"top1"}
   assert set(base.figures) == set(comparison.METRICS)
-  text = publish.markdown_page(page.document(findings), "x")
+  text = page.text(findings, "x")
   assert "| 100.0<br>" in text
   assert "| a single expert (`one`) | 100.0<br>+50.0" in text
 

@@ -4,6 +4,7 @@ Letters: S seeds, n images of the test split, P points of a curve, N experts.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,11 @@ class Answer:
   counts: tuple[tuple[int, int], ...]
   p_values: tuple[float, ...]
   verdict: str
+
+  @property
+  def is_known(self) -> bool:
+    """Whether there is a difference."""
+    return math.isfinite(self.difference)
 
   @property
   def is_clear(self) -> bool:

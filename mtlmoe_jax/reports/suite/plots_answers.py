@@ -1,8 +1,7 @@
 """Answers as a picture: each difference with its interval and verdict."""
 
-import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mtlmoe_jax.reports import plots
+from mtlmoe_jax.reports.plots import Picture
 from mtlmoe_jax.reports.suite import wording
-from mtlmoe_jax.reports.suite.document import Picture
 from mtlmoe_jax.reports.suite.findings import (
   CONFIRMED,
   MARGIN,
@@ -20,49 +19,24 @@ from mtlmoe_jax.reports.suite.findings import (
   Answer,
 )
 
-VERDICTS = {
-  CONFIRMED: plots.MAIN,
-  REFUTED: plots.ACCENT,
-  OPEN: plots.MUTED,
-}
+VERDICTS = {CONFIRMED: plots.MAIN, REFUTED: plots.ACCENT, OPEN: plots.MUTED}
+# Heading and its answers.
+Groups = Sequence[tuple[str, Sequence[Answer]]]
 # Inches of a row of the picture.
 _ROW = 0.34
 
 
-def answers(
-  name: str, title: str, groups: Sequence[tuple[str, Sequence[Answer]]]
-) -> Picture | None:
-  """A row an answer, a panel a unit.
-
-  Args:
-    name: of the picture.
-    title: of the picture.
-    groups: heading and its answers; those without a difference are left out.
-
-  Returns:
-    None where no answer is left.
-  """
-  panels: dict[str, list[tuple[str, Answer | None]]] = {}
-  for heading, found in groups:
-    opened = set()
-    for answer in found:
-      if not math.isfinite(answer.difference):
-        continue
-      rows = panels.setdefault(answer.unit, [])
-      if heading and answer.unit not in opened:
-        rows.append((heading, None))
-        opened.add(answer.unit)
-      rows.append((wording.question(answer), answer))
+def answers(name: str, title: str, groups: Groups) -> Picture | None:
+  """A row an answer, a panel a unit; None without any difference."""
+  units = dict.fromkeys(a.unit for _, of in groups for a in of if a.is_known)
+  panels = {unit: list(_rows(groups, unit)) for unit in units}
   if not panels:
     return None
 
   def draw(figure: Figure) -> None:
-    axes = figure.subplots(
-      len(panels),
-      1,
-      squeeze=False,
-      height_ratios=[len(rows) + 1 for rows in panels.values()],
-    )[:, 0]
+    heights = [len(rows) + 1 for rows in panels.values()]
+    axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)
+    axes = axes[:, 0]
     for axis, (unit, rows) in zip(axes, panels.items()):
       _panel(axis, rows, unit)
     axes[0].set_title(title)
@@ -77,6 +51,15 @@ def answers(
   return Picture(name, title, draw, (9, high))
 
 
+def _rows(groups: Groups, unit: str) -> Iterator[tuple[str, Answer | None]]:
+  """Headings, which are no answers, and the questions below them."""
+  for heading, found in groups:
+    of_unit = [a for a in found if a.is_known and a.unit == unit]
+    if heading and of_unit:
+      yield heading, None
+    yield from ((wording.question(answer), answer) for answer in of_unit)
+
+
 def by_metric(
   name: str, title: str, answers: Sequence[Answer]
 ) -> Picture | None:
@@ -87,7 +70,7 @@ def by_metric(
     title: of the picture.
     answers: differences of shares.
   """
-  answers = [a for a in answers if math.isfinite(a.difference)]
+  answers = [answer for answer in answers if answer.is_known]
   questions = list(dict.fromkeys(answer.question for answer in answers))
   metrics = [k for k in wording.FIGURES if any(a.figure == k for a in answers)]
   if not answers:
@@ -96,17 +79,13 @@ def by_metric(
   def draw(figure: Figure) -> None:
     axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axis, metric in zip(axes, metrics):
+      rows = [(questions.index(a.question), a) for a in answers]
       _differences(
         axis,
-        [
-          (questions.index(a.question), a)
-          for a in answers
-          if a.figure == metric
-        ],
+        [(row, answer) for row, answer in rows if answer.figure == metric],
         lambda a: plots.ACCENT if a.is_clear else plots.MAIN,
       )
-      axis.set_title(wording.FIGURES[metric])
-      axis.set_xlabel("difference, points")
+      axis.set(title=wording.FIGURES[metric], xlabel="difference, points")
       axis.locator_params(axis="x", nbins=4)
     plots.name_rows(axes[0], questions)
 
@@ -146,10 +125,8 @@ def _differences(
 ) -> None:
   """Answers with their intervals around zero, each in its row."""
   axis.axvline(0, color=plots.MUTED, linewidth=1)
-  by_color: dict[str, list[tuple[int, Answer]]] = {}
-  for row, answer in rows:
-    by_color.setdefault(color_of(answer), []).append((row, answer))
-  for color, group in by_color.items():
+  for color in dict.fromkeys(color_of(answer) for _, answer in rows):
+    group = [(row, a) for row, a in rows if color_of(a) == color]
     values = [
       wording.scale(a)[0] * np.array([a.difference, a.low, a.high])
       for _, a in group

@@ -7,67 +7,54 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mtlmoe_jax.reports import plots
-from mtlmoe_jax.reports.suite import plots_curves, wording
-from mtlmoe_jax.reports.suite.document import Picture
+from mtlmoe_jax.reports.plots import Picture
+from mtlmoe_jax.reports.suite import plots_curves, results, wording
 from mtlmoe_jax.reports.suite.findings import VariationResult
 
 
-def cost(name: str, rows: Sequence[VariationResult]) -> Picture | None:
+def cost(rows: Sequence[VariationResult]) -> Picture | None:
   """A metric with its 95 % interval, time of a run and work of an image.
 
-  A row a variation, under the heading of its group; a panel a number.
-
-  Args:
-    name: of the picture.
-    rows: those without the metric or without any cost are left out.
-
-  Returns:
-    None where no row is left.
+  A row a variation, under the heading of its group; a panel a number. Those
+  without the metric or without any cost are left out; None if no row is left.
   """
-  keys = [key for key in wording.FIGURES if any(key in r.figures for r in rows)]
+  key = next(iter(results.metrics([row.figures for row in rows])), "")
   rows = [
     row
     for row in rows
-    if keys
-    and keys[0] in row.figures
+    if key in row.figures
     and (math.isfinite(row.seconds) or math.isfinite(row.flops))
   ]
   if not rows:
     return None
-  metric = wording.FIGURES[keys[0]]
-  groups: dict[str, list[VariationResult]] = {}
-  for row in rows:
-    groups.setdefault(row.group, []).append(row)
-  metric = wording.FIGURES[keys[0]]
+  groups = results.groups(rows)
   unit, seconds = plots_curves.time_unit([row.seconds for row in rows])
   costs: list[tuple[str, Callable[[VariationResult], float]]] = [
     (f"time of a run, {unit}", lambda row: row.seconds / seconds),
     ("work of an image, MFLOPs", lambda row: row.flops / 1e6),
   ]
   costs = [c for c in costs if any(math.isfinite(c[1](row)) for row in rows)]
+  metric = wording.FIGURES[key]
   title = f"{metric} against what it costs"
 
   def draw(figure: Figure) -> None:
     axes = figure.subplots(1, 1 + len(costs), sharey=True)
     names: list[str] = []
     headings = []
-    for i, (group, members) in enumerate(groups.items()):
+    for i, (group, members) in enumerate(groups):
       color, _ = plots_curves.line_style(i)
       headings.append(len(names))
       names.append(wording.cut(group, 48))
       places = range(len(names), len(names) + len(members))
       names += [wording.label(row, 52) for row in members]
-      found = [row.figures[keys[0]] for row in members]
-      reached = np.array(
-        [(value.mean, value.low, value.high) for value in found]
-      )
-      plots.intervals(axes[0], places, 100 * reached, color)
+      found = [row.figures[key] for row in members]
+      reached = 100 * np.array([(m.mean, m.low, m.high) for m in found])
+      plots.intervals(axes[0], places, reached, color)
       for axis, (_, cost_of) in zip(axes[1:], costs):
         widths = [cost_of(row) for row in members]
         axis.barh(places, widths, 0.6, color=color, alpha=0.6)
     plots.name_rows(axes[0], names, headings)
-    labels = [f"{metric}, %", *(label for label, _ in costs)]
-    for axis, label in zip(axes, labels):
+    for axis, (label, _) in zip(axes, [(f"{metric}, %", None), *costs]):
       axis.set_xlabel(label)
       axis.tick_params("y", length=0)
       axis.grid(False, axis="y")
@@ -75,4 +62,4 @@ def cost(name: str, rows: Sequence[VariationResult]) -> Picture | None:
 
   rows_drawn = max(len(rows) + len(groups), 5)
   size = (5.5 + 2.2 * len(costs), 0.9 + 0.2 * rows_drawn)
-  return Picture(name, title, draw, size)
+  return Picture("cost", title, draw, size)

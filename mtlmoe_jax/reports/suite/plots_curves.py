@@ -7,7 +7,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from mtlmoe_jax.reports import overlay, plots
-from mtlmoe_jax.reports.suite.document import Picture
+from mtlmoe_jax.reports.plots import Picture
 from mtlmoe_jax.reports.suite.findings import Curve
 
 COLORS = (plots.MAIN, plots.ACCENT, *overlay.EXPERT_COLORS[2:])
@@ -26,19 +26,15 @@ def time_unit(seconds: Sequence[float]) -> tuple[str, float]:
 
 
 def learning(
-  name: str,
-  title: str,
-  lines: Sequence[tuple[str, Curve]],
-  what: str = "test accuracy, %",
+  name: str, title: str, lines: Sequence[tuple[str, Curve]]
 ) -> Picture | None:
-  """A figure over epochs and over training time, a line a variation.
+  """Test accuracy over epochs and over training time, a line a variation.
 
   Args:
     name: of the picture.
     title: of the picture.
     lines: label and curve; mean of the seeds, the band from the lowest to the
       highest.
-    what: the figure and its unit.
 
   Returns:
     None where no curve has a point.
@@ -67,12 +63,12 @@ def learning(
           marker="o" if len(x) <= 30 else None,
           markersize=2.5,
         )
-    axes[0].set(title=title, xlabel="epochs", ylabel=what)
+    axes[0].set(title=title, xlabel="epochs", ylabel="test accuracy, %")
     axes[0].xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     axes[1].set_xlabel(f"training time, {unit}")
     for axis in axes:
       axis.set_xlim(left=0)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    marks = axes[0].get_legend_handles_labels()
+    figure.legend(*marks, loc="outside lower center", ncols=2)
 
   return Picture(name, title, draw, (9, 3.3 + 0.19 * -(-len(lines) // 2)))

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mtlmoe_jax.reports import overlay, plots
+from mtlmoe_jax.reports.plots import Picture
 from mtlmoe_jax.reports.suite import wording
-from mtlmoe_jax.reports.suite.document import Picture
 
 Study = dict[str, Any]
-# Label of a variation -> what was found, a dict a seed.
+# Label of a variation -> what was found, a dict a seed; gates are known.
 Studies = Mapping[str, Sequence[Study]]
 
 # Kinds of groups whose information about the experts is told, where known.
@@ -24,27 +24,22 @@ KINDS = ("class", "pose", "facing", "background", "family")
 _BY_USE = "expert, the most used of each run first"
 
 
-def use(name: str, studies: Studies) -> Picture | None:
+def use(studies: Studies) -> Picture | None:
   """Load and importance of each expert: a row a variation, a panel a gate."""
-  rows = {
-    label: found for label, found in studies.items() if found[0].get("gates")
-  }
-  if not rows:
+  if not studies:
     return None
-  across = max(len(found[0]["gates"]) for found in rows.values())
+  across = max(len(found[0]["gates"]) for found in studies.values())
   title = "How much each expert is used"
 
   def draw(figure: Figure) -> None:
-    axes = figure.subplots(len(rows), across, squeeze=False)
+    axes = figure.subplots(len(studies), across, squeeze=False)
     for axis in axes.ravel():
       axis.set_axis_off()
-    for line, (label, found) in zip(axes, rows.items()):
+    for line, (label, found) in zip(axes, studies.items()):
       for axis, task in zip(line, found[0]["gates"]):
         axis.set_axis_on()
         load, importance = (
-          np.stack(
-            [_shares(study, task, kind)[by_use(study)] for study in found]
-          )
+          np.stack([_shares(s, task, kind)[by_use(s)] for s in found])
           for kind in ("load", "importance")
         )
         plots.use_bars(axis, load.mean(0), importance.mean(0), plots.MAIN)
@@ -52,13 +47,10 @@ def use(name: str, studies: Studies) -> Picture | None:
         _dots(axis, importance, 0.2)
         axis.set_title(f"{wording.cut(label, 38)}: {task}")
       line[0].set_ylabel("share")
-    plots.note(
-      figure,
-      f"{_BY_USE}    light: load    dark: importance    dots: seeds"
-      "    dashed: even",
-    )
+    marks = "light: load    dark: importance    dots: seeds    dashed: even"
+    plots.note(figure, f"{_BY_USE}    {marks}")
 
-  return Picture(name, title, draw, (4.6 * across, 2.0 * len(rows) + 0.4))
+  return Picture("use", title, draw, (4.6 * across, 2.0 * len(studies) + 0.4))
 
 
 def _shares(study: Study, task: str, kind: str) -> np.ndarray:
@@ -82,17 +74,17 @@ def _dots(axis: Axes, values: np.ndarray, shift: float = 0.0) -> None:
   axis.set_xticks(experts, experts + 1)
 
 
-def information(name: str, studies: Studies) -> Picture | None:
+def information(studies: Studies) -> Picture | None:
   """Bits that the choice of expert tells of the groups of images."""
   rows = [
     (f"{wording.cut(label, 40)}: {task}", found, task)
     for label, found in studies.items()
-    for task in found[0].get("gates", {})
+    for task in found[0]["gates"]
   ]
   kinds = [
     kind
     for kind in KINDS
-    if any(kind in found[0]["gates"][task] for _, found, task in rows)
+    if any(of_kind(found, task, kind) for _, found, task in rows)
   ]
   if not kinds:
     return None
@@ -101,21 +93,18 @@ def information(name: str, studies: Studies) -> Picture | None:
   def draw(figure: Figure) -> None:
     axes = plots.panels(figure, len(kinds), sharey=True)
     for axis, kind in zip(axes, kinds):
-      _information(
-        axis, [of_kind(found, task, kind) for _, found, task in rows]
-      )
+      _information(axis, [of_kind(of, task, kind) for _, of, task in rows])
       axis.set(title=kind, xlabel="bits")
       axis.locator_params(axis="x", nbins=4)
       # A little below, so that a dot at zero is whole.
       axis.set_xlim(left=-0.03 * axis.get_xlim()[1])
     plots.name_rows(axes[0], [label for label, *_ in rows])
-    figure.legend(
-      *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2
-    )
+    marks = axes[0].get_legend_handles_labels()
+    figure.legend(*marks, loc="outside lower center", ncols=2)
 
   down, across = plots.grid(len(kinds))
   height = down * (0.8 + 0.24 * max(len(rows), 3)) + 0.3
-  return Picture(name, title, draw, (3.4 + 2.3 * across, height))
+  return Picture("information", title, draw, (3.4 + 2.3 * across, height))
 
 
 def of_kind(
@@ -136,13 +125,11 @@ def _information(
     for y, seed in zip(_side_by_side(len(seeds), 0.16), seeds)
   ]
   bits, null_high, heights = zip(*points)
-  axis.plot(
-    bits, heights, "o", color=plots.MAIN, markersize=3.5, label="a seed"
-  )
-  label = "its null's 95 % quantile"
-  axis.plot(
-    null_high, heights, "|", color=plots.ACCENT, markersize=7, label=label
-  )
+  for values, mark, color, size, label in (
+    (bits, "o", plots.MAIN, 3.5, "a seed"),
+    (null_high, "|", plots.ACCENT, 7, "its null's 95 % quantile"),
+  ):
+    axis.plot(values, heights, mark, color=color, markersize=size, label=label)
 
 
 def _side_by_side(count: int, gap: float) -> np.ndarray:
@@ -150,7 +137,7 @@ def _side_by_side(count: int, gap: float) -> np.ndarray:
   return gap * (np.arange(count) - (count - 1) / 2)
 
 
-def likeness(name: str, studies: Studies) -> Picture | None:
+def likeness(studies: Studies) -> Picture | None:
   """CKA of the experts of the first seed, a panel a variation."""
   known = {
     label: np.array(found[0]["cka"], float)
@@ -171,16 +158,16 @@ def likeness(name: str, studies: Studies) -> Picture | None:
     plots.color_bar(image, axes, "CKA")
 
   down, across = plots.grid(len(known))
-  return Picture(name, title, draw, (2.7 * across + 1.1, 2.8 * down))
+  return Picture("cka", title, draw, (2.7 * across + 1.1, 2.8 * down))
 
 
-def removal(name: str, studies: Studies) -> Picture | None:
+def removal(studies: Studies) -> Picture | None:
   """Change of top-1 without each expert, a panel a variation."""
-  known = {}
-  for label, found in studies.items():
-    changes = [_removal(study) for study in found if study.get("removal")]
-    if changes and np.isfinite(changes).any():
-      known[label] = np.stack(changes)
+  changes = {
+    label: np.array([_removal(s) for s in found if s.get("removal")])
+    for label, found in studies.items()
+  }
+  known = {k: v for k, v in changes.items() if np.isfinite(v).any()}
   if not known:
     return None
   title = "Top-1 without an expert"
@@ -200,13 +187,12 @@ def removal(name: str, studies: Studies) -> Picture | None:
     plots.note(figure, f"{_BY_USE}    dots: seeds")
 
   down, across = plots.grid(len(known))
-  return Picture(name, title, draw, (3.1 * across + 0.5, 2.1 * down + 0.3))
+  size = 3.1 * across + 0.5, 2.1 * down + 0.3
+  return Picture("removal", title, draw, size)
 
 
 def _removal(study: Study) -> np.ndarray:
   """f [N]: points, by use; NaN where an expert was not taken away."""
+  without = {r["expert"]: r.get("top1") for r in study["removal"]}
   order = by_use(study)
-  change = {
-    r["expert"]: wording.number(r.get("top1")) for r in study["removal"]
-  }
-  return np.array([100 * change.get(int(e), np.nan) for e in order])
+  return np.array([100 * wording.number(without.get(int(e))) for e in order])

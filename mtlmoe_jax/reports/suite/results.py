@@ -32,7 +32,7 @@ def measured(
   columns: Columns = {}
   if any(row.name in REPORTED for row in rows):
     columns["poster"] = lambda row: _reported(row.name)
-  for key in _metrics([row.figures for row in rows]):
+  for key in metrics([row.figures for row in rows]):
 
     def cell(row: VariationResult, key: str = key) -> str:
       mean = wording.spread(row.figures.get(key))
@@ -46,7 +46,7 @@ def measured(
   return columns
 
 
-def _metrics(values: Sequence[Mapping[str, object]]) -> list[str]:
+def metrics(values: Sequence[Mapping[str, object]]) -> list[str]:
   """Those that any row has, in the order of the tables."""
   known = set(itertools.chain(*values))
   return [key for key in wording.FIGURES if key in known]
@@ -54,7 +54,7 @@ def _metrics(values: Sequence[Mapping[str, object]]) -> list[str]:
 
 def _difference(answer: Answer) -> str:
   """Bold where the interval leaves zero out."""
-  if not math.isfinite(answer.difference):
+  if not answer.is_known:
     return ""
   by, _ = wording.scale(answer)
   mark = "**" if answer.is_clear else ""
@@ -89,16 +89,16 @@ def chosen(rows: Sequence[VariationResult]) -> list[VariationResult]:
 
 def epochs(rows: Sequence[VariationResult]) -> Columns:
   """A column a way to choose the epoch."""
-  metrics = _metrics(
+  several = metrics(
     [r.best_on_validation for r in rows] + [r.best_on_test for r in rows]
   )
 
   def cell(means: Mapping[str, float]) -> str:
     # Names only where there are several.
     lines = [
-      f"{wording.FIGURES[key] if len(metrics) > 1 else ''} "
+      f"{wording.FIGURES[key] if len(several) > 1 else ''} "
       f"{wording.percent(means[key])}".strip()
-      for key in metrics
+      for key in several
       if key in means
     ]
     return "\n".join(lines) or wording.UNKNOWN

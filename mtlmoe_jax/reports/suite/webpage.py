@@ -1,7 +1,5 @@
 """A page in Markdown as one HTML file that needs nothing else."""
 
-import html as escaping
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +12,6 @@ from markupsafe import Markup
 
 from mtlmoe_jax.reports import html
 
-# More letters than this in a line of a cell and it is prose.
-_LONG = 25
-_NUMERIC = re.compile(r"[-+0-9.,:;±<>/()\[\]\s]*(points|epochs)?")
 # Only to files and pages: never to a script.
 _ADDRESS = re.compile(r"https?://|[\w./#-]+$")
 
@@ -35,12 +30,6 @@ class _Renderer(RendererHTML):
     address = str(tokens[idx].attrs["src"])
     name = re.sub(r"\W", "-", address)
     return html.inline_svg(env[address], name, tokens[idx].content)
-
-  def fence(
-    self, tokens: Sequence[Token], idx: int, options: Any, env: Any
-  ) -> str:
-    text = escaping.escape(tokens[idx].content)
-    return f'<div class="panel"><pre>{text}</pre></div>\n'
 
   def table_open(self, *_: object) -> str:
     return '<div class="panel"><table>\n'
@@ -70,10 +59,6 @@ def page(markdown: str, pictures: Mapping[str, bytes]) -> str:
         token.attrSet("id", anchor)
         text = _plain(tokens[i + 1].content)
         headings.append({"level": token.tag[1], "anchor": anchor, "text": text})
-      case "table_open":
-        rest = itertools.islice(tokens, i, None)
-        table = itertools.takewhile(lambda t: t.type != "table_close", rest)
-        _mark_cells(list(table))
       case "inline":
         if token.children and token.children[0].type == "image":
           for around in (tokens[i - 1], tokens[i + 1]):
@@ -100,31 +85,3 @@ def _line_break(state: StateInline, silent: bool) -> bool:
     state.push("hardbreak", "br", 0)
   state.pos += len("<br>")
   return True
-
-
-def _mark_cells(tokens: Sequence[Token]) -> None:
-  """Numbers stand at the right, each on one line; prose has room."""
-  rows: list[list[tuple[Token, str]]] = []
-  starts: list[Token] = []
-  for token, following in itertools.pairwise(tokens):
-    if token.type == "tr_open":
-      rows.append([])
-      starts.append(token)
-    elif token.type in ("td_open", "th_open"):
-      text = following.content.replace("<br>", "\n")
-      rows[-1].append((token, text))
-  whole = []
-  for start, cells in zip(starts[1:], rows[1:]):
-    if cells[1:] and not any(text for _, text in cells[1:]):
-      start.attrSet("class", "group")
-    else:
-      whole.append(cells)
-  for column in range(len(rows[0])):
-    texts = [row[column][1] for row in whole]
-    if any(texts) and all(map(_NUMERIC.fullmatch, texts)):
-      for row in rows:
-        row[column][0].attrSet("class", "num")
-      continue
-    for row, text in zip(whole, texts):
-      if max(map(len, text.split("\n"))) >= _LONG:
-        row[column][0].attrSet("class", "long")

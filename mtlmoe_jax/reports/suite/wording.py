@@ -72,7 +72,7 @@ def scale(answer: Answer) -> tuple[float, str]:
 
 def effect(answer: Answer) -> str:
   """Difference, interval and unit."""
-  if not math.isfinite(answer.difference):
+  if not answer.is_known:
     return UNKNOWN
   by, unit = scale(answer)
   parts = [

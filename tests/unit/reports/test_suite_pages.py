@@ -311,13 +311,15 @@ def published(findings, tmp_path_factory):
   return out, publish.publish(findings, out)
 
 
-def headings(page):
-  return re.findall(r"^##+ (.*)$", story.text(page, "x"), re.MULTILINE)
+def headings(findings):
+  return re.findall(r"^##+ (.*)$", story.text(findings, "x"), re.MULTILINE)
 
 
-def tables(page):
+def tables(findings):
   """Header and rows of each; a row that is a heading has one cell."""
-  for table in re.findall(r"(?:^\|.*\n)+", story.text(page, "x"), re.MULTILINE):
+  for table in re.findall(
+    r"(?:^\|.*\n)+", story.text(findings, "x"), re.MULTILINE
+  ):
     header, _, *rows = (
       [
         cell.replace("<br>", "\n").replace("&lt;", "<").replace(r"\|", "|")
@@ -328,11 +330,11 @@ def tables(page):
     yield header, [row if any(row[1:]) else row[:1] for row in rows]
 
 
-def cells(page, first, column):
+def cells(findings, first, column):
   """Cells of a column whose line begins with a text."""
   return [
     row[header.index(column)]
-    for header, rows in tables(page)
+    for header, rows in tables(findings)
     if column in header
     for row in rows
     if len(row) > 1 and row[0].startswith(first)
@@ -340,7 +342,7 @@ def cells(page, first, column):
 
 
 def test_every_section(findings):
-  assert headings(story.document(findings)) == [
+  assert headings(findings) == [
     "Verdicts",
     "How to read this",
     "Claim 1: A mixture of experts beats a single expert",
@@ -362,7 +364,7 @@ def test_every_section(findings):
 
 
 def test_every_picture(findings):
-  assert [p.name for p in story.document(findings).pictures] == [
+  assert [p.name for p in story.pictures(findings)] == [
     "verdicts",
     "controls_1",
     "others",
@@ -378,52 +380,51 @@ def test_every_picture(findings):
 
 
 def test_numbers_of_rows(findings):
-  page = story.document(findings)
   moe = next(r for r in findings.rows if r.name == "moe")
   mean = 100 * moe.figures["top1"].mean
   first = "six experts (`moe`)"
-  assert cells(page, first, "top-1") == [f"{mean:.1f} ± 1.2"]
-  assert cells(page, first, "poster") == ["top-1 96.7"]
+  assert cells(findings, first, "top-1") == [f"{mean:.1f} ± 1.2"]
+  assert cells(findings, first, "poster") == ["top-1 96.7"]
   one = 100 * moe.figures["top1"].per_seed[0]
-  assert cells(page, first, "one run") == [f"{one:.1f} [73.1, 86.9]"]
-  assert cells(page, first, "best on validation") == [f"{mean - 0.2:.1f}"]
+  assert cells(findings, first, "one run") == [f"{one:.1f} [73.1, 86.9]"]
+  assert cells(findings, first, "best on validation") == [f"{mean - 0.2:.1f}"]
   best = "best on test (the poster's way, too high)"
-  assert cells(page, first, best) == [f"{mean + 1.1:.1f}"]
-  assert cells(page, first, "time of a run") == ["4:37"]
-  assert cells(page, first, "MFLOPs an image") == ["110"]
-  assert cells(page, first, "parameters, M (active)") == ["13.00 (6.50)"]
-  assert cells(page, first, "mean IoU") == ["-"]
+  assert cells(findings, first, best) == [f"{mean + 1.1:.1f}"]
+  assert cells(findings, first, "time of a run") == ["4:37"]
+  assert cells(findings, first, "MFLOPs an image") == ["110"]
+  assert cells(findings, first, "parameters, M (active)") == ["13.00 (6.50)"]
+  assert cells(findings, first, "mean IoU") == ["-"]
   together = "six single experts, each trained alone, together (`ensemble`)"
-  assert cells(page, together, "time of a run") == ["-"]
-  table = cells(page, "one expert (`mtl_1`)", "poster")
+  assert cells(findings, together, "time of a run") == ["-"]
+  table = cells(findings, "one expert (`mtl_1`)", "poster")
   assert table == ["top-1 79.18\nCIoU score 93.37"]
 
 
 def test_numbers_of_answers(findings):
-  page = story.document(findings)
   column = "difference [95 %]"
-  assert "-0.3 [-1.4, +0.9] points" in cells(page, "six experts inst", column)
-  assert cells(page, "epochs to", column) == ["+6.0 [+3.5, +8.5] epochs"]
+  assert "-0.3 [-1.4, +0.9] points" in cells(
+    findings, "six experts inst", column
+  )
+  assert cells(findings, "epochs to", column) == ["+6.0 [+3.5, +8.5] epochs"]
   counts = "only one/only other right, per seed (McNemar's p)"
-  assert cells(page, "the gate instead", counts) == [
+  assert cells(findings, "the gate instead", counts) == [
     "12/7 (0.359); 9/9 (1.000); 3/2 (<0.001)"
   ]
-  assert cells(page, "1. A mixture", "verdict") == ["**refuted**"]
+  assert cells(findings, "1. A mixture", "verdict") == ["**refuted**"]
   reason = findings.claims[1].reason
-  assert cells(page, "2. Transfer", "what was found here") == [reason]
+  assert cells(findings, "2. Transfer", "what was found here") == [reason]
 
 
 def test_numbers_of_experts(findings):
-  page = story.document(findings)
   first = "six experts (`mtl_6`)"
-  assert cells(page, first, "effective experts") == ["4.38"] * 2
-  assert cells(page, first, "k") == ["2", "2"]
-  assert cells(page, first, "divergence") == ["0.111"]
-  assert cells(page, first, "agreement") == ["0.414"] * 2
+  assert cells(findings, first, "effective experts") == ["4.38"] * 2
+  assert cells(findings, first, "k") == ["2", "2"]
+  assert cells(findings, first, "divergence") == ["0.111"]
+  assert cells(findings, first, "agreement") == ["0.414"] * 2
   bits = [s["gates"]["box"]["pose"]["bits"] for s in findings.experts["mtl_6"]]
   lines = [
     row
-    for header, rows in tables(page)
+    for header, rows in tables(findings)
     if "bits" in header
     for row in rows
     if row[:3] == [first, "box", "pose"]
@@ -439,12 +440,12 @@ def test_numbers_of_experts(findings):
   above = sum(i["bits"] > i["null_high"] for i in poses)
   chance = wording.decimal(0.05 * len(poses), 1)
   count = f"of {len(poses)} about pose **{above}** (by chance {chance})"
-  assert count in story.text(page, "x")
+  assert count in story.text(findings, "x")
 
 
 def test_files(published, findings):
   out, paths = published
-  names = [p.name for p in story.document(findings).pictures]
+  names = [p.name for p in story.pictures(findings)]
   expected = [f"cub10_{name}.svg" for name in names]
   expected += ["cub10.json", "cub10.html", "cub10.md"]
   assert [p.name for p in paths] == expected
@@ -463,8 +464,8 @@ def test_markdown(published, findings):
   shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
   assert shown == [
     f"cub10_{p.name}.svg"
-    for p in story.document(findings).pictures
-    if p.name in publish.SHOWN
+    for p in story.pictures(findings)
+    if p.name in story.SHOWN
   ]
   assert len(shown) == 4
   assert all((out.parent / name).is_file() for name in shown)
@@ -489,9 +490,9 @@ def test_webpage(published, findings):
   links = [v for v in page.links if not v.startswith("data:image/png;")]
   assert {link[1:] for link in links} <= set(page.ids)
   assert all(link.startswith("#") for link in links)
-  assert text.count("<svg ") == len(story.document(findings).pictures)
+  assert text.count("<svg ") == len(story.pictures(findings))
   said = "".join(page.text)
-  for heading in headings(story.document(findings)):
+  for heading in headings(findings):
     assert said.count(heading) >= 2  # among the contents and in its place
   assert "python launch/reproduce.py" in said
   assert "<script" not in text
@@ -542,9 +543,11 @@ def test_json_round_trip(published, findings):
     for name, of in findings.experts.items()
   }
   assert equal(dataclasses.replace(findings, experts=lean), found)
-  again, once = story.document(found), story.document(findings)
-  assert [p.name for p in again.pictures] == [p.name for p in once.pictures]
-  assert story.text(again, "x") == story.text(once, "x")
+  again, once = story.pictures(found), story.pictures(findings)
+  assert [p.name for p in again] == [p.name for p in once]
+  assert story.text(found, "x", whole=True) == story.text(
+    findings, "x", whole=True
+  )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"suite": 1}'])
@@ -604,21 +607,21 @@ def test_a_page_without_pictures(findings, tmp_path):
   assert ".svg" not in text
   titles = [
     f"(Picture on the page for a browser: {picture.title}.)"
-    for picture in story.document(findings).pictures
-    if picture.name in publish.SHOWN
+    for picture in story.pictures(findings)
+    if picture.name in story.SHOWN
   ]
   assert len(titles) == 4 and all(title in text for title in titles)
 
 
 def test_what_is_missing_is_left_out(tmp_path):
-  page = story.document(bare())
+  page = bare()
   assert headings(page) == ["How to read this"]
-  assert page.pictures == []
+  assert story.pictures(page) == []
   paths = publish.publish(bare(), tmp_path / "x.md")
   assert [p.name for p in paths] == ["x.json", "x.html", "x.md"]
   assert stored.read(tmp_path / "x.json") == bare()
   single = bare(experts={"single": [{"experts": 1}]})
-  assert headings(story.document(single)) == ["How to read this"]
+  assert headings(single) == ["How to read this"]
 
 
 def test_a_single_seed_of_unknown_cost(findings, tmp_path):
@@ -664,16 +667,15 @@ def test_a_single_seed_of_unknown_cost(findings, tmp_path):
       Claim(1, "claim", "96.7", "not decidable", "why", (epochs, nothing), ()),
     ),
   )
-  page = story.document(found)
-  assert [p.name for p in page.pictures] == ["verdicts", "curves_exp1"]
-  assert cells(page, "1. claim", "what was found here") == ["why"]
-  assert cells(page, "something", "top-1") == ["50.0", "50.0"]
+  assert [p.name for p in story.pictures(found)] == ["verdicts", "curves_exp1"]
+  assert cells(found, "1. claim", "what was found here") == ["why"]
+  assert cells(found, "something", "top-1") == ["50.0", "50.0"]
   publish.publish(found, tmp_path / "x.md")
   assert "nan" not in (tmp_path / "x.md").read_text("utf-8")
-  assert plots_cost.cost("cost", rows) is None
+  assert plots_cost.cost(rows) is None
   with_cost = [dataclasses.replace(r, flops=2e8) for r in rows]
-  picture = plots_cost.cost("cost", with_cost)
-  ET.fromstring(plots.render(picture.draw, *picture.size))
+  picture = plots_cost.cost(with_cost)
+  ET.fromstring(picture.svg())
 
 
 def test_text_is_escaped(findings):
@@ -689,10 +691,8 @@ def test_text_is_escaped(findings):
   row = dataclasses.replace(
     findings.rows[0], name="`&lt;`", what="one\n<two> | three", group="<i>"
   )
-  page = story.document(
-    bare(suite="<script>", command="<pre>", claims=(claim,), rows=(row,))
-  )
-  text = webpage.page(story.text(page, "x"), picture_files(page))
+  page = bare(suite="<script>", command="<pre>", claims=(claim,), rows=(row,))
+  text = webpage.page(story.text(page, "x", whole=True), picture_files(page))
   reader = Reader(text)
   assert reader.open == []
   assert "<script" not in text
@@ -711,7 +711,7 @@ def test_text_is_escaped(findings):
 
 
 def picture_files(page):
-  return {f"x_{p.name}.svg": b"<svg />" for p in page.pictures}
+  return {f"x_{p.name}.svg": b"<svg />" for p in story.pictures(page)}
 
 
 @pytest.mark.parametrize(
@@ -737,7 +737,7 @@ def test_a_template_names_what_is_there():
 def test_equal_data_equal_file():
   line = ("a", Curve(np.arange(3.0), np.arange(3.0), np.ones((2, 3))))
   picture = plots_curves.learning("x", "title", [line])
-  once, twice = (plots.render(picture.draw, *picture.size) for _ in range(2))
+  once, twice = (picture.svg() for _ in range(2))
   assert once == twice
 
 
