@@ -25,6 +25,7 @@ from mtlmoe_jax.models import gates
 from mtlmoe_jax.training import loop
 from mtlmoe_jax.utils import files
 from tests.support import tiny
+from tests.support.models import filled, shapes_of
 
 
 def one_hot(experts, count):
@@ -327,10 +328,11 @@ BOTH = {"gate_class": 2, "gate_box": 2}
 )
 def test_a_removed_expert_has_no_weight(model):
   x = np.random.default_rng(0).normal(size=(16, 32, 32, 3)).astype("f4")
-  variables = model.init(jax.random.key(0), x)
+  variables = filled(model, x)
   # The bias of the selection would have the first one always.
   stats = variables.get("batch_stats", {})
-  stats = jax.tree.map(lambda b: b.at[0].set(50.0), stats)
+  for bias in jax.tree.leaves(stats):
+    bias[0] = 50.0
   assert bool(stats) == (model.bias_rate > 0)
   variables = {**variables, "batch_stats": stats}
   apply = jax.jit(model.apply)
@@ -368,7 +370,7 @@ def test_a_removed_expert_has_no_weight(model):
 )
 def test_the_gates_of_a_model_are_found(overrides, changed):
   model = models.build_model(tiny.config(**overrides), 3)
-  shapes = jax.eval_shape(
+  shapes = shapes_of(
     model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), "u1")
   )
   variables = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)

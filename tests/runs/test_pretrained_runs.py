@@ -16,6 +16,7 @@ from mtlmoe_jax.pretrained import comparison, export, names
 from mtlmoe_jax.training import checkpointing, initialization
 from mtlmoe_jax.training import state as state_lib
 from tests.support import tiny
+from tests.support.models import shapes_of
 
 STEP = 7
 
@@ -28,7 +29,7 @@ def drawn(config):
   """Variables of a model, random, without computing anything."""
   model = models.build_model(config, 3)
   image = jnp.zeros((1, 32, 32, 3))
-  shapes = dict(jax.eval_shape(model.init, jax.random.key(0), image))
+  shapes = dict(shapes_of(model.init, jax.random.key(0), image))
   random = np.random.default_rng(0)
   return jax.tree.map(
     lambda leaf: random.uniform(0.1, 1, leaf.shape).astype(np.float32), shapes

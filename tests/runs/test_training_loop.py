@@ -47,7 +47,8 @@ def finished(finished_run):
 
 
 def arguments(folder):
-  return [*runs.ARGUMENTS, f"--workdir={folder}"]
+  """Of the same run, but that nobody looks at its report."""
+  return [*runs.ARGUMENTS, f"--workdir={folder}", "--config.eval.report=False"]
 
 
 def final_leaves(folder):
@@ -149,6 +150,7 @@ def test_transfer_takes_what_fits_and_freezes_what_is_told(finished, tmp_path):
       "steps": 3,
       "transfer.source": str(finished),
       "data.classes": "first:2",
+      "eval.report": False,
     }
   )
   config.transfer.freeze = ("experts/",)

@@ -15,6 +15,7 @@ from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.training import clock, initialization, loop
 from mtlmoe_jax.utils import trees
 from tests.support import layouts, tiny
+from tests.support.models import shapes_of
 
 
 def make_config(folder, **options):
@@ -115,7 +116,7 @@ def test_a_cosine_run_is_a_start_for_either_classifier(
   model = models.build_model(config, classes)
   variables = jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype),
-    jax.eval_shape(
+    shapes_of(
       model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8)
     ),
   )

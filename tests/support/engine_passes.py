@@ -4,6 +4,8 @@ Letters: B images, N experts, K experts per image and task, C inputs and D
 outputs of an expert.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,23 +34,25 @@ def make(seed, batch, num_experts, ks, inner=()):
   return (params, x, weights), experts, targets
 
 
-def engine_pass(args, experts, targets, **options):
+@functools.partial(jax.jit, static_argnums=0)
+def program(options, args, experts, targets, valid):
+  """`engine_pass`, compiled once for all that call it alike."""
+
+  def loss(params, x, weights):
+    results = engine.apply_experts(
+      expert, params, x, experts, valid=valid, **dict(options)
+    )
+    sums = [results.combine(i, w) for i, w in enumerate(weights)]
+    total = sum(jnp.vdot(s, t) for s, t in zip(sums, targets))
+    return total, (sums, results.dropped, results.plan.kept)
+
+  grads, out = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(*args)
+  return *out, grads
+
+
+def engine_pass(args, experts, targets, valid=None, **options):
   """Sums of each task, shares dropped, and gradients of all of args."""
-
-  @jax.jit
-  def run(args, experts, targets, valid):
-    def loss(params, x, weights):
-      results = engine.apply_experts(
-        expert, params, x, experts, valid=valid, **options
-      )
-      sums = [results.combine(i, w) for i, w in enumerate(weights)]
-      total = sum(jnp.vdot(s, t) for s, t in zip(sums, targets))
-      return total, (sums, results.dropped, results.plan.kept)
-
-    grads, out = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(*args)
-    return *out, grads
-
-  return run(args, experts, targets, options.pop("valid", None))
+  return program(tuple(options.items()), args, experts, targets, valid)
 
 
 def naive_pass(args, experts, targets, kept):

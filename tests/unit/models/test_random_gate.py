@@ -53,6 +53,7 @@ def route(x, step=None, joint=False, valid=None):
 
 
 random_routing = jax.jit(routing.random_routing, static_argnums=1)
+uniform_routing = jax.jit(routing.uniform_routing, static_argnums=(0, 1))
 
 
 @settings(max_examples=30, deadline=None)
@@ -76,7 +77,7 @@ def test_random_routing_takes_the_largest_draws(seed, sizes, share):
       counts[best] += 1
   np.testing.assert_allclose(found.weights, np.full((7, k), 1 / k), rtol=1e-6)
   np.testing.assert_allclose(found.probs, np.full((7, n), 1 / n), rtol=1e-6)
-  plain = routing.uniform_routing(7, n, valid)
+  plain = uniform_routing(7, n, valid)
   assert found.losses.keys() == plain.losses.keys()
   assert not any(map(float, found.losses.values()))
   assert found.metrics.keys() == plain.metrics.keys()

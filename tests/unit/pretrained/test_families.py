@@ -23,6 +23,7 @@ from mtlmoe_jax.models.backbones.efficientnet import make_sizes
 from mtlmoe_jax.models.backbones.resnet import ResNetSizes
 from mtlmoe_jax.models.backbones.vit import ViTSizes
 from mtlmoe_jax.pretrained import names
+from tests.support.models import shapes_of
 
 _FILE = (
   pathlib.Path(__file__).parents[2]
@@ -178,7 +179,7 @@ def test_every_array_of_the_network_is_named(family):
   golden = json.loads(_FILE.read_text())[family]
   sizes = SIZES[family]
   renamed = names.rename(draw(golden["shapes"]), "drawn", sizes)
-  shapes = jax.eval_shape(sizes.network().init, jax.random.key(0), images())
+  shapes = shapes_of(sizes.network().init, jax.random.key(0), images())
   flat = traverse_util.flatten_dict(dict(shapes), sep="/")
   assert {n: v.shape for n, v in renamed.arrays.items()} == {
     n: v.shape for n, v in flat.items()

@@ -1,6 +1,7 @@
 """Weights in a model's variables: what goes where, and nothing unnoticed."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +12,20 @@ from flax import traverse_util
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, models, pretrained
 from mtlmoe_jax.models import backbones
+from tests.support.models import shapes_of
 
 
 def _flat(tree):
   return traverse_util.flatten_dict(tree, sep="/")
 
 
+@functools.cache
 def _shapes(backbone="efficientnet_nano", **options):
   config = config_lib.default_config()
   config.model.update({"backbone": backbone, "experts": 3, **options})
   model = models.build_model(config, 5)
   image = jnp.zeros((1, 32, 32, 3))
-  return dict(jax.eval_shape(model.init, jax.random.key(0), image))
+  return dict(shapes_of(model.init, jax.random.key(0), image))
 
 
 def _variables(**options):
@@ -35,7 +38,7 @@ def _variables(**options):
 def _weights(backbone="efficientnet_nano"):
   """Random weights of a whole backbone; no value is zero."""
   network = backbones.EfficientNet(backbones.get_backbone(backbone).sizes)
-  shapes = jax.eval_shape(
+  shapes = shapes_of(
     network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
   )
   rng = np.random.default_rng(0)
