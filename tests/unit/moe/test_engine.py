@@ -371,11 +371,10 @@ def test_x_may_be_a_tree():
     return expert(params, rows["x"], mask) * rows["index"][:, None]
 
   rows = {"x": x, "index": np.arange(5, dtype=np.int32)}
+
   @functools.partial(jax.jit, static_argnums=0)
   def run(strategy, params, rows):
-    results = engine.apply_experts(
-      fn, params, rows, experts, strategy=strategy
-    )
+    results = engine.apply_experts(fn, params, rows, experts, strategy=strategy)
     return results.combine(0, weights[0])
 
   found = [run(strategy, params, rows) for strategy in EXPLICIT]

@@ -38,9 +38,7 @@ def _variables(**options):
 def _weights(backbone="efficientnet_nano"):
   """Random weights of a whole backbone; no value is zero."""
   network = backbones.EfficientNet(backbones.get_backbone(backbone).sizes)
-  shapes = shapes_of(
-    network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
-  )
+  shapes = shapes_of(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
   rng = np.random.default_rng(0)
   tree = jax.tree.map(
     lambda leaf: rng.uniform(0.1, 1, leaf.shape).astype(np.float32),
