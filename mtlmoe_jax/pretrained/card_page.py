@@ -1,23 +1,9 @@
 """The cards of weights as a page in Markdown."""
 
-from collections.abc import Iterator
-
 from mtlmoe_jax import errors
 from mtlmoe_jax.ops import pixels
 from mtlmoe_jax.pretrained import cards
-
-_HEAD = """\
-# Weights
-
-Written by `python launch/weights.py > docs/weights.md`. Each line is a value of
-`config.model.pretrained` (`lite` needs the extra `lite`, `hf:` the extra `hub`)
-for the `config.model.backbone` above it. Size, crop and resizing are those of
-the published training and evaluation; pixels are normalised as the line says.
-The licence is what the publisher states for the weights; look at its page
-before you use them.
-
-| pixels | mean | standard deviation |
-|---|---|---|"""
+from mtlmoe_jax.reports import markdown
 
 
 def page(backbone: str = "") -> str:
@@ -29,32 +15,17 @@ def page(backbone: str = "") -> str:
   Raises:
     InputError: a backbone without a card.
   """
-  names = list(dict.fromkeys(card.backbone for card in cards.CARDS))
-  if backbone and backbone not in names:
-    raise errors.InputError(
-      f"--backbone={backbone!r} has no card: there are {', '.join(names)}"
-    )
-  lines = [_HEAD]
-  for name, channels in pixels.NORMALIZATIONS.items():
-    cells = (", ".join(f"{v:g}" for v in values) for values in channels)
-    lines.append(f"| {name} | {' | '.join(cells)} |")
-  for name in [backbone] if backbone else names:
-    lines += ["", f"## {name}", "", *_table(name)]
-  return "\n".join(lines) + "\n"
-
-
-def _table(backbone: str) -> Iterator[str]:
-  yield "| weights | trained on | size | crop | resizing | pixels | licence |"
-  yield "|---|---|---|---|---|---|---|"
+  cards_of: dict[str, list[cards.Card]] = {}
   for card in cards.CARDS:
-    if card.backbone == backbone:
-      cells = (
-        f"`{card.source}`",
-        card.trained,
-        str(card.image_size),
-        f"{card.crop:g}",
-        card.interpolation,
-        card.normalization,
-        card.licence,
-      )
-      yield f"| {' | '.join(cells)} |"
+    cards_of.setdefault(card.backbone, []).append(card)
+  if backbone and backbone not in cards_of:
+    raise errors.InputError(
+      f"--backbone={backbone!r} has no card: there are {', '.join(cards_of)}"
+    )
+  shown = [backbone] if backbone else list(cards_of)
+  return markdown.render(
+    "weights.md.j2",
+    {"plain": "{:g}".format},
+    pixels=pixels.NORMALIZATIONS,
+    cards={name: cards_of[name] for name in shown},
+  )

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from mtlmoe_jax.reports import markdown
 from mtlmoe_jax.reports.plots import Picture
 from mtlmoe_jax.reports.suite import (
   experts,
-  markdown,
   plots_answers,
   plots_cost,
   plots_curves,
@@ -42,6 +42,14 @@ _CURVES = {
 # Pictures beside the page in Markdown; the page for a browser has all of them.
 SHOWN = ("verdicts", "differences", "curves_exp1", "cost", "information")
 
+_FILTERS = {
+  "decimal": wording.decimal,
+  "p_value": wording.p_value,
+  "effect": wording.effect,
+  "question": wording.question,
+  "cell": wording.cell,
+}
+
 
 def text(
   findings: Findings, stem: str, whole: bool = False, illustrated: bool = True
@@ -58,6 +66,7 @@ def text(
   metrics = (m for row in findings.rows for m in row.figures.values())
   return markdown.render(
     "suite.md.j2",
+    _FILTERS,
     title=f"{_TITLES.get(findings.suite, findings.suite)}, on {findings.data}",
     findings=findings,
     rows={row.name: row for row in findings.rows},

@@ -12,9 +12,9 @@ import pytest
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.experiments import reproduction
-from mtlmoe_jax.reports import plots
+from mtlmoe_jax.reports import markdown, plots
+from mtlmoe_jax.reports.suite import page as story
 from mtlmoe_jax.reports.suite import (
-  markdown,
   plots_cost,
   plots_curves,
   poster,
@@ -23,7 +23,6 @@ from mtlmoe_jax.reports.suite import (
   webpage,
   wording,
 )
-from mtlmoe_jax.reports.suite import page as story
 from mtlmoe_jax.reports.suite.findings import (
   Answer,
   Claim,

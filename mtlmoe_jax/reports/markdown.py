@@ -6,12 +6,11 @@ no entity and no end of a table's cell; a line break is `<br>`.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
-
-from mtlmoe_jax.reports.suite import wording
 
 
 def escape(value: object) -> Markup:
@@ -34,38 +33,33 @@ def _fence(text: str) -> Markup:
   return Markup(f"```\n{text}\n```")
 
 
-# `finalize` sees all that a template writes, and `autoescape` makes `Markup`
-# of what macros return, so that it is escaped once.
-_ENVIRONMENT = jinja2.Environment(
-  loader=jinja2.PackageLoader("mtlmoe_jax.reports", "templates"),
-  finalize=escape,
-  autoescape=True,
-  undefined=jinja2.StrictUndefined,
-  trim_blocks=True,
-  lstrip_blocks=True,
-)
-_ENVIRONMENT.filters.update(
-  code=_code,
-  fence=_fence,
-  decimal=wording.decimal,
-  p_value=wording.p_value,
-  effect=wording.effect,
-  question=wording.question,
-  cell=wording.cell,
-)
-
-
-def render(template: str, **values: Any) -> str:
+def render(
+  template: str,
+  filters: Mapping[str, Callable[..., object]] | None = None,
+  **values: Any,
+) -> str:
   """A page, a paragraph a line.
 
   Args:
     template: file in `templates/`.
+    filters: the template's own, beside `code` and `fence`.
     **values: what the template names.
 
   Raises:
     UndefinedError: the template names what is not there.
   """
-  text = _ENVIRONMENT.get_template(template).render(values)
+  # `finalize` sees all that a template writes, and `autoescape` makes `Markup`
+  # of what macros return, so that it is escaped once.
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("mtlmoe_jax.reports", "templates"),
+    finalize=escape,
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  environment.filters.update(filters or {}, code=_code, fence=_fence)
+  text = environment.get_template(template).render(values)
   blocks = [
     block if block.startswith(("|", "```")) else " ".join(block.split())
     for block in re.split(r"\n\s*\n", text.strip())
