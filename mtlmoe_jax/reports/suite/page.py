@@ -1,6 +1,6 @@
 """The page of a suite: verdicts first, then all that they rest on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mtlmoe_jax.reports import markdown
 from mtlmoe_jax.reports.plots import Picture
@@ -42,7 +42,7 @@ _CURVES = {
 # Pictures beside the page in Markdown; the page for a browser has all of them.
 SHOWN = ("verdicts", "differences", "curves_exp1", "cost", "information")
 
-_FILTERS = {
+_FILTERS: dict[str, Callable[..., object]] = {
   "decimal": wording.decimal,
   "p_value": wording.p_value,
   "effect": wording.effect,
