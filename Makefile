@@ -3,11 +3,12 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 WORKDIR ?= runs/demo
+SMOKEDIR ?= runs/smoke
 WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-fast test-xla test-newest lint types options site install \
+.PHONY: demo smoke test test-fast test-xla test-newest lint types options site install \
   wheel-test parity bench tfds-prepare clean
 
 install: $(STAMP)
@@ -28,6 +29,18 @@ demo: $(STAMP)
 	@echo "report:      $(WORKDIR)/eval/test/report.html"
 	@echo "pictures:    $(WORKDIR)/predictions/"
 	@echo "metrics:     $(WORKDIR)/result.json"
+
+# Four commands on real photographs: those that MTLMOE_CUB_DIR names.
+smoke: $(STAMP)
+	$(RUN) launch/check_data.py --data.name=cub \
+	  --data.path="$(MTLMOE_CUB_DIR)" --out=$(SMOKEDIR)/check.png
+	$(RUN) launch/train.py --config=configs/cub10.py --workdir=$(SMOKEDIR)/run \
+	  --config.data.path="$(MTLMOE_CUB_DIR)" --config.steps=4 \
+	  --config.data.image_size=96
+	$(RUN) launch/evaluate.py --workdir=$(SMOKEDIR)/run
+	$(RUN) launch/predict.py --workdir=$(SMOKEDIR)/run \
+	  --out=$(SMOKEDIR)/predictions \
+	  "$(MTLMOE_CUB_DIR)"/images/001.Black_footed_Albatross/*_00[0-1]*.jpg
 
 test: $(STAMP)
 	$(RUN) -m pytest -n $(WORKERS) --dist=worksteal -q
@@ -87,7 +100,7 @@ endef
 
 # Comparisons with other libraries, each in an environment of its own.
 parity: .venv-parity/.installed
-	.venv-parity/bin/python -m pytest -q -m parity
+	.venv-parity/bin/python -m pytest -n $(WORKERS) --dist=worksteal -q -m parity
 
 # Times this package against PyTorch into benchmarks/RESULTS.md; over an hour on
 # 2 quiet cores. To go on: BENCH_FLAGS="--merge runs/benchmarks.json".
