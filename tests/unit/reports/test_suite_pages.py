@@ -729,8 +729,8 @@ def test_escape(text, escaped):
 
 
 def test_a_template_names_what_is_there():
-  with pytest.raises(jinja2.UndefinedError, match="title"):
-    markdown.render("suite.md.j2")
+  with pytest.raises(jinja2.UndefinedError, match="pixels"):
+    markdown.render("weights.md.j2", {"plain": str})
 
 
 def test_equal_data_equal_file():
