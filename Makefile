@@ -99,8 +99,9 @@ mv $(1)/base.pth $(1)/lib/python*/site-packages/
 endef
 
 # Comparisons with other libraries, each in an environment of its own.
+# One thread each for PyTorch: there are as many tests at a time as processors.
 parity: .venv-parity/.installed
-	.venv-parity/bin/python -m pytest -n $(WORKERS) --dist=worksteal -q -m parity
+	OMP_NUM_THREADS=1 .venv-parity/bin/python -m pytest -n $(WORKERS) --dist=worksteal -q -m parity
 
 # Times this package against PyTorch into benchmarks/RESULTS.md; over an hour on
 # 2 quiet cores. To go on: BENCH_FLAGS="--merge runs/benchmarks.json".
