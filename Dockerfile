@@ -15,7 +15,7 @@ COPY mtlmoe_jax mtlmoe_jax
 COPY configs configs
 # One layer for what changes seldom: a changed launch file installs nothing.
 RUN extra=$([ "$ACCELERATOR" = cpu ] || echo "[$ACCELERATOR]") \
-  && pip install --no-cache-dir "jax$extra>=0.10,<0.12" '.[hub,lite]'
+  && pip install --no-cache-dir "jax$extra>=0.10,<0.13" '.[hub,lite]'
 COPY launch launch
 
 ENV PYTHONUNBUFFERED=1

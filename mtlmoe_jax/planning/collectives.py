@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from mtlmoe_jax.errors import InputError
+
 _KINDS = (
   "all-gather",
   "all-reduce",
@@ -23,6 +25,15 @@ _LINE = re.compile(
 _ARRAY = re.compile(r"(?P<dtype>[a-z]+[0-9]*[a-z0-9]*)\[(?P<shape>[0-9,]*)\]")
 _GROUPS = re.compile(r"replica_groups=\{\{(?P<first>[0-9,]+)\}")
 _IOTA = re.compile(r"replica_groups=\[(?P<groups>[0-9]+),(?P<size>[0-9]+)\]")
+# `mesh['data'=2,'expert'=4], device_ids=([2,4]T(1,0)) {'expert'}`, with or
+# without the order of the devices; `'expert':(2)2` is the part of an axis of
+# this size that stands behind another one of 2.
+_MESH = re.compile(
+  r"replica_groups=mesh\[(?P<mesh>[^\]]*)\](, device_ids=\(.*?\))? "
+  r"\{(?P<axes>.*?)\}"
+)
+_AXIS = re.compile(r"'(?P<name>[^']*)'(:\([0-9]+\)(?P<part>[0-9]+))?")
+_LENGTH = re.compile(r"'(?P<name>[^']*)'=(?P<length>[0-9]+)")
 _BYTES = {"pred": 1, "bf16": 2}
 
 
@@ -63,6 +74,10 @@ def find(text: str, devices: int) -> list[Collective]:
   Args:
     text: of the compiled program (`compiled.as_text()`).
     devices: of the whole mesh, which a message without groups takes.
+
+  Raises:
+    InputError: groups in a form that is not known here: a guess would be a
+      wrong forecast.
   """
   messages = []
   for line in text.splitlines():
@@ -92,6 +107,16 @@ def _group(line: str, devices: int) -> int:
     return match["first"].count(",") + 1
   if match := _IOTA.search(line):
     return int(match["size"])
+  if match := _MESH.search(line):
+    lengths = {m["name"]: m["length"] for m in _LENGTH.finditer(match["mesh"])}
+    axes = _AXIS.finditer(match["axes"])
+    return math.prod(int(m["part"] or lengths[m["name"]]) for m in axes)
+  if "replica_groups=" in line and "replica_groups={}" not in line:
+    raise InputError(
+      f"groups of devices as {line.partition('replica_groups=')[2][:60]!r}: "
+      "this XLA writes them in a form that is not known here; use a jax that "
+      "setup.cfg names"
+    )
   return devices
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mtlmoe_jax.devices import compilation
+from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.moe import engine
 from mtlmoe_jax.planning import chips, collectives, forecast
 from tests.support import tiny
@@ -37,6 +38,32 @@ def test_messages_are_read_from_the_text():
   assert collectives.Collective("all-reduce", 512, 1).sent == 0
   first, *_ = collectives.totals(found)
   assert first == ("all-reduce", 4, 2, 536, 804)
+
+
+@pytest.mark.parametrize(
+  ("groups", "size"),
+  [
+    ("{{0,4},{1,5}}, use_global_device_ids=true", 2),
+    ("[4,2]<=[2,4]T(1,0), dimensions={0}", 2),
+    ("{}", 8),
+    ("mesh['data'=2,'expert'=4] {'expert'}, metadata={op_name=\"x\"}", 4),
+    ("mesh['data'=2,'expert'=4] {'data'}, dimensions={0}", 2),
+    ("mesh['data'=2,'expert'=4] {'data','expert'}, channel_id=1", 8),
+    ("mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_0'}", 4),
+    ("mesh['a'=4,'b'=2], device_ids=([2,2,2]T(0,2,1)) {'a':(2)2}", 2),
+    ("mesh['a'=2,'b'=4], device_ids=(0,2,4,6,1,3,5,7) {'a','b':(1)2}", 4),
+  ],
+)
+def test_every_form_of_groups(groups, size):
+  line = f"  %r = f32[8]{{0}} all-reduce(%p), replica_groups={groups}"
+  (found,) = collectives.find(line, 8)
+  assert found == ("all-reduce", 32, size)
+
+
+def test_an_unknown_form_of_groups_is_no_guess():
+  line = "  %r = f32[8]{0} all-reduce(%p), replica_groups=star<2>, x=1"
+  with pytest.raises(InputError, match="groups of devices as 'star<2>, x=1'"):
+    collectives.find(line, 8)
 
 
 def test_a_forecast_for_the_eye_and_its_bottleneck():
