@@ -46,6 +46,10 @@ class Options(ml_collections.ConfigDict):
     return names.current(self._prefix + key).removeprefix(self._prefix)
 
   def __getitem__(self, key: str) -> Any:
+    # Read a dozen times for each image: what is there needs no other look.
+    field = self._fields.get(key)
+    if field is not None and not isinstance(field, config_dict.FieldReference):
+      return field
     key = self._today(key)
     try:
       return super().__getitem__(key)

@@ -275,6 +275,15 @@ def test_earlier_names_are_today_s_options(old, new):
   assert new in page.page() and old in page.page()
 
 
+def test_an_option_is_read_without_a_look_at_earlier_names(monkeypatch):
+  # Of an image of the training data a dozen are.
+  config = config_lib.default_config()
+  monkeypatch.setattr(names, "current", None)
+  assert config.data.augment.flip == config["data"]["augment"]["flip"] == 0.5
+  with pytest.raises(TypeError):
+    _ = config.model.normalisation
+
+
 def test_a_config_of_0_2_0_loads():
   path = tiny.ROOT / "tests" / "support" / "golden" / "config_0.2.0.json"
   config = config_lib.from_saved(json.loads(path.read_text()))
