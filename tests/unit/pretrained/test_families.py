@@ -1,6 +1,6 @@
 """Small networks of every family against values that timm computed.
 
-`golden/timm_families.json` holds, for a small network of each family, timm's
+`golden/timm_families.json.xz` holds, for a small network of each family, timm's
 names and shapes and some of its features, with weights drawn from the names.
 The test marked `parity` computes them again; run as a script, this file writes
 them.
@@ -9,6 +9,7 @@ them.
 import dataclasses
 import functools
 import json
+import lzma
 import pathlib
 import zlib
 
@@ -29,7 +30,7 @@ _FILE = (
   pathlib.Path(__file__).parents[2]
   / "support"
   / "golden"
-  / "timm_families.json"
+  / "timm_families.json.xz"
 )
 SIZE = 64
 TF = make_sizes(16, ((1, 3, 1, 1, 16), (4, 5, 2, 2, 24)), 32, lite=False)
@@ -51,6 +52,11 @@ CLASSIFIERS = {
   "vit": "head",
   "registers": "head",
 }
+
+
+def stored():
+  """What the file holds, by family."""
+  return json.loads(lzma.decompress(_FILE.read_bytes()))
 
 
 def draw(shapes):
@@ -156,7 +162,7 @@ def chosen(features):
 
 @pytest.mark.parametrize("family", SIZES)
 def test_features_equal_stored_values_of_timm(family):
-  golden = json.loads(_FILE.read_text())[family]
+  golden = stored()[family]
   found = np.array(chosen(ours(family, golden["shapes"])))
   want = np.array(golden["features"])
   assert found.shape == want.shape
@@ -166,7 +172,7 @@ def test_features_equal_stored_values_of_timm(family):
 @pytest.mark.parity
 @pytest.mark.parametrize("family", SIZES)
 def test_stored_values_are_timms(family):
-  golden = json.loads(_FILE.read_text())[family]
+  golden = stored()[family]
   shapes, features = timms(family)
   assert shapes == golden["shapes"]
   np.testing.assert_allclose(
@@ -176,7 +182,7 @@ def test_stored_values_are_timms(family):
 
 @pytest.mark.parametrize("family", SIZES)
 def test_every_array_of_the_network_is_named(family):
-  golden = json.loads(_FILE.read_text())[family]
+  golden = stored()[family]
   sizes = SIZES[family]
   renamed = names.rename(draw(golden["shapes"]), "drawn", sizes)
   shapes = shapes_of(sizes.network().init, jax.random.key(0), images())
@@ -192,7 +198,7 @@ def test_every_array_of_the_network_is_named(family):
 
 @pytest.mark.parametrize("family", SIZES)
 def test_as_timm_gives_the_arrays_of_timm(family):
-  golden = json.loads(_FILE.read_text())[family]
+  golden = stored()[family]
   theirs = draw(golden["shapes"])
   if family == "vit":
     # Only the sum of the class token and its position matters.
@@ -206,7 +212,7 @@ def test_as_timm_gives_the_arrays_of_timm(family):
 
 
 def test_dinov2_as_published_has_the_same_arrays():
-  timm = draw(json.loads(_FILE.read_text())["registers"]["shapes"])
+  timm = draw(stored()["registers"]["shapes"])
   theirs = {n: v for n, v in timm.items() if not n.startswith("head")}
   ours = names.rename(theirs, "timm", SIZES["registers"]).arrays
   # A position of the class token, that timm has added to it.
@@ -224,7 +230,7 @@ def test_dinov2_as_published_has_the_same_arrays():
 
 @pytest.mark.parametrize("family", ["resnet", "convnext", "vit"])
 def test_weights_of_another_family_are_refused(family):
-  golden = json.loads(_FILE.read_text())
+  golden = stored()
   for other in {"resnet", "convnext", "vit"} - {family}:
     with pytest.raises(errors.InputError, match="unexpected"):
       names.rename(draw(golden[other]["shapes"]), "w.pth", SIZES[family])
@@ -235,4 +241,4 @@ if __name__ == "__main__":
   for key in SIZES:
     made, maps = timms(key)
     entries[key] = {"shapes": made, "features": chosen(maps)}
-  _FILE.write_text(json.dumps(entries) + "\n")
+  _FILE.write_bytes(lzma.compress(json.dumps(entries).encode()))
