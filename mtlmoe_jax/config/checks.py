@@ -8,7 +8,12 @@ import ml_collections
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.config.defaults import BY_PATH, OPTIONS
-from mtlmoe_jax.config.typed import k_of, named_tasks, tasks_of
+from mtlmoe_jax.config.typed import (
+  gate_starts_of,
+  k_of,
+  named_tasks,
+  tasks_of,
+)
 from mtlmoe_jax.config.words import TASKS, TOKEN_GATES
 from mtlmoe_jax.moe import strategies
 
@@ -26,6 +31,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
   _check_length(config)
   _check_gate_noise(config)
   _check_k(config)
+  _check_gate_input(config)
+  _check_upcycling(config)
   _check_token_moe(config)
   check_dispatch(config)
   check_mixup(config)
@@ -86,6 +93,14 @@ def _check_k(config: ml_collections.ConfigDict) -> None:
     not 1 <= k <= model.experts for k in ks
   ):
     raise _refused(config, "model.k", f"={model.experts}")
+  if model.shared_experts and model.shared_experts >= min(ks):
+    raise _refused(config, "model.shared_experts", f"={model.k!r}")
+  if model.shared_experts and model.gate in ("dense", "uniform", "random"):
+    raise errors.InputError(
+      f"config.model.shared_experts={model.shared_experts}: beside gates that "
+      f"choose; config.model.gate={model.gate!r} does not; use noisy_top_k or "
+      "top_k, or 0"
+    )
   if len(set(ks)) == 1:
     return
   for path, needs in (
@@ -95,6 +110,45 @@ def _check_k(config: ml_collections.ConfigDict) -> None:
     if needs:
       raise errors.InputError(
         f"config.model.k={model.k!r}: {path} needs the same k for every task"
+      )
+
+
+def _check_gate_input(config: ml_collections.ConfigDict) -> None:
+  model, sees = config.model, config.model.gate_input
+  if sees == "stem" and not model.shared_stages:
+    raise errors.InputError(
+      "config.model.gate_input='stem' with config.model.shared_stages=0: there "
+      "is no stem; share stages, or use 'all' or 'pixels'"
+    )
+  if sees == "all" and not (model.pretrained or config.transfer.source):
+    raise errors.InputError(
+      "config.model.gate_input='all': the backbone that gates see never "
+      "learns, so it needs weights (config.model.pretrained); or use 'stem' or "
+      "'pixels'"
+    )
+  informed = [word for word in gate_starts_of(config) if word != "zeros"]
+  if sees == "pixels" and informed:
+    raise errors.InputError(
+      f"config.model.gate_start={model.gate_start!r}: gates that see pixels "
+      "can only start at zeros; set config.model.gate_input to 'stem' or 'all'"
+    )
+  if model.share_gate and len(set(model.gate_start.split(","))) > 1:
+    raise errors.InputError(
+      f"config.model.gate_start={model.gate_start!r}: config.model.share_gate "
+      "is one gate; name one start"
+    )
+
+
+def _check_upcycling(config: ml_collections.ConfigDict) -> None:
+  model = config.model
+  if not model.upcycle_epochs:
+    return
+  for path in ("model.break_symmetry", "transfer.source"):
+    if config[path]:
+      raise errors.InputError(
+        f"config.model.upcycle_epochs={model.upcycle_epochs}: all experts "
+        f"become copies of one, and what config.{path}={config[path]!r} gave "
+        "them is lost; use one of them"
       )
 
 

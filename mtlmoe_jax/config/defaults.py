@@ -286,6 +286,14 @@ _MODEL = (
     kinds.COUNTS,
   ),
   Option(
+    "model.shared_experts",
+    0,
+    "Of the experts, how many serve every image with weight 1 beside those "
+    "that its gates choose (Dai et al. 2024, DeepSeekMoE); experts and k count "
+    "them.",
+    Allowed("0 or more, below the least of model.k", lambda value: value >= 0),
+  ),
+  Option(
     "model.gate",
     "noisy_top_k",
     "How experts are chosen: `noisy_top_k` (Shazeer et al. 2017), `top_k` "
@@ -295,9 +303,67 @@ _MODEL = (
     among(words.GATES),
   ),
   Option(
+    "model.gate_input",
+    "pixels",
+    "What gates see: `pixels`, by a small network of their own (the poster's); "
+    "`stem`, the mean over space of the shared stem's last map; `all`, that of "
+    "the whole backbone as pretrained, whose units behind the stem run once "
+    "more, forward alone (in front of whole networks at 112 pixels at most). "
+    "Features are standardized by moments of the training images and take no "
+    "gradient. Only gates that see features can start with knowledge.",
+    among(words.GATE_INPUTS),
+  ),
+  Option(
+    "model.gate_start",
+    "auto",
+    "Where gates start: `zeros`, near 0; `kmeans`, clusters of the training "
+    "images (background and pose: for boxes); `discriminant`, groups of "
+    "classes, by Fisher's discriminant; one word or one per task, such as "
+    "`discriminant,kmeans`, which is what `auto` means for gates that see "
+    "features. Too few images, or one class alone, leave less: discriminant "
+    "becomes kmeans, kmeans zeros, and the log says so.",
+    Allowed("auto, or zeros, kmeans or discriminant: one word or one per task"),
+    kinds.WORDS,
+  ),
+  Option(
+    "model.router",
+    "linear",
+    "From what a gate sees to its logits: `linear`, `mlp` (a hidden layer of "
+    "gate_width beside it, which starts at 0) or `cosine` (a learned scale "
+    "times cosines of 16 projected features and a prototype of each expert).",
+    among(words.ROUTERS),
+  ),
+  Option(
+    "model.tower_sees_gate",
+    0,
+    "How many probabilities of a router each tower is told beside what the "
+    "experts say: as many as experts, those of its own gate; another number, "
+    "those of a router that sends images nowhere. The latter with one expert "
+    "is the control of every claim that experts pay: it knows what the router "
+    "knows and divides no work.",
+    zero_or_more("none"),
+  ),
+  Option(
+    "model.expert_dropout",
+    0.0,
+    "Probability with which an expert is not there for an image in training, "
+    "so that the next best takes its place.",
+    within("[0, 1)"),
+  ),
+  Option(
+    "model.upcycle_epochs",
+    0.0,
+    "Epochs in which one expert learns from every image; all experts then "
+    "start as copies of it, optimizer state too (Komatsuzaki et al. 2023): for "
+    "few images, of which each expert would see a share. Until then a step "
+    "costs what it costs with one expert.",
+    zero_or_more("off"),
+  ),
+  Option(
     "model.gate_width",
     32,
-    "Channels of the gate's first convolution.",
+    "Channels of the first convolution of a gate that sees pixels; hidden "
+    "width of the router `mlp`.",
     at_least(1),
   ),
   Option(
@@ -408,6 +474,13 @@ _MODEL = (
   ),
   Option(
     "model.condense_dim", 256, "D, width of what an expert says.", at_least(1)
+  ),
+  Option(
+    "model.expert_dim",
+    0,
+    "Width of a layer of each expert in front of condense: with all stages "
+    "shared an expert is then an MLP of this width.",
+    zero_or_more("none"),
   ),
   Option("model.tower_dim", 256, "Hidden width of the towers.", at_least(1)),
   Option(
@@ -560,6 +633,13 @@ _LOSS = (
     "loss.z",
     0.0,
     "Weight of the mean squared log-sum-exp of the gate's logits.",
+    zero_or_more("off"),
+  ),
+  Option(
+    "loss.information",
+    0.0,
+    "Weight of minus the mutual information of image and expert; 0.1 in place "
+    "of importance and load keeps gates sure and balanced.",
     zero_or_more("off"),
   ),
 )

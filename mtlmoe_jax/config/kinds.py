@@ -126,6 +126,7 @@ COUNTS = Kind(str, "int, tuple or list of int, or str", _counts, str)
 STEP = Kind(str, "str or int", _step, str)
 BLOCKS = Kind(str, "str, int, tuple or list of int, or None", _blocks, str)
 TASK_NAMES = Kind(str, "str, or tuple or list of str", _tasks, str)
+WORDS = TASK_NAMES
 CLASSES = Kind(str, "str, or tuple or list of str or int", _classes, str)
 
 # The kind of an option whose declaration names none, by the default's type.

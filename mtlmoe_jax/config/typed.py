@@ -7,7 +7,7 @@ import ml_collections
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.config.defaults import BY_PATH
-from mtlmoe_jax.config.words import TASKS
+from mtlmoe_jax.config.words import GATE_STARTS, TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Resolved:
     tasks: in the program's fixed order (class, box).
     ks: experts per image for each of `tasks`, in its order.
     task_weights: of the losses of `tasks` (not of the uncertainty weighting).
+    gate_starts: of the gate of each of `tasks`: "zeros", "kmeans" or
+      "discriminant".
     expert_counts: experts of whole images, and of V-MoE layers where there are
       any.
   """
@@ -25,6 +27,7 @@ class Resolved:
   tasks: tuple[str, ...]
   ks: tuple[int, ...]
   task_weights: Mapping[str, float]
+  gate_starts: tuple[str, ...]
   expert_counts: tuple[int, ...]
 
   @property
@@ -52,6 +55,7 @@ def resolve(config: ml_collections.ConfigDict) -> Resolved:
     tasks=tasks,
     ks=k_of(config),
     task_weights={task: config.loss[f"{task}_weight"] for task in tasks},
+    gate_starts=gate_starts_of(config),
     expert_counts=expert_counts(config),
   )
 
@@ -84,6 +88,34 @@ def k_of(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     ) from None
   tasks = tasks_of(config)
   return tuple(parts) * len(tasks) if len(parts) == 1 else tuple(parts)
+
+
+def gate_starts_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """The start of each task's gate, in the order of `tasks_of`.
+
+  Raises:
+    InputError: unknown words, or neither one nor as many as tasks.
+  """
+  option, model = BY_PATH["model.gate_start"], config.model
+  tasks = tasks_of(config)
+  words = [w.strip() for w in option.convert(model.gate_start).split(",")]
+  known = all(word in GATE_STARTS for word in words)
+  if not known or len(words) not in (1, len(tasks)):
+    raise errors.InputError(
+      f"config.model.gate_start={model.gate_start!r}: must be "
+      f"{option.allowed.text}"
+    )
+  words = words * len(tasks) if len(words) == 1 else words
+  if model.gate_input == "pixels":
+    automatic = dict.fromkeys(TASKS, "zeros")
+  else:
+    automatic = {"class": "discriminant", "box": "kmeans"}
+  starts = [
+    automatic[task] if word == "auto" else word
+    for task, word in zip(tasks, words)
+  ]
+  # One gate starts as that of its first task.
+  return tuple(starts[:1] * len(tasks) if model.share_gate else starts)
 
 
 def expert_counts(config: ml_collections.ConfigDict) -> tuple[int, ...]:

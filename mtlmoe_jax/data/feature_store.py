@@ -1,7 +1,7 @@
 """Augmented views of a training set, with features computed once, on disk.
 
-Letters: n records, V views of each, h w side of the gates' image, H W C the
-features.
+Letters: n records, V views of each, h w side of the gates' image (0 where gates
+do not see it), H W C the features.
 """
 
 import os
@@ -17,6 +17,8 @@ from mtlmoe_jax import errors
 
 # The arrays of a folder, each [V n, ...], view after view.
 COLUMNS = ("features", "image", "label", "box", "has_label", "has_box")
+# There where gates see more of the backbone than the stem has, [V n, F].
+GATE_FEATURES = "gate_features"
 
 
 class Views:
@@ -35,8 +37,10 @@ class Views:
     """
     self.records = records
     try:
+      more = (folder / f"{GATE_FEATURES}.npy").is_file()
       self._arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS
+        name: np.load(folder / f"{name}.npy", mmap_mode="r")
+        for name in (*COLUMNS, *([GATE_FEATURES] if more else []))
       }
     except (OSError, ValueError) as error:
       raise errors.InputError(
@@ -51,7 +55,7 @@ class Views:
     self.views = min(rows) // records
 
   def row(self, view: int, index: int) -> dict[str, Any]:
-    """One view of a record: `COLUMNS` and the record's index."""
+    """One view of a record: its columns and its index."""
     place = view * self.records + index
     row = {name: array[place] for name, array in self._arrays.items()}
     return {**row, "index": index}
@@ -72,8 +76,8 @@ def write(
   Args:
     folder: does not exist; its parents may not either.
     rows: V n.
-    batches: `COLUMNS` and `valid` of the rows, in order; rows that are not
-      valid are left out.
+    batches: `COLUMNS`, perhaps `GATE_FEATURES`, and `valid` of the rows, in
+      order; rows that are not valid are left out.
 
   Raises:
     InputError: features that are not finite in float16.
@@ -91,7 +95,9 @@ def write(
           "without config.features.views"
         )
       count = int(valid.sum())
-      for name in COLUMNS:
+      for name in (*COLUMNS, GATE_FEATURES):
+        if name not in batch:
+          continue
         value = batch[name][valid]
         if name not in arrays:
           arrays[name] = np.lib.format.open_memmap(

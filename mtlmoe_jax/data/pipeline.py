@@ -36,7 +36,8 @@ _COLUMNS = {
   "has_label": np.bool_,
   "has_box": np.bool_,
   "index": np.int32,
-  "features": np.float16,  # of `Views` alone
+  "features": np.float16,  # these of `Views` alone
+  "gate_features": np.float16,
   "crops": np.uint8,  # these of `eval_frames` alone
   "windows": np.float32,
   "large": np.uint8,

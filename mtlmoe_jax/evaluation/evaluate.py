@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +34,9 @@ from mtlmoe_jax.utils import progress as progress_lib
 
 SPLITS = ("train", "validation", "test")
 
+# What a batch may have beside images, so that it need not be computed.
+KNOWN = ("features", "gate_features", "choices")
+
 PredictStep = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 
@@ -50,14 +53,14 @@ def make_predict_step(
 
   Returns:
     step(variables, {"image": u8 [B, H, W, 3], "valid": bool [B]}), perhaps with
-    "features" of the stem, which then does not run -> a dict
+    any of KNOWN, see `MTLMoE.__call__` -> a dict
     with `logits` f32 [B, L] (only with the class task), `box` f32 [B, 4] xyxy
     normalised (only with the box task) and `routing`: task -> `experts` i32
     [B, K], `weights` f32 [B, K], `probs` f32 [B, N].
   """
 
   def step(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
-    known = {k: batch[k] for k in ("features",) if k in batch}
+    known = {k: batch[k] for k in KNOWN if k in batch}
     outputs = model.apply(
       variables, batch["image"], train=False, valid=batch["valid"], **known
     )
@@ -143,12 +146,55 @@ def evaluate_source(
   )
 
 
+def gate_values(
+  evaluation: predictions_lib.Evaluation,
+  evaluated: Callable[..., predictions_lib.Evaluation],
+  batches: Iterable[data_lib.Batch],
+) -> dict[str, float]:
+  """What each gate's choice of experts is worth, image by image.
+
+  Every image is evaluated once more with the experts, and the weights, that the
+  gates chose for another one, drawn from all: `class/gate_value`, the top1
+  lost, and `box/gate_value`, the mean IoU lost. About 0: which experts an image
+  goes to does not matter. That it is above 0 says that experts differ and need
+  their gate, not that they are better than one.
+
+  Args:
+    evaluation: of the split.
+    evaluated: `evaluate_source` with all but its batches.
+    batches: of the split.
+  """
+  p = evaluation.predictions
+  order = np.random.default_rng(0).permutation(len(p))
+  given = {
+    task: (c.experts[order], c.weights[order]) for task, c in p.routing.items()
+  }
+  after = evaluated(batches=_with_choices(batches, given)).metrics
+  values: dict[str, float] = {}
+  for task, name in (("class", "top1"), ("box", "miou")):
+    if task in p.routing and name in evaluation.metrics:
+      lost = evaluation.metrics[name] - after[name]
+      values[f"{task}/gate_value"] = lost
+  return values
+
+
+def _with_choices(
+  batches: Iterable[data_lib.Batch],
+  given: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> Iterator[data_lib.Batch]:
+  for batch in batches:
+    # Padding, with index -1, may have any.
+    rows = jax.tree.map(lambda x, i=batch["index"]: x[i], given)
+    yield {**batch, "choices": rows}
+
+
 def compute_metrics(predictions: predictions_lib.Predictions) -> dict[str, Any]:
   """All metrics of a split; those of a task's gate as `<task>/<name>`.
 
   Beside `metrics.split_metrics` and `metrics.routing_metrics`: `n_label`,
   `n_box`, `n_both` (images with a label, a box, both) and, with two gates,
-  `gate_divergence` (mean Jensen-Shannon divergence of their `probs`, bits).
+  `gate_divergence` (mean Jensen-Shannon divergence of their `probs`, bits) and
+  `experts_per_image` (distinct ones, of both gates together).
   """
   p = predictions
   values = metrics.split_metrics(
@@ -173,8 +219,21 @@ def compute_metrics(predictions: predictions_lib.Predictions) -> dict[str, Any]:
     values |= {f"{task}/{name}": value for name, value in of_gate.items()}
   if len(p.routing) == 2:
     one, two = (choices.probs for choices in p.routing.values())
+    values["experts_per_image"] = experts_per_image(
+      [choices.experts for choices in p.routing.values()]
+    )
     values["gate_divergence"] = float(np.mean(metrics.jensen_shannon(one, two)))
   return values
+
+
+def experts_per_image(experts: Sequence[np.ndarray]) -> float:
+  """Mean number of distinct experts of an image, of all its gates.
+
+  Args:
+    experts: i [n, K] of each gate.
+  """
+  every = np.sort(np.concatenate(experts, axis=1), axis=1)
+  return float(np.mean(1 + (np.diff(every, axis=1) > 0).sum(1)))
 
 
 def choices_of(
@@ -227,7 +286,8 @@ def evaluate_split(
   *,
   calibrate: bool = False,
   step: PredictStep | None = None,
-  batches: Iterable[data_lib.Batch] | None = None,
+  batches: Sequence[data_lib.Batch] | None = None,
+  gate_value: bool = True,
   progress: bool = True,
 ) -> predictions_lib.Evaluation:
   """Evaluates a checkpoint on a split, at the temperature of its run.
@@ -241,6 +301,7 @@ def evaluate_split(
       used, where it belongs to this checkpoint and these views.
     step: from `make_predict_step`; None makes one for the first device.
     batches: of the split, see `evaluate_source`.
+    gate_value: whether to look at every image a second time, see `gate_values`.
     progress: whether to show how far it is.
 
   Returns:
@@ -269,8 +330,20 @@ def evaluate_split(
     )
   else:
     temperature = calibrate_lib.temperature(restored, config)
-  return evaluated(
-    getattr(data, split), temperature=temperature, batches=batches
+  source = getattr(data, split)
+  evaluation = evaluated(source, temperature=temperature, batches=batches)
+  chosen = config.model.gate not in ("uniform", "random")
+  if not (gate_value and chosen and config.model.experts > 1):
+    return evaluation
+  every: Iterable[data_lib.Batch] = (
+    data_lib.eval_batches(source, config, config.eval.batch_size)
+    if batches is None
+    else batches
+  )
+  again = functools.partial(evaluated, source)
+  values = gate_values(evaluation, again, every)
+  return dataclasses.replace(
+    evaluation, metrics={**evaluation.metrics, **values}
   )
 
 

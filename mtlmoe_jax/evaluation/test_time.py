@@ -108,7 +108,8 @@ def forward(
     options: `config.eval`.
   """
 
-  kept: Batch = {k: batch[k] for k in ("valid", "features") if k in batch}
+  names = ("valid", "features", "gate_features", "choices")
+  kept: Batch = {k: batch[k] for k in names if k in batch}
 
   def run(views: list[View]) -> Answers:
     return [

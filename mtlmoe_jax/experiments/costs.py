@@ -78,11 +78,10 @@ def _lowered(
   variables = jax.eval_shape(model.init, jax.random.key(0), images)
   inputs = {"images": images}
   if behind_stem:
-    stem = {k: v["stem"] for k, v in variables.items() if "stem" in v}
-    features, images = jax.eval_shape(
-      functools.partial(models.stem_features, config), stem, images
+    known = jax.eval_shape(
+      functools.partial(models.stem_features, config), variables, images
     )
-    inputs = {"images": images, "features": features}
+    inputs = {**known, "images": known.pop("image")}
   lowered = jax.jit(model.apply).lower(variables, **inputs)
   costs: Any = lowered.cost_analysis()
   return float(costs["flops"])

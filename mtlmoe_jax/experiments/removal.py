@@ -14,7 +14,7 @@ _NEVER = -1e30
 
 
 def without_expert(
-  variables: Mapping[str, Any], expert: int
+  variables: Mapping[str, Any], expert: int, shared: int = 0
 ) -> dict[str, Any] | None:
   """Variables with which no gate gives an expert any weight.
 
@@ -25,7 +25,8 @@ def without_expert(
 
   Args:
     variables: {"params", "batch_stats"} of a whole model, left as they are.
-    expert: 0 ... N - 1.
+    expert: 0 ... N - 1, but for the shared ones.
+    shared: how many of the first ones gates do not choose from.
 
   Returns:
     The same but for the gates' biases; None where nothing can be removed: gates
@@ -42,12 +43,12 @@ def without_expert(
   ]
   for name in gates:
     logits = params[name]["logits"]
-    experts = len(logits["bias"])
-    if not 0 <= expert < experts:
-      raise IndexError(f"expert {expert}: there are {experts}")
-    if experts == 1:
+    routed = len(logits["bias"])
+    if not shared <= expert < shared + routed:
+      raise IndexError(f"expert {expert}: there are {shared + routed}")
+    if routed == 1:
       return None
     # Arrays do not change in place, so what is around them is copied.
-    bias = jnp.asarray(logits["bias"]).at[expert].set(_NEVER)
+    bias = jnp.asarray(logits["bias"]).at[expert - shared].set(_NEVER)
     params[name] = {**params[name], "logits": {**logits, "bias": bias}}
   return {**variables, "params": params} if gates else None

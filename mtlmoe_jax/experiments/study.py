@@ -94,7 +94,8 @@ def study(
   }
   if len(p.routing) == 2 and not config.model.share_gate:
     values["agreement"] = _agreement(*(g.dense for g in p.routing.values()))
-  lost = _removal(evaluated, restored.variables, p, experts)
+  shared = config.model.shared_experts
+  lost = _removal(evaluated, restored.variables, p, experts, shared)
   if lost:
     values["removal"] = lost
   if len(source) >= _LEAST_FOR_CKA:
@@ -195,18 +196,20 @@ def _removal(
   variables: Any,
   whole: Predictions,
   experts: int,
+  shared: int = 0,
 ) -> list[dict[str, Any]]:
   """What the model loses with each expert, not trained again.
 
-  A dict for each expert: `expert`; the changes `top1` and `miou`, less than 0
-  where the expert is missed, and `per_class` [L], the changes in accuracy (None
-  for a class without images), of the tasks it has. Nothing where no expert can
+  A dict for each expert that gates choose: `expert`; the changes `top1` and
+  `miou`, less than 0 where the expert is missed, and `per_class` [L], the
+  changes in accuracy (None for a class without images), of the tasks it has.
+  Nothing where no expert can
   be removed.
   """
   before = _scores(whole)
   losses: list[dict[str, Any]] = []
-  for expert in range(experts):
-    without = removal.without_expert(variables, expert)
+  for expert in range(shared, experts):
+    without = removal.without_expert(variables, expert, shared)
     if without is None:
       return []
     after = _scores(evaluated(without).predictions)

@@ -232,7 +232,8 @@ def routing_metrics(
   `entropy` (mean per image) and `entropy_mean_gate` of `probs`, nats;
   `effective_experts` = exp(entropy_mean_gate); `mutual_information` of expert
   and class, nats, `mutual_information_null`, and `specialisation` = (their
-  difference) / log N, over images with a label; `dropped`, if given.
+  difference) / log N, over images with a label; `variation`, see below;
+  `dropped`, if given.
 
   Args:
     experts: i32 [n, K], distinct within a row.
@@ -265,10 +266,28 @@ def routing_metrics(
     "mutual_information": information,
     "mutual_information_null": null,
     "specialisation": (information - null) / limit if limit else 0.0,
+    "variation": variation(received),
   }
   if dropped is not None:
     out["dropped"] = float(dropped)
   return out
+
+
+def variation(weights: np.ndarray) -> float:
+  """How much the weights of images differ from their mean.
+
+  Args:
+    weights: [n, N], of all experts, 0 where not selected.
+
+  Returns:
+    Mean over images of the total variation distance between an image's shares
+    and the mean shares: 0 where every image has the same (the mixture then is
+    a fixed average of its experts), 1 - 1 / N where each has one expert and
+    all are used alike.
+  """
+  weights = np.asarray(weights, np.float64)
+  shares = weights / np.maximum(weights.sum(1, keepdims=True), 1e-12)
+  return float(np.abs(shares - shares.mean(0)).sum(1).mean() / 2)
 
 
 def _shares(values: np.ndarray) -> list[float]:

@@ -4,6 +4,7 @@ from mtlmoe_jax.models.backbones import BACKBONES, Backbone, get_backbone
 from mtlmoe_jax.models.building import (
   build_model,
   preprocessing,
+  sees_pixels,
   stem_features,
 )
 from mtlmoe_jax.models.mtlmoe import MTLMoE, Outputs
@@ -24,5 +25,6 @@ __all__ = [
   "get_backbone",
   "parameter_table",
   "preprocessing",
+  "sees_pixels",
   "stem_features",
 ]

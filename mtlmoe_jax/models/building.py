@@ -81,9 +81,14 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
       noise=model.gate_noise,
       temperature=model.gate_temperature,
       bias_rate=model.bias_rate,
+      sees=model.gate_input,
+      router=model.router,
+      dropout=model.expert_dropout,
+      shared=model.shared_experts,
     ),
     select=model.select,
     share_gate=model.share_gate,
+    told=model.tower_sees_gate,
     dispatch=DispatchOptions(
       compute=model.compute,
       strategy=model.dispatch,
@@ -98,6 +103,7 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
     shared_stages=model.shared_stages,
     layout=model.condense,
     condense_dim=model.condense_dim,
+    expert_dim=model.expert_dim,
     drop_path=model.drop_path,
     norm=model.norm,
     learn_weights=config.loss.weighting == "uncertainty",
@@ -108,18 +114,21 @@ def build_model(config: ml_collections.ConfigDict, num_classes: int) -> MTLMoE:
 
 def stem_features(
   config: ml_collections.ConfigDict,
-  stem: Mapping[str, Any],
+  frozen: Mapping[str, Mapping[str, Any]],
   images: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """What a model's stem, as in evaluation, gives to the experts.
+) -> dict[str, jax.Array]:
+  """What does not change while a model with a frozen stem trains.
 
   Args:
     config: of the model, with shared stages.
-    stem: collections `params` and `batch_stats` of the stem.
+    frozen: collections `params` and `batch_stats` of `stem` and, where gates
+      see more than it has, of `gate_backbone`.
     images: u8 [B, H, W, 3].
 
   Returns:
-    (features f16 [B, ...], images u8 [B, h, w, 3] as small as gates look at).
+    `features` f16 [B, ...] that the experts see, of the stem in evaluation;
+    `image` u8 [B, h, w, 3] as small as gates look at, or [B, 0, 0, 3] where
+    none does; `gate_features` f16 [B, F], with a `gate_backbone`.
   """
   model = config.model
   backbone = backbone_of(config)
@@ -131,10 +140,33 @@ def stem_features(
     norm=model.norm,
     dtype=dtype,
   )
-  x = normalized(images, backbone).astype(dtype)
-  x = network.apply(stem, x)
-  small = average_to(images.astype(jnp.float32), gate_size(images.shape))
-  return x.astype(jnp.float16), jnp.round(small).astype(jnp.uint8)
+  pixels = normalized(images, backbone).astype(dtype)
+  x: Any = network.apply(_part(frozen, "stem"), pixels)
+  known = {"features": x.astype(jnp.float16)}
+  if sees_pixels(config):
+    small = average_to(images.astype(jnp.float32), gate_size(images.shape))
+    known["image"] = jnp.round(small).astype(jnp.uint8)
+  else:
+    known["image"] = images[:, :0, :0]
+  if "gate_backbone" in frozen["params"]:
+    rest = backbone.sizes.network(
+      first=model.shared_stages + 1, norm="frozen", dtype=dtype
+    )
+    last: Any = rest.apply(_part(frozen, "gate_backbone"), x)
+    pooled = jnp.mean(last.astype(jnp.float32), (1, 2))
+    known["gate_features"] = pooled.astype(jnp.float16)
+  return known
+
+
+def _part(
+  variables: Mapping[str, Mapping[str, Any]], name: str
+) -> dict[str, Any]:
+  return {c: tree[name] for c, tree in variables.items() if name in tree}
+
+
+def sees_pixels(config: ml_collections.ConfigDict) -> bool:
+  """Whether gates need the images where features are known."""
+  return config.model.gate_input == "pixels" or config.model.gate == "random"
 
 
 def backbone_of(config: ml_collections.ConfigDict) -> Backbone:

@@ -38,6 +38,7 @@ class Expert(nn.Module):
     drop_path: rate of stochastic depth.
     train: use and update batch statistics, drop paths.
     dtype: type of the computation.
+    hidden: width of a layer with swish in front of condense; 0: none.
   """
 
   sizes: Sizes
@@ -49,6 +50,7 @@ class Expert(nn.Module):
   drop_path: float = 0.0
   train: bool = False
   dtype: Any = jnp.float32
+  hidden: int = 0
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -79,6 +81,14 @@ class Expert(nn.Module):
     else:
       grid = (self.grid, self.grid)
       x = jnp.concatenate([average_to(m, grid) for m in maps], -1)
+    if self.hidden:
+      narrow = nn.Dense(
+        self.hidden,
+        dtype=self.dtype,
+        kernel_init=scaled_normal(2.0),
+        name="hidden",
+      )
+      x = nn.swish(narrow(x))
     condense = nn.Dense(
       self.features,
       dtype=self.dtype,

@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from mtlmoe_jax.models.convolution import conv2d
 from mtlmoe_jax.models.normalization import scale_kernel
 
+# Scale of learned cosines before training (Gidaris & Komodakis 2018).
+START_SCALE = 10.0
+
 
 def scaled_normal(gain: float) -> Callable[..., jax.Array]:
   """Initializer: normal with variance gain / fan-in.
@@ -193,3 +196,25 @@ def _averaging(length: int, cells: int) -> jax.Array:
   start, end = jnp.array(starts)[:, None], jnp.array(ends)[:, None]
   inside = (position >= start) & (position < end)
   return inside / (end - start)
+
+
+def cosine_logits(
+  features: jax.Array, kernel: jax.Array, scale: jax.Array
+) -> jax.Array:
+  """scale cos(f_b, w_l) (Luo et al. 2018, "Cosine Normalization", eq. 3).
+
+  Args:
+    features: f, [B, F].
+    kernel: w, [F, L], of L classes (or experts).
+    scale: scalar.
+
+  Returns:
+    [B, L], between -scale and scale; 0 where a vector is 0.
+  """
+  return scale * (_unit(features, -1) @ _unit(kernel, 0))
+
+
+def _unit(x: jax.Array, axis: int) -> jax.Array:
+  """Vectors of length 1; those shorter than 1e-6 stay shorter."""
+  square = jnp.sum(x * x, axis, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))

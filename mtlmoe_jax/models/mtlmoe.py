@@ -1,10 +1,12 @@
 """The whole model: shared stem, experts, gates, combine, towers.
 
 Letters: B images, H W image size, N experts, K experts per image and task,
-S slots per expert, T tasks, L classes, D condensed width, G grid side.
+S slots per expert, T tasks, L classes, D condensed width, G grid side, F
+features that gates see.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +18,15 @@ from mtlmoe_jax.models.backbones import Backbone
 from mtlmoe_jax.models.backbones.units import TokenRoutings
 from mtlmoe_jax.models.backbones.vit import TokenMoE
 from mtlmoe_jax.models.experts import Expert, one_expert, stack_experts
-from mtlmoe_jax.models.gates import Gate, GateOptions, route
+from mtlmoe_jax.models.gates import (
+  FEATURE_INPUTS,
+  FeatureInput,
+  Gate,
+  GateOptions,
+  gate_size,
+  route,
+)
+from mtlmoe_jax.models.layers import average_to
 from mtlmoe_jax.models.moe_layer import TokenRouting
 from mtlmoe_jax.models.towers import BoxTower, ClassTower, TowerOptions
 from mtlmoe_jax.moe import buffers, engine, exchange, interface, strategies
@@ -74,16 +84,22 @@ class MTLMoE(nn.Module):
     gating: of every gate; its `experts` is N.
     select: "separate", each gate for itself, or "joint", all gates together.
     share_gate: one gate for all tasks.
+    told: how many probabilities of a router each tower is told: 0, none; N,
+      those of its gate; else those of a router of its own, which sends images
+      nowhere (a control: what a router knows without a division of work).
     dispatch: how images meet the experts.
     towers: of both towers.
     shared_stages: units behind the stem that all experts share; 0 shares
       nothing, not even the stem.
     layout: of the condensed features, see `Expert`.
     condense_dim: D.
+    expert_dim: see `Expert.hidden`.
     drop_path: rate of stochastic depth.
     norm: see `normalization.Norm`.
     learn_weights: adds the parameter `log_variance` (Kendall et al. 2018).
     token_moe: the V-MoE layers of the stem; None: it has none.
+    upcycling: the variables are those of one expert, which stands for N that
+      are equal (`training.upcycling`).
     dtype: type of the computation in stem and experts; parameters, gates,
       combine and towers are float32.
   """
@@ -95,21 +111,33 @@ class MTLMoE(nn.Module):
   gating: GateOptions
   select: str
   share_gate: bool
+  told: int
   dispatch: DispatchOptions
   towers: TowerOptions
   shared_stages: int
   layout: str
   condense_dim: int
+  expert_dim: int
   drop_path: float
   norm: str
   learn_weights: bool
   token_moe: TokenMoE | None
   dtype: Any
+  upcycling: bool = False
 
   def setup(self) -> None:
     """Stem, gates and towers; `_run_mapped` makes the experts."""
-    for name, k in dict(zip(self._gate_names(), self.ks)).items():
+    for name, k in dict(zip(self.gate_names, self.ks)).items():
       setattr(self, name, Gate(self.gating, k))
+      if self.told and not self.gate_tells:
+        setattr(self, f"tower_{name}", Gate(self._telling(), self.told))
+    if self.gating.sees in FEATURE_INPUTS:
+      self.gate_input = FeatureInput()
+    if self.needs_gate_backbone:
+      # As it was trained: it never learns, whatever the norm of the experts.
+      self.gate_backbone = self.backbone.sizes.network(
+        first=self._first_of_experts(), norm="frozen", dtype=self.dtype
+      )
     if self.shared_stages:
       self.stem = make_stem(
         self.backbone,
@@ -136,6 +164,8 @@ class MTLMoE(nn.Module):
     valid: Array | None = None,
     gate_noise: Array | None = None,
     features: Array | None = None,
+    gate_features: Array | None = None,
+    choices: Mapping[str, tuple[Array, Array]] | None = None,
   ) -> Outputs:
     """Classifies and localises.
 
@@ -148,7 +178,10 @@ class MTLMoE(nn.Module):
       gate_noise: scalar, the scale of the gates' noise in this step; None: the
         option's.
       features: of the stem, if they are known (`stem_features`); the stem then
-        does not run, and only the gates see the images.
+        does not run, and only gates that see pixels see the images.
+      gate_features: [B, F] that gates see, if they are known as well.
+      choices: task -> (experts i32 [B, K], weights f32 [B, K]), in place of
+        what its gate says of the images; towers are told as ever.
 
     Returns:
       The outputs; those of padding rows mean nothing.
@@ -158,19 +191,30 @@ class MTLMoE(nn.Module):
     """
     _check_images(images)
     x = normalized(images, self.backbone)
-    names = self._gate_names()
+    shared, tokens = self._shared(x, features, valid, train)
+    seen = self._seen(x, shared, gate_features)
+    names = self.gate_names
     order = list(dict.fromkeys(names))
     gates = [getattr(self, name) for name in order]
     joint = self.select == "joint"
-    routings = route(gates, x, train, valid, gate_noise, joint)
-    x, tokens = self._shared(x, features, valid, train)
-    combined, routings = self._mixture(x, routings, train, valid)
+    looked = x if self.gating.kind == "random" else seen
+    routings = route(gates, looked, train, valid, gate_noise, joint)
     place = {task: order.index(name) for task, name in zip(self.tasks, names)}
+    told = [self._told(name, r, seen) for name, r in zip(order, routings)]
+    if choices is not None:
+      given = {place[task]: chosen for task, chosen in choices.items()}
+      routings = [
+        dataclasses.replace(r, experts=given[i][0], weights=given[i][1])
+        for i, r in enumerate(routings)
+      ]
+    combined, routings = self._mixture(shared, routings, train, valid)
     logits = box = None
     if "class" in place:
-      logits = self.tower_class(combined[place["class"]], train)
+      i = place["class"]
+      logits = self.tower_class(combined[i], train, told[i])
     if "box" in place:
-      box = self.tower_box(combined[place["box"]], train)
+      i = place["box"]
+      box = self.tower_box(combined[i], train, told[i])
     return Outputs(
       logits=logits,
       box=box,
@@ -200,7 +244,107 @@ class MTLMoE(nn.Module):
     mask = jnp.ones((self.gating.experts, len(images)), bool)
     return self._run_mapped(x, mask, train=False, shared_input=True)
 
-  def _gate_names(self) -> list[str]:
+  def gate_view(
+    self,
+    images: Array,
+    features: Array | None = None,
+    gate_features: Array | None = None,
+  ) -> Array:
+    """What gates that see features would standardize, in evaluation.
+
+    Args:
+      images: [B, H, W, 3] RGB, 0 ... 255.
+      features: of the stem, if they are known.
+      gate_features: what this returns, if it is known.
+
+    Returns:
+      f32 [B, F].
+    """
+    x = normalized(images, self.backbone)
+    shared, _ = self._shared(x, features, None, False)
+    return self._pooled(x, shared, gate_features)
+
+  def routings(
+    self,
+    images: Array,
+    features: Array | None = None,
+    gate_features: Array | None = None,
+  ) -> dict[str, Routing]:
+    """What the gates say of images in evaluation; no expert runs.
+
+    Args:
+      images: [B, H, W, 3] RGB, 0 ... 255.
+      features: of the stem, if they are known.
+      gate_features: that gates see, if they are known.
+
+    Returns:
+      task -> its routing.
+    """
+    x = normalized(images, self.backbone)
+    shared = x
+    if self.gating.sees in FEATURE_INPUTS:
+      shared, _ = self._shared(x, features, None, False)
+    seen = self._seen(x, shared, gate_features)
+    names = self.gate_names
+    order = list(dict.fromkeys(names))
+    gates = [getattr(self, name) for name in order]
+    looked = x if self.gating.kind == "random" else seen
+    found = route(gates, looked, joint=self.select == "joint")
+    return {t: found[order.index(name)] for t, name in zip(self.tasks, names)}
+
+  @property
+  def needs_gate_backbone(self) -> bool:
+    """Whether gates see more of the backbone than the stem has."""
+    some = self.shared_stages < self.backbone.sizes.last
+    return self.gating.sees == "all" and some
+
+  def _first_of_experts(self) -> int:
+    """Number of the first unit behind the stem."""
+    return self.shared_stages + 1 if self.shared_stages else 0
+
+  def _seen(
+    self, x: Array, shared: Array, gate_features: Array | None
+  ) -> Array:
+    """What the gates see: [B, H, W, 3], or [B, F] standardized."""
+    if self.gating.sees not in FEATURE_INPUTS:
+      return x
+    return self.gate_input(self._pooled(x, shared, gate_features))
+
+  def _pooled(
+    self, x: Array, shared: Array, gate_features: Array | None
+  ) -> Array:
+    """Mean over space of the last map that gates see, f32 [B, F]."""
+    if gate_features is not None:
+      return gate_features.astype(jnp.float32)
+    if self.needs_gate_backbone:
+      if not self.shared_stages:  # `shared` are the images themselves.
+        shared = average_to(x, gate_size(x.shape)).astype(self.dtype)
+      shared = jax.lax.stop_gradient(shared)
+      shared = self.gate_backbone(shared)
+    return jnp.mean(shared.astype(jnp.float32), (1, 2))
+
+  @property
+  def gate_tells(self) -> bool:
+    """Whether a gate's own probabilities are those that towers are told."""
+    controls = ("uniform", "random")
+    is_own = self.told == self.gating.experts
+    return is_own and self.gating.kind not in controls
+
+  def _telling(self) -> GateOptions:
+    """Of a router that sends images nowhere."""
+    return dataclasses.replace(
+      self.gating, kind="dense", experts=self.told, shared=0
+    )
+
+  def _told(self, name: str, routing: Routing, seen: Array) -> Array | None:
+    if not self.told:
+      return None
+    if self.gate_tells:
+      return routing.probs
+    return getattr(self, f"tower_{name}").probabilities(seen)
+
+  @property
+  def gate_names(self) -> list[str]:
     """The gate of each task."""
     if self.share_gate:
       return ["gate"] * len(self.tasks)
@@ -230,6 +374,8 @@ class MTLMoE(nn.Module):
     valid: Array | None,
   ) -> tuple[list[Array], list[Routing]]:
     """Each gate's weighted sum of the experts, and what was dropped."""
+    if self.upcycling:
+      return self._of_equals(x, routings, train, valid)
     chosen = [r.experts for r in routings]
     ks = [experts.shape[1] for experts in chosen]
     if self.select == "joint":  # One set of experts, however many tasks.
@@ -250,6 +396,28 @@ class MTLMoE(nn.Module):
       routings = [
         dataclasses.replace(r, metrics={**r.metrics, "dropped": lost})
         for r, lost in zip(routings, results.dropped)
+      ]
+    return combined, routings
+
+  def _of_equals(
+    self,
+    x: Array,
+    routings: list[Routing],
+    train: bool,
+    valid: Array | None,
+  ) -> tuple[list[Array], list[Routing]]:
+    """As `_mixture`, of N experts that all are the one there is."""
+    mask = jnp.ones(x.shape[:1], bool) if valid is None else valid
+    output = self._run_mapped(x, mask[None], train=train, shared_input=True)[0]
+    rows = (-1,) + (1,) * (output.ndim - 1)
+    output = jnp.where(mask.reshape(rows), output, 0)
+    combined = [
+      jnp.sum(r.weights, axis=1).reshape(rows) * output for r in routings
+    ]
+    if self.dispatch.compute == "sparse":
+      routings = [
+        dataclasses.replace(r, metrics={**r.metrics, "dropped": jnp.zeros(())})
+        for r in routings
       ]
     return combined, routings
 
@@ -300,7 +468,7 @@ class MTLMoE(nn.Module):
   ) -> Array:
     """All experts side by side, float32."""
     stack = stack_experts(
-      self.gating.experts,
+      1 if self.upcycling else self.gating.experts,
       shared_input=shared_input,
       remat=self.dispatch.remat and train,
     )
@@ -311,10 +479,11 @@ class MTLMoE(nn.Module):
     return dict(
       sizes=self.backbone.sizes,
       grid=self.backbone.grid,
-      first=self.shared_stages + 1 if self.shared_stages else 0,
+      first=self._first_of_experts(),
       norm=self.norm,
       layout=self.layout,
       features=self.condense_dim,
+      hidden=self.expert_dim,
       drop_path=self.drop_path,
       train=train,
       dtype=self.dtype,

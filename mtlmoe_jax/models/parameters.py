@@ -34,7 +34,8 @@ def count_parameters(
   Returns:
     (total, active): active are those that an image can meet: all but the
     experts, and as many experts as the gates together can choose for it,
-    min(N, sum of K), or K where they choose one set. Of the experts of V-MoE
+    min(N, sum of K), or K where they choose one set (shared experts count
+    once). Of the experts of V-MoE
     layers those of one token count, as each token chooses anew.
   """
   if params is None:
@@ -48,10 +49,12 @@ def count_parameters(
 def active_experts(config: ml_collections.ConfigDict) -> int:
   """Experts that an image can meet; see `count_parameters`."""
   n, ks = config.model.experts, config_lib.resolve(config).ks
+  shared = config.model.shared_experts
   if config.model.gate in ("dense", "uniform"):
     return n
   one_set = config.model.share_gate or config.model.select == "joint"
-  return min(n, ks[0] if one_set else sum(ks))
+  chosen = [k - shared for k in ks]
+  return min(n, shared + (chosen[0] if one_set else sum(chosen)))
 
 
 def parameter_table(

@@ -13,15 +13,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mtlmoe_jax.models.layers import scaled_normal
+from mtlmoe_jax.models.layers import START_SCALE, cosine_logits, scaled_normal
 
 # The box before training: centred, this share of each side. Boxes that start
 # sensible keep the first steps of the complete-IoU loss stable.
 START_SIDE = 0.6
 # Channels of each cell that the box tower flattens: what matters is where.
 CELL_FEATURES = 64
-# Scale of the cosines before training (Gidaris & Komodakis 2018).
-START_SCALE = 10.0
 
 _Hidden = functools.partial(nn.Dense, kernel_init=scaled_normal(2.0))
 
@@ -55,12 +53,23 @@ class ClassTower(nn.Module):
   options: TowerOptions
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Maps [B, D] or [B, G, G, D] to logits [B, L], float32."""
+  def __call__(
+    self, x: jax.Array, train: bool, told: jax.Array | None = None
+  ) -> jax.Array:
+    """Maps features to logits.
+
+    Args:
+      x: [B, D] or [B, G, G, D].
+      train: with dropout.
+      told: [B, R], a router's probabilities, beside the features; None: none.
+
+    Returns:
+      f32 [B, L].
+    """
     if x.ndim == 4:
       x = jnp.mean(x, (1, 2))
     x = nn.Dropout(self.options.dropout, deterministic=not train)(x)
-    x = _Hidden(self.options.width, name="hidden")(x)
+    x = _Hidden(self.options.width, name="hidden")(_beside(x, told))
     if self.options.classifier == "cosine":
       return CosineClassifier(self.classes, name="out")(x)
     x = nn.swish(x)
@@ -85,28 +94,6 @@ class CosineClassifier(nn.Module):
     return cosine_logits(x, kernel, jnp.exp(self.param("log_scale", start, ())))
 
 
-def cosine_logits(
-  features: jax.Array, kernel: jax.Array, scale: jax.Array
-) -> jax.Array:
-  """scale cos(f_b, w_l) (Luo et al. 2018, "Cosine Normalization", eq. 3).
-
-  Args:
-    features: f, [B, F].
-    kernel: w, [F, L].
-    scale: scalar.
-
-  Returns:
-    [B, L], between -scale and scale; 0 where a vector is 0.
-  """
-  return scale * (_unit(features, -1) @ _unit(kernel, 0))
-
-
-def _unit(x: jax.Array, axis: int) -> jax.Array:
-  """Vectors of length 1; those shorter than 1e-6 stay shorter."""
-  square = jnp.sum(x * x, axis, keepdims=True)
-  return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
-
-
 class BoxTower(nn.Module):
   """MLP that ends in a box; on a grid it keeps every cell apart.
 
@@ -120,13 +107,15 @@ class BoxTower(nn.Module):
   options: TowerOptions
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Maps [B, D] or [B, G, G, D] to boxes [B, 4] xyxy, float32."""
+  def __call__(
+    self, x: jax.Array, train: bool, told: jax.Array | None = None
+  ) -> jax.Array:
+    """Maps features to boxes [B, 4] xyxy, float32; see `ClassTower`."""
     if x.ndim == 4:
       x = nn.swish(_Hidden(CELL_FEATURES, name="cell")(x))
       x = x.reshape(x.shape[0], -1)
     x = nn.Dropout(self.options.dropout, deterministic=not train)(x)
-    x = nn.swish(_Hidden(self.options.width, name="hidden")(x))
+    x = nn.swish(_Hidden(self.options.width, name="hidden")(_beside(x, told)))
     raw = nn.Dense(
       4,
       kernel_init=scaled_normal(0.01),
@@ -134,6 +123,10 @@ class BoxTower(nn.Module):
       name="out",
     )(x)
     return decode_box(raw)
+
+
+def _beside(x: jax.Array, told: jax.Array | None) -> jax.Array:
+  return x if told is None else jnp.concatenate([x, told], -1)
 
 
 def decode_box(raw: jax.Array) -> jax.Array:

@@ -195,7 +195,8 @@ def _losses_and_metrics(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
   """Losses and metrics over all tokens [G, M, ...] of the batch."""
   num_experts, valid = probs.shape[-1], valid.reshape(-1)
-  losses = {n: jnp.zeros(()) for n in ("importance", "load", "balance", "z")}
+  names = ("importance", "load", "balance", "z", "information")
+  losses = {name: jnp.zeros(()) for name in names}
   if num_experts > 1:
     losses["z"] = routing.z_loss(logits.reshape(-1, logits.shape[-1]), valid)
   probs = probs.reshape(-1, num_experts)

@@ -7,14 +7,18 @@ underflow. The selected experts of an image are K distinct ones, the best first;
 equal logits go to the lower index. A bias [N] (`balancing`) moves the selection
 and what counts it (load), never a weight; it is a constant.
 
-Every routing has the same four auxiliary losses, scalars, 0 for N = 1:
+Every routing has the same auxiliary losses, scalars, 0 for N = 1:
 
 - importance: CV^2 of the weight that each expert receives in the batch,
 - load: CV^2 of the (smooth) number of images that each expert receives,
 - balance: N sum_i f_i P_i, with f the share of first choices and P the mean
   probability (Shazeer 2017, Fedus 2021, GShard); 1 when uniform, so it is the
   one loss whose least value is not 0,
-- z: mean squared log-sum-exp of the logits (Zoph et al. 2022, eq. 5).
+- z: mean squared log-sum-exp of the logits (Zoph et al. 2022, eq. 5),
+- information: minus the mutual information of image and expert, nats: the mean
+  entropy of an image's probabilities minus the entropy of their mean. Its least
+  value, -log N, is that of a gate that is sure of every image and gives each
+  expert as many.
 
 CV is the coefficient of variation over experts, with population variance. Rows
 where `valid` is False (padding) count in no loss and no metric.
@@ -52,7 +56,7 @@ class Scores:
     logits: [B, N].
     noise: [B, N], standard normal draws. None (evaluation): no noise.
     noise_std: [B, N] or broadcastable to it, 0 or more. None: no noise.
-    bias: [N], added for the selection only. None: no bias.
+    bias: [N] or [B, N], added for the selection only. None: no bias.
   """
 
   logits: Array
@@ -70,9 +74,10 @@ class Routing:
     experts: i32 [B, K], the selected experts, best first, distinct in a row.
     weights: f32 [B, K], their weights in the sum.
     probs: f32 [B, N], softmax of the noise-free logits over all experts.
-    losses: scalars `importance`, `load`, `balance`, `z`.
+    losses: scalars `importance`, `load`, `balance`, `z`, `information`.
     metrics: scalars, without gradients: `entropy` (mean over images, nats),
-      `entropy_mean_gate` (of the mean of `probs`, nats), `effective_experts`
+      `entropy_mean_gate` (of the mean of `probs`, nats), `information` (the
+      latter minus the former), `effective_experts`
       (exp of the latter), `cv_importance` (of summed weights), `cv_load` (of
       counts), `max_load` (largest count / mean count).
   """
@@ -240,6 +245,33 @@ def joint_routing(
   ]
 
 
+def with_shared(routing: Routing, shared: int) -> Routing:
+  """Experts that serve every image beside those that its gate chose.
+
+  Dai et al. 2024, "DeepSeekMoE", section 3.2: what all images need is learned
+  once, and what is routed can differ.
+
+  Args:
+    routing: over the experts behind the shared ones.
+    shared: how many come first.
+
+  Returns:
+    The routing over all experts: the shared ones in front with weight 1 each,
+    which no probability, loss or metric of the gate counts.
+  """
+  if not shared:
+    return routing
+  batch = routing.experts.shape[0]
+  first = jnp.broadcast_to(jnp.arange(shared, dtype=jnp.int32), (batch, shared))
+  nothing = jnp.zeros((batch, shared), jnp.float32)
+  return dataclasses.replace(
+    routing,
+    experts=jnp.concatenate([first, routing.experts + shared], axis=1),
+    weights=jnp.concatenate([nothing + 1, routing.weights], axis=1),
+    probs=jnp.concatenate([nothing, routing.probs], axis=1),
+  )
+
+
 def uniform_routing(
   batch_size: int, num_experts: int, valid: Array | None = None
 ) -> Routing:
@@ -282,6 +314,23 @@ def random_routing(draws: Array, k: int, valid: Array | None = None) -> Routing:
   return _without_losses(
     _routing(logits, experts, weights, received, load, valid)
   )
+
+
+def left_out(key: Array, shape: tuple[int, ...], rate: float, k: int) -> Array:
+  """A bias [B, N] that keeps some experts from being selected.
+
+  Args:
+    key: of the draws.
+    shape: (B, N).
+    rate: probability of each expert, for each image.
+    k: an image that fewer experts would be left to has all of them.
+
+  Returns:
+    f32, 0 or so low that every other expert comes first.
+  """
+  out = jax.random.bernoulli(key, rate, shape)
+  enough = jnp.sum(~out, axis=1, keepdims=True) >= k
+  return jnp.where(out & enough, -_MAX_LOGIT / 2, 0.0)
 
 
 def full_weights(experts: Array, weights: Array, num_experts: int) -> Array:
@@ -401,6 +450,23 @@ def z_loss(logits: Array, valid: Array | None = None) -> Array:
   return _mean_valid(jnp.clip(total, -_MAX_LSE, _MAX_LSE) ** 2, valid)
 
 
+def information_loss(probs: Array, valid: Array | None = None) -> Array:
+  """Minus the mutual information of image and expert (Bridle et al. 1991).
+
+  Args:
+    probs: [B, N], softmax over all experts.
+    valid: bool [B], False for padding; None: all are valid.
+
+  Returns:
+    Scalar in [-log N, 0], nats.
+  """
+  # `entr` has no gradient at 0; a probability may underflow.
+  probs = jnp.maximum(probs, 1e-12)
+  each = _mean_valid(jnp.sum(special.entr(probs), axis=-1), valid)
+  mean = jnp.maximum(_mean_valid(probs, valid), 1e-12)
+  return each - jnp.sum(special.entr(mean))
+
+
 def bounded(logits: Array) -> Array:
   """Float32 logits with infinities made finite; NaN stays NaN."""
   return jnp.clip(logits.astype(jnp.float32), -_MAX_LOGIT, _MAX_LOGIT)
@@ -419,9 +485,11 @@ def gate_metrics(
   """
   probs, importance, load = jax.lax.stop_gradient((probs, importance, load))
   of_mean = jnp.sum(special.entr(_mean_valid(probs, valid)))
+  entropy = _mean_valid(jnp.sum(special.entr(probs), axis=-1), valid)
   return {
-    "entropy": _mean_valid(jnp.sum(special.entr(probs), axis=-1), valid),
+    "entropy": entropy,
     "entropy_mean_gate": of_mean,
+    "information": of_mean - entropy,
     "effective_experts": jnp.exp(of_mean),
     "cv_importance": jnp.sqrt(cv_squared(importance)),
     "cv_load": jnp.sqrt(cv_squared(load)),
@@ -527,6 +595,7 @@ def _routing(
     "load": cv_squared(load),
     "balance": balance_loss(probs, experts[:, :1], valid),
     "z": z_loss(logits, valid) if num_experts > 1 else jnp.zeros(()),
+    "information": information_loss(probs, valid),
   }
   metrics = gate_metrics(
     probs,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-_MIXED = ("image", "features")
+_MIXED = ("image", "features", "gate_features")
 
 
 def mixup(
@@ -30,13 +30,13 @@ def mixup(
   Args:
     key: all randomness.
     batch: `image` u8 [B, H, W, 3], `label` i32 [B], `has_label`, `has_box`,
-      `valid` bool [B], with features computed once `features` f16 [B, ...], and
-      whatever else, which stays.
+      `valid` bool [B], with features computed once `features` and perhaps
+      `gate_features` f16 [B, ...], and whatever else, which stays.
     share: of the images that are mixed, in [0, 1].
     alpha: of the Beta distribution, above 0.
 
   Returns:
-    The batch with `image` and `features` f32, mixed alike, and `has_box` False
+    The batch with `image` and features f32, mixed alike, and `has_box` False
     where mixed, and two more entries: `other_label` i32 [B], and `label_weight`
     f32 [B], w (1 where not mixed).
   """

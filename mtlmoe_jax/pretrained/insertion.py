@@ -92,7 +92,7 @@ def _sources(
     place = parts.PLACE.fullmatch(path)
     if not place:
       continue
-    name, copied = f"{place[1]}/{place[3]}", place[2] != "stem"
+    name, copied = f"{place[1]}/{place[3]}", place[2] == "experts/backbone"
     if name not in available:
       if TOKEN_GATE in name:
         continue
@@ -110,13 +110,13 @@ def _check_experts(
   """Refuses a model that has no place for experts that differ."""
   own = {name for name, _ in sources.values() if name in weights.per_expert}
   shared = [
-    p for p, (name, _) in sources.items() if name in own and "/stem/" in p
+    p for p, (name, each) in sources.items() if name in own and not each
   ]
   if shared:
     raise errors.InputError(
       f"{weights.source}: its experts differ in what this model shares "
       f"({errors.listed(shared)}); set config.model.shared_stages to that "
-      "run's or fewer"
+      "run's or fewer, and config.model.gate_input to 'stem' or 'pixels'"
     )
   theirs = {len(weights.per_expert[name]) for name in own}
   ours = {model[p].shape[0] for p, (name, _) in sources.items() if name in own}
@@ -158,7 +158,7 @@ def _summary(
   break_symmetry: float,
 ) -> str:
   lines = [f"pretrained: {weights.report}"]
-  for part in ("stem", "experts/backbone"):
+  for part in ("stem", "experts/backbone", parts.GATES):
     parameters, statistics = (
       [p for p in new if p.startswith(f"{collection}/{part}/")]
       for collection in ("params", "batch_stats")
@@ -169,7 +169,7 @@ def _summary(
       if tokens := [p for p in parameters if TOKEN_EXPERTS in p]:
         count = new[tokens[0]].shape[0]
         line += f", {len(tokens)} of them copied into {count} token experts"
-      if part != "stem":
+      if part == "experts/backbone":
         line += f", for each of {new[parameters[0]].shape[0]} experts"
         line += ", expert i from expert i" if weights.per_expert else ""
         line += f" with noise {break_symmetry:g}" if break_symmetry else ""

@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 
 # Collection, part of the model, name inside of the backbone.
-PLACE = re.compile(r"(params|batch_stats)/(stem|experts/backbone)/(.+)")
+PLACE = re.compile(
+  r"(params|batch_stats)/(stem|experts/backbone|gate_backbone)/(.+)"
+)
+# A second copy of some units, which only gates see.
+GATES = "gate_backbone"
 
 
 def whole_backbone(
@@ -34,7 +38,8 @@ def whole_backbone(
   """
   common, own = {}, {}
   for path, value in model.items():
-    if place := PLACE.fullmatch(path):
+    place = PLACE.fullmatch(path)
+    if place and place[2] != GATES:
       name, value = f"{place[1]}/{place[3]}", np.asarray(value)
       if place[2] == "stem":
         common[name] = value

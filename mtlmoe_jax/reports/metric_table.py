@@ -69,6 +69,11 @@ KNOWN = {
     "mean Jensen-Shannon divergence of the two gates' probs, bits; 0 equal",
     "",
   ),
+  "experts_per_image": (
+    "experts per image",
+    "mean number of distinct experts that an image's gates chose together",
+    "",
+  ),
   "score": ("score", "mean of those of top1 and miou that exist", ""),
 }
 # Name below a task -> (label, formula).
@@ -95,6 +100,15 @@ GATE = {
   "specialisation": (
     "specialisation",
     "(I(class; expert) - I by chance) / log N; about 0 without any",
+  ),
+  "variation": (
+    "variation",
+    "mean share of an image's weight that other images' experts would not "
+    "have; 0: all images have the same",
+  ),
+  "gate_value": (
+    "gate value",
+    "top1 (of the box: mean IoU) lost when images exchange their gates",
   ),
   "dropped": ("dropped", "share of choices dropped over capacity"),
 }

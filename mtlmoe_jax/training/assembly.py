@@ -14,7 +14,7 @@ import optax
 
 from mtlmoe_jax import models
 from mtlmoe_jax.devices import sharding
-from mtlmoe_jax.training import initialization
+from mtlmoe_jax.training import initialization, upcycling
 from mtlmoe_jax.training.optimizer import frozen_names, make_optimizer
 from mtlmoe_jax.training.state import TrainState, create_state
 from mtlmoe_jax.training.step import Step, make_train_step
@@ -32,6 +32,7 @@ class Assembly:
     optimizer: over the flat parameters that do.
     schedule: their learning rate.
     step: the pure step; `compiled` gives it for the devices.
+    first_step: the same while one expert stands for all, see `upcycling`.
     shardings: where each leaf of the state lives.
     state: before the first step. A compiled step gives its memory away, so
       whoever trains puts the new one here. Placed shapes if abstract.
@@ -43,6 +44,7 @@ class Assembly:
   optimizer: optax.GradientTransformation
   schedule: optax.Schedule
   step: Step
+  first_step: Step
   shardings: Any
   state: TrainState
 
@@ -54,14 +56,18 @@ class Assembly:
       "batch_stats": self.state.batch_stats,
     }
 
-  def compiled(self, seed: int | None = None) -> Callable[[Any, Any], Any]:
+  def compiled(
+    self, seed: int | None = None, first: bool = False
+  ) -> Callable[[Any, Any], Any]:
     """The step as `sharding.jit_step` makes it.
 
     Args:
+      first: whether it is `first_step`.
       seed: kept out of the compiled program, so that runs which differ in it
         alone share one; None: that of the config, in it.
     """
-    return sharding.jit_step(self.step, self.shardings, self.mesh, seed)
+    step = self.first_step if first else self.step
+    return sharding.jit_step(step, self.shardings, self.mesh, seed)
 
 
 def assemble(
@@ -106,6 +112,9 @@ def assemble(
   def make(variables: initialization.Variables) -> TrainState:
     return create_state(variables, optimizer, frozen, config.optimizer.ema > 0)
 
+  def make_step(model: models.MTLMoE) -> Step:
+    return make_train_step(model, optimizer, schedule, frozen, config, steps)
+
   shapes = jax.eval_shape(make, variables)
   shardings = sharding.tree_shardings(shapes, mesh)
   return Assembly(
@@ -114,7 +123,10 @@ def assemble(
     frozen=frozen,
     optimizer=optimizer,
     schedule=schedule,
-    step=make_train_step(model, optimizer, schedule, frozen, config, steps),
+    step=make_step(model),
+    first_step=upcycling.all_alike(
+      make_step(model.clone(upcycling=True)), model.gating.experts
+    ),
     shardings=shardings,
     state=(
       placed(shapes, shardings)

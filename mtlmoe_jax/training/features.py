@@ -26,6 +26,8 @@ from mtlmoe_jax.utils.trees import Flat
 
 # Counts changes of this code that change the arrays.
 _VERSION = 1
+# What is frozen, and of whose outputs the arrays are.
+_PARTS = ("stem", "gate_backbone")
 
 
 def check(
@@ -135,8 +137,10 @@ def of_split(
 
 
 def _stem_of(variables: dict[str, Any]) -> dict[str, Any]:
+  """Collections of the parts that are frozen."""
   return {
-    name: tree["stem"] for name, tree in variables.items() if "stem" in tree
+    name: {part: tree[part] for part in _PARTS if part in tree}
+    for name, tree in variables.items()
   }
 
 
@@ -169,8 +173,7 @@ def _with_features(
   with jax.set_mesh(mesh):
     for batch in batches:
       images = sharding.put_batch({"image": batch["image"]}, mesh)["image"]
-      features, small = jax.device_get(run(stem, images))
-      yield {**batch, "features": features, "image": small}
+      yield {**batch, **jax.device_get(run(stem, images))}
 
 
 def _digest(
@@ -196,6 +199,7 @@ def _digest(
     "whole" if whole else _augmentation(config),
     (model.backbone, model.shared_stages, model.norm, config.precision),
     sorted(model.token_moe.to_dict().items()),
+    *([] if models.sees_pixels(config) else ["no images"]),
     *weights,
   )
   return digest[:24]

@@ -1,10 +1,12 @@
 """The end of a run: its test split, once, and result.json."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.devices import processes
@@ -13,6 +15,9 @@ from mtlmoe_jax.training import metric_log, workdir
 from mtlmoe_jax.training.console import say
 from mtlmoe_jax.training.run import Run, Watched
 from mtlmoe_jax.utils import files
+
+# Below it, weights hardly depend on the image.
+CONSTANT = 0.05
 
 
 def write_result(run: Run) -> dict[str, Any]:
@@ -55,8 +60,40 @@ def write_result(run: Run) -> dict[str, Any]:
   )
   files.write_json(run.workdir / "result.json", result)
   say(results.table(evaluation.metrics))
+  for line in constant_gates(evaluation.metrics, config.model.gate):
+    say(line)
   say(f"written: {run.workdir / 'result.json'}")
   return result
+
+
+def constant_gates(metrics: Mapping[str, Any], kind: str) -> list[str]:
+  """A warning for each gate that gives every image nearly the same weights.
+
+  Args:
+    metrics: of the test split.
+    kind: `model.gate`; controls choose nothing on purpose.
+
+  Returns:
+    Lines for the log.
+  """
+  lines: list[str] = []
+  for task in config_lib.TASKS:
+    shares = metrics.get(f"{task}/importance", [])
+    varies = metrics.get(f"{task}/variation", 1.0)
+    if kind in ("uniform", "random") or len(shares) < 2 or varies >= CONSTANT:
+      continue
+    used = [
+      f"{i} ({share:.2f})"
+      for i, share in enumerate(shares)
+      if share >= CONSTANT
+    ]
+    lines.append(
+      f"warning: the {task} gate gives every image nearly the same weights "
+      f"({task}/variation {varies:.3f}): this mixture is a fixed average of "
+      f"experts {', '.join(used)}. Gates that see features start with "
+      "knowledge: --config.model.gate_input=stem (or all)"
+    )
+  return lines
 
 
 def _result(run: Run, step: int, metrics: dict[str, Any]) -> dict[str, Any]:

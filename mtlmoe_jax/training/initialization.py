@@ -5,6 +5,7 @@ New ones; or backbone weights of a file or of another run in their place
 """
 
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ Variables = dict[str, Any]
 
 # The one layer whose shape depends on the classes.
 REPLACEABLE = "tower_class/"
+# What may be new in a model that starts from another run.
+NEW = re.compile(r"gate(?!_backbone)|tower|log_variance")
 
 
 def init_variables(
@@ -200,9 +203,7 @@ def transfer(
       theirs = source.get(name)
       if theirs is not None and theirs.shape == value.shape:
         target[name], taken = theirs, taken + 1
-      elif name.startswith(REPLACEABLE) or (
-        theirs is None and name.startswith(("gate", "tower", "log_variance"))
-      ):
+      elif name.startswith(REPLACEABLE) or (theirs is None and NEW.match(name)):
         new.append(name)
       else:
         there = "missing" if theirs is None else f"{tuple(theirs.shape)} there"

@@ -49,7 +49,11 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
 def _fit(run: Run, stop: SigtermFlag) -> bool:
   """Steps until the end (True) or a SIGTERM (False)."""
   assembly, mesh = run.assembly, run.assembly.mesh
-  train_step = assembly.compiled(run.config.seed)
+  first = round(run.config.model.upcycle_epochs * run.length.steps_per_epoch)
+  step_of = {
+    is_first: assembly.compiled(run.config.seed, is_first)
+    for is_first in (True, False)
+  }
   schedule = make_schedule(run.config, run.length, set(run.watched))
   step = int(assembly.state.step)
   note: dict[str, float] = {}
@@ -58,8 +62,10 @@ def _fit(run: Run, stop: SigtermFlag) -> bool:
   with run.open(), jax.set_mesh(mesh), _bar(run, step) as bar:
     while step < schedule.steps:
       batch = sharding.put_batch(next(run.iterator), mesh)
+      if step == first:
+        guard = "allow"
       with jax.transfer_guard(guard):
-        assembly.state, metrics = train_step(assembly.state, batch)
+        assembly.state, metrics = step_of[step < first](assembly.state, batch)
       # Nothing but the batch goes to the devices, nothing comes back; only
       # compiling may send constants.
       guard = "disallow"

@@ -25,13 +25,16 @@ BACKBONE = re.compile(r"(stem|experts/backbone)/(?!.*/moe/gate/)")
 def frozen_names(
   names: Iterable[str], config: ml_collections.ConfigDict
 ) -> frozenset[str]:
-  """Parameters that `optimizer.frozen` or `transfer.freeze` keep as they are.
+  """Parameters that stay as they are.
+
+  Those that `optimizer.frozen` or `transfer.freeze` name, and the backbone
+  that only gates see.
 
   Raises:
     InputError: a pattern that is no regular expression or matches nothing.
   """
   names = list(names)
-  out: frozenset[str] = frozenset()
+  out = frozenset(n for n in names if n.startswith("gate_backbone/"))
   for key, patterns in (
     ("optimizer.frozen", config.optimizer.frozen),
     ("transfer.freeze", config.transfer.freeze),

@@ -13,15 +13,22 @@ import ml_collections
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
-from mtlmoe_jax.data import pipeline
+from mtlmoe_jax.data import feature_store, pipeline
 from mtlmoe_jax.devices import compilation, processes, sharding
 from mtlmoe_jax.evaluation import calibrate, evaluate
-from mtlmoe_jax.training import features, initialization, metric_log
+from mtlmoe_jax.training import (
+  features,
+  gate_start,
+  initialization,
+  metric_log,
+)
 from mtlmoe_jax.training import workdir as workdir_lib
 from mtlmoe_jax.training.assembly import Assembly, assemble
 from mtlmoe_jax.training.checkpointing import Checkpointer, abstract_state
 from mtlmoe_jax.training.clock import Clock, Window
+from mtlmoe_jax.training.optimizer import frozen_names
 from mtlmoe_jax.training.schedule import Length, length
+from mtlmoe_jax.utils import trees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +162,10 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   processes.wait_for_all("workdir")
   checkpointer = Checkpointer(workdir, config.checkpoint.keep)
   latest = checkpointer.latest_step()
-  assembly, note = _assembled(config, data, mesh, run_length, latest is None)
-  log = _log(workdir, config, latest or 0)
+  assembly, note = _assembled(
+    config, data, mesh, run_length, workdir, latest is None
+  )
+  log = _log(workdir, config, -1 if latest is None else latest)
   clock, window = Clock(), Window(config.batch_size)
   position = None
   if latest is not None:
@@ -172,7 +181,7 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   iterator = _iterator(config, data, workdir, assembly)
   if position is not None:
     iterator.set_state(position)
-  return Run(
+  run = Run(
     config=config,
     workdir=workdir,
     data=data,
@@ -185,6 +194,25 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     iterator=iterator,
     start_note=note,
   )
+  if latest is None:
+    _log_start(run)
+  return run
+
+
+def _log_start(run: Run) -> None:
+  """How gates that know something use the experts before the first step."""
+  name = "validation" if run.data.validation else "train"
+  known = run.watched.get(name)
+  found = gate_start.routing(
+    run.assembly.variables,
+    run.assembly.model,
+    run.config,
+    getattr(run.data, name),
+    run.assembly.mesh,
+    known.batches if known else None,
+  )
+  if found:
+    run.log.write(step=0, epoch=0.0, split="start", seconds=0.0, **found)
 
 
 def _mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh:
@@ -203,20 +231,42 @@ def _assembled(
   data: data_lib.Data,
   mesh: jax.sharding.Mesh,
   run_length: Length,
+  workdir: pathlib.Path,
   new: bool,
 ) -> tuple[Assembly, str]:
   """What trains, and what its parameters are; of a resumed run only shapes."""
   classes, note = len(data.class_names), "new parameters"
   if new:
     model = models.build_model(config, classes)
-    variables = initialization.init_variables(model, config, mesh)
-    variables, note = initialization.start_from(variables, config)
+    drawn = initialization.init_variables(model, config, mesh)
+    variables, note = initialization.start_from(drawn, config)
+    untouched = trees.shared(variables, drawn)
+    del drawn
+    store = _store(config, data, workdir, variables, mesh)
+    variables, gates = gate_start.start(
+      variables, untouched, model, config, data.train, mesh, store
+    )
+    note = "\n".join(filter(None, [note, gates]))
     assembly = assemble(config, classes, mesh, *run_length, variables=variables)
   else:  # The checkpoint has the values.
     assembly = assemble(config, classes, mesh, *run_length, abstract=True)
-  if config.features.views:
-    features.check(config, assembly.state.params, assembly.frozen)
   return assembly, note
+
+
+def _store(
+  config: ml_collections.ConfigDict,
+  data: data_lib.Data,
+  workdir: pathlib.Path,
+  variables: dict[str, Any],
+  mesh: jax.sharding.Mesh,
+) -> feature_store.Views | None:
+  """Features of the training images, if they are computed once."""
+  if not config.features.views:
+    return None
+  params = trees.flatten(variables["params"])
+  features.check(config, params, frozen_names(params, config))
+  folder = features.folder_of(config, workdir)
+  return features.prepare(data.train, variables, config, mesh, folder)
 
 
 def _log(
@@ -245,13 +295,8 @@ def _iterator(
       data.extra,
       data_lib.ProcessSlice(processes.index(), processes.count()),
     )
-  store = features.prepare(
-    data.train,
-    assembly.variables,
-    config,
-    assembly.mesh,
-    features.folder_of(config, workdir),
-  )
+  store = _store(config, data, workdir, assembly.variables, assembly.mesh)
+  assert store is not None
   return data_lib.views_iterator(store, config, config.batch_size)
 
 

@@ -128,6 +128,7 @@ def make_loss(
       train=True,
       valid=part["valid"],
       features=part.get("features"),
+      gate_features=part.get("gate_features"),
       **scheduled,
       rngs={"gating": gating, "dropout": dropout},
       mutable=["batch_stats"],
@@ -256,7 +257,8 @@ def loss_of(
     token_losses={name: r.losses for name, r in outputs.tokens.items()},
     task_weights=task_weights,
     aux_weights={
-      name: options[name] for name in ("importance", "load", "balance", "z")
+      name: options[name]
+      for name in ("importance", "load", "balance", "z", "information")
     },
     log_variance=outputs.log_variance,
   )

@@ -28,6 +28,14 @@ def matching(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
   return frozenset(n for n in names if any(re.match(p, n) for p in patterns))
 
 
+def shared(one: Any, other: Any) -> frozenset[str]:
+  """Names of the leaves that two nested dicts both hold, the same objects."""
+  theirs = flatten(other)
+  return frozenset(
+    n for n, leaf in flatten(one).items() if leaf is theirs.get(n)
+  )
+
+
 def split(flat: Flat, names: frozenset[str]) -> tuple[Flat, Flat]:
   """(the part without these names, the part with them) of a flat dict."""
   without = {n: v for n, v in flat.items() if n not in names}

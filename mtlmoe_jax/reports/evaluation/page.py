@@ -14,7 +14,7 @@ import numpy as np
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax.data.drawn import scenery, synthetic
-from mtlmoe_jax.metrics import split
+from mtlmoe_jax.metrics import permutation, split
 from mtlmoe_jax.metrics.predictions import (
   Choices,
   Evaluation,
@@ -45,6 +45,8 @@ HIGHLIGHTS = (
   "model.experts",
   "model.k",
   "model.gate",
+  "model.gate_input",
+  "model.gate_start",
   "model.compute",
   "model.condense",
   "model.norm",
@@ -71,6 +73,16 @@ FACTS = {
 _HEADS = ("top1", "miou", "acc_iou_50", "top1_loc")
 # Of a page: SVG, a name that stands there once, title.
 Plot = tuple[bytes, str, str]
+
+
+class ToldLine(NamedTuple):
+  """What one gate tells of one group, bits, beside chance."""
+
+  group: str
+  task: str
+  bits: float
+  null: float
+  p: float
 
 
 class ClassLine(NamedTuple):
@@ -117,6 +129,8 @@ def write_report(
       (task, metric_table.gate_lines(metrics, task))
       for task in metric_table.gate_tasks(metrics)
     ],
+    before=_before(metrics_jsonl),
+    told=list(_told(p, source)),
     curves=list(_curves(metrics_jsonl)),
     **_classes(evaluation, source, class_names),
     ious=list(_ious(p)),
@@ -126,6 +140,31 @@ def write_report(
     else gallery.galleries(p, source, class_names),
   )
   files.write_text(path, text)
+
+
+def _before(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+  """Metrics of the gates before the first step, where they were taken."""
+  return next((row for row in rows if row["split"] == "start"), {})
+
+
+def _told(p: Predictions, source: data_lib.Source | None) -> Iterator[ToldLine]:
+  """What the experts of an image tell of its class and its attributes."""
+  gates = {t: g for t, g in p.routing.items() if g.probs.shape[1] > 1}
+  if not gates:
+    return
+  groups = {"class": (np.arange(len(p)), np.where(p.has_label, p.labels, -1))}
+  if source is not None and "attributes" in source[0]:
+    index = gallery.spread(len(p), ATTRIBUTE_IMAGES)
+    known = [source[int(i)]["attributes"] for i in index]
+    for name in known[0]:
+      values = np.unique([a[name] for a in known], return_inverse=True)[1]
+      # What is another number for each image parts nothing.
+      if 1 < len(np.unique(values)) <= len(index) / 4:
+        groups[name] = (index, values)
+  for name, (index, values) in groups.items():
+    for task, gate in gates.items():
+      found = permutation.information(gate.dense[index], values)
+      yield ToldLine(name, task, found["bits"], found["null_mean"], found["p"])
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:

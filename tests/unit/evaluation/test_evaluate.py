@@ -25,7 +25,7 @@ class FakeModel:
   def __init__(self, tasks=("class", "box")):
     self.tasks = tasks
 
-  def apply(self, variables, images, train, valid):
+  def apply(self, variables, images, train, valid, choices=None):
     assert not train
     grey = jnp.mean(images.astype(jnp.float32), (1, 2, 3)) / 255
     grey = jnp.where(valid, grey, jnp.nan)

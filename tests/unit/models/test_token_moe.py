@@ -177,7 +177,8 @@ def test_features_of_the_stem_are_those_of_the_model():
   model = models.build_model(config, CLASSES)
   images = batch(2)["image"]
   _, network, variables, _ = upcycled()
-  stem = jit(lambda x: models.stem_features(config, variables, x)[0])
+  parts = {c: {"stem": tree} for c, tree in variables.items()}
+  stem = jit(lambda x: models.stem_features(config, parts, x)["features"])
   features = stem(images)
   x = (images.astype(np.float32) - 127.5) / np.float32(127.5)
   expected, _ = applied(network)(variables, x)

@@ -211,6 +211,7 @@ def test_metrics_by_hand():
   expected = {
     "entropy": entropy(probs).mean(),
     "entropy_mean_gate": entropy(probs.mean(0)),
+    "information": entropy(probs.mean(0)) - entropy(probs).mean(),
     "effective_experts": np.exp(entropy(probs.mean(0))),
     "cv_importance": received.std() / received.mean(),
     "cv_load": load.std() / load.mean(),
@@ -325,7 +326,8 @@ def test_routing_is_a_pytree_through_jit():
   assert found.experts.dtype == jnp.int32
   for leaf in (found.weights, found.probs, *found.losses.values()):
     assert leaf.dtype == jnp.float32
-  assert set(found.losses) == {"importance", "load", "balance", "z"}
+  names = {"importance", "load", "balance", "z", "information"}
+  assert set(found.losses) == names
 
 
 # --- gradients ---------------------------------------------------------------
