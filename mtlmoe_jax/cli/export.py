@@ -9,10 +9,14 @@ average is kept) and statistics, and in the file's metadata, under
 `mtlmoe_jax`, config, class names and preprocessing as JSON. The second is a
 whole backbone without classifier, in timm's names for its network with
 num_classes=0. Either can start a new run as config.model.pretrained.
+
+--prune drops experts that the gates chose for no image of the validation split
+(of the training split, where nothing is held out), if outputs stay equal.
 """
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -41,6 +45,10 @@ def define() -> None:
   flags.DEFINE_integer(
     "expert", None, "Write only the backbone of this expert, counted from 0."
   )
+  flags.DEFINE_bool(
+    "prune", False, "Leave out experts that the gates never choose."
+  )
+  flags.DEFINE_string("data.path", "", "Of --prune: where the data set is now.")
   flags.DEFINE_enum(
     "names", "ours", NAMES, "Names of the arrays; timm needs --expert."
   )
@@ -59,13 +67,18 @@ def main(argv: Sequence[str]) -> None:
       "--names=timm: timm has no mixtures of experts; add --expert=0"
     )
   # Here, not above: --help should not wait for JAX.
+  from mtlmoe_jax import config as config_lib
   from mtlmoe_jax import pretrained
   from mtlmoe_jax.checkpoints import restore
   from mtlmoe_jax.pretrained import export
 
   restored = restore.restore_for_eval(workdir, flags.FLAGS.step)
+  meta = restored.meta
+  if flags.FLAGS.prune:
+    restored = _pruned(restored)
+    meta = {**meta, "config": config_lib.to_saved(restored.config)}
   backbone = restored.config.model.backbone
-  facts = {name: restored.meta[name] for name in FACTS}
+  facts = {name: meta[name] for name in FACTS}
   facts["backbone"] = backbone
   if expert is None:
     arrays = export.whole_model(restored.variables)
@@ -74,3 +87,26 @@ def main(argv: Sequence[str]) -> None:
     arrays = export.one_backbone(restored.variables, expert, backbone, names)
   pretrained.save_safetensors(out, arrays, export.metadata(facts))
   print(f"{len(arrays)} arrays of step {restored.step}: {out}")
+
+
+def _pruned(restored: Any) -> Any:
+  """The checkpoint without the experts that are never chosen."""
+  from mtlmoe_jax.evaluation import evaluate, pruning
+
+  held_out = restored.config.data.validation_fraction > 0
+  split = "validation" if held_out else "train"
+  path = flags.FLAGS["data.path"].value or ""
+  _, data = evaluate.open_split(restored, split, data_path=path)
+  found = pruning.prune(restored, getattr(data, split))
+  total = restored.config.model.experts
+  if not found.dropped:
+    print(f"all {total} experts are chosen by the {split} images: none dropped")
+    return restored
+  names = ", ".join(map(str, found.dropped))
+  before, after = (f"{count / 1e6:.2f}" for count in found.parameters)
+  print(
+    f"dropped experts {names} of {total}, which none of {found.images} {split} "
+    f"images chose: {before} to {after} million parameters, outputs equal "
+    f"to {found.difference:.1g}"
+  )
+  return found.restored

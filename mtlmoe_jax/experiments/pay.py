@@ -1,0 +1,210 @@
+"""When do experts pay? A map over their width and the number of images.
+
+Small experts (MLPs behind a frozen backbone, whose features are computed once)
+on drawn birds. At each place of the map a mixture that sends every image to one
+expert stands beside
+
+- one expert of equal active compute,
+- the same that is told what the router knows (`model.tower_sees_gate`): what
+  remains is the division of work alone,
+- one expert with the parameters of all, and as many trained apart (ensemble),
+- a uniform gate, for which all experts run;
+
+and a mixture of two experts an image beside one of twice the width, told or
+not. One gate for both tasks: an image meets one expert (or two), not one for
+each task, so that "equal active compute" is true. What images lose when they
+exchange their gates is in every result (`gate_value`).
+"""
+
+import dataclasses
+
+import ml_collections
+
+from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import errors
+from mtlmoe_jax.experiments.cells import Ensemble, Train, Variation
+from mtlmoe_jax.experiments.claims import Question
+
+SUITE = "pay"
+CLASSES = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Map:
+  """The places of a map.
+
+  Attributes:
+    per_class: training images of each of 30 drawn species.
+    widths: of an expert's hidden layer.
+    experts: N of the mixtures.
+  """
+
+  per_class: tuple[int, ...]
+  widths: tuple[int, ...]
+  experts: tuple[int, ...]
+
+
+# The second is for an accelerator: up to 100,000 images.
+MAPS = {
+  "cpu": Map((10, 30, 100, 300), (4, 8, 32), (3, 6)),
+  "paper": Map((10, 30, 100, 300, 1000, 3333), (4, 8, 32, 128), (3, 6, 12)),
+}
+# What all others are named after: N of the mixtures that have all controls.
+MAIN = 6
+# The width at which an ensemble of single experts is trained.
+ENSEMBLE_WIDTH = 8
+
+
+def base_config(preset: str) -> ml_collections.ConfigDict:
+  """The config that all variations change.
+
+  Learning rate, noise and the share of training before the experts are copied
+  were chosen on birds of another seed.
+
+  Args:
+    preset: of MAPS.
+
+  Raises:
+    InputError: an unknown preset.
+  """
+  if preset not in MAPS:
+    raise errors.InputError(
+      f"--preset={preset!r}: must be one of {', '.join(MAPS)}"
+    )
+  config = config_lib.default_config()
+  data, model = config.data, config.model
+  data.name, data.image_size = "synthetic", 96
+  data.synthetic.classes = CLASSES
+  data.synthetic.test_per_class = 70
+  # Drawn birds fill their frames alike (configs/demo.py).
+  data.augment.crop_area_min, data.augment.crop_aspect_max = 0.75, 1.1
+  model.backbone, model.pretrained = "tf_efficientnet_lite0", "lite"
+  model.shared_stages = 8
+  # Of 96 pixels the last map keeps 3 x 3.
+  model.condense, model.grid = "spatial", 3
+  model.condense_dim, model.tower_dim, model.dropout = 64, 128, 0.0
+  model.experts, model.k = 1, "1"
+  model.gate_input, model.share_gate, model.gate_noise = "stem", True, 0.0
+  config.optimizer.frozen = ("stem/",)
+  config.optimizer.lr, config.optimizer.warmup_epochs = 3e-3, 0.5
+  config.features.views = 1
+  config.loss.box_weight = 3.0
+  config.batch_size = 64
+  config.eval.batch_size = 100
+  config.eval.step, config.eval.report = "latest", False
+  config.eval.watch_test = True
+  config.eval.every_epochs = config.checkpoint.every_steps = 10**6
+  return config
+
+
+def variations(preset: str) -> list[Variation]:
+  """The variations of all places of a map.
+
+  Args:
+    preset: of MAPS.
+  """
+  places = MAPS[preset]
+  return [
+    variation
+    for per_class in places.per_class
+    for width in places.widths
+    for variation in _place(per_class, width, places.experts)
+  ]
+
+
+def epochs(per_class: int) -> float:
+  """Passes over the images: more of few, yet fewer steps."""
+  return round(8 * (300 / per_class) ** 0.5, 1)
+
+
+def _place(
+  per_class: int, width: int, counts: tuple[int, ...]
+) -> list[Variation]:
+  """What stands side by side with so many images and so wide experts."""
+  images, passes = CLASSES * per_class, epochs(per_class)
+  group = f"{images} images, width {width}"
+  data = {"data.synthetic.train_per_class": per_class, "epochs": passes}
+
+  def make(arm: str, what: str, hidden: int, **options: object) -> Train:
+    changes = {f"model.{name}": value for name, value in options.items()}
+    changes |= data | {"model.expert_dim": hidden}
+    return Train(name_of(arm, width, images), changes, what, group)
+
+  mixture = {"tower_sees_gate": MAIN, "upcycle_epochs": passes / 4}
+  one = make("one", "one expert", width)
+  made: list[Variation] = [
+    one,
+    make("told", "one, told", width, tower_sees_gate=MAIN),
+    make("wide", f"one of {MAIN} times the width", MAIN * width),
+    make("double", "one of twice the width", 2 * width),
+    make(
+      "double_told",
+      "one of twice the width, told",
+      2 * width,
+      tower_sees_gate=MAIN,
+    ),
+    make(
+      f"mix_{MAIN}_2",
+      f"{MAIN}, two an image",
+      width,
+      **mixture,
+      experts=MAIN,
+      k="2",
+    ),
+    make(
+      "uniform", f"{MAIN}, uniform gate", width, experts=MAIN, gate="uniform"
+    ),
+  ]
+  if width == ENSEMBLE_WIDTH:  # It takes as many runs as it has members.
+    name = name_of("ensemble", width, images)
+    made.append(Ensemble(name, one.name, MAIN, f"{MAIN} trained apart", group))
+  for count in counts:
+    options = {**mixture, "tower_sees_gate": count, "experts": count}
+    made.append(
+      make(f"mix_{count}_1", f"{count}, one an image", width, **options)
+    )
+  return made
+
+
+def name_of(arm: str, width: int, images: int) -> str:
+  """Name of a variation; `place_of` is its inverse."""
+  return f"{arm}_w{width}_n{images}"
+
+
+# (for people, one arm, what it is compared to, metrics)
+COMPARISONS = (
+  ("six, one an image, instead of one", "mix_6_1", "one"),
+  ("six, one an image, instead of one told", "mix_6_1", "told"),
+  ("one told instead of one", "told", "one"),
+  ("three, one an image, instead of one told", "mix_3_1", "told"),
+  ("six, two an image, instead of one of twice the width", "mix_6_2", "double"),
+  (
+    "six, two an image, instead of one of twice the width, told",
+    "mix_6_2",
+    "double_told",
+  ),
+  ("six, one an image, instead of one of six widths", "mix_6_1", "wide"),
+  ("six, one an image, instead of six trained apart", "mix_6_1", "ensemble"),
+  ("six, one an image, instead of a uniform gate", "mix_6_1", "uniform"),
+)
+
+
+def questions(preset: str) -> list[Question]:
+  """Every comparison at every place, in both metrics.
+
+  Args:
+    preset: of MAPS.
+  """
+  places = MAPS[preset]
+  return [
+    Question(
+      text,
+      name_of(one, width, CLASSES * per_class),
+      name_of(other, width, CLASSES * per_class),
+      metric,
+    )
+    for metric in ("top1", "miou")
+    for text, one, other in COMPARISONS
+    for per_class in places.per_class
+    for width in places.widths
+  ]
