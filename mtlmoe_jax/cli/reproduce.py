@@ -4,7 +4,8 @@
       --preset=cpu --workdir=runs/synthetic
 
 Suites: exp1 (one expert or six), transfer, exp2 (one task or two; one, three or
-six experts), experts (what sets experts apart), or all. Data: synthetic, cub
+six experts), experts (what sets experts apart), all of these, or pay (a map of
+when experts pay, on drawn birds). Data: synthetic, cub
 (CUB-200-2011) or cub10 (its first ten classes), with --data.path; transfer with
 cub10 starts from the classes in --base_path. Started again it goes on where it
 was stopped; started several times side by side (one for each core, GPU or host
@@ -26,7 +27,9 @@ from mtlmoe_jax.cli import flags as cli_flags
 def define() -> None:
   """Defines the flags."""
   flags.DEFINE_string("workdir", None, "Folder of the runs.")
-  flags.DEFINE_string("suite", None, "exp1, transfer, exp2, experts, or all.")
+  flags.DEFINE_string(
+    "suite", None, "exp1, transfer, exp2, experts, all or pay."
+  )
   flags.DEFINE_string("data", None, "cub, cub10 or synthetic.")
   flags.DEFINE_string(
     "preset",

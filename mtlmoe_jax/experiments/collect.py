@@ -17,6 +17,7 @@ from mtlmoe_jax.experiments import cells as cells_lib
 from mtlmoe_jax.experiments import claims, comparison, costs
 from mtlmoe_jax.metrics import intervals, matching
 from mtlmoe_jax.metrics import split as metrics
+from mtlmoe_jax.reports.suite import pay
 from mtlmoe_jax.reports.suite.findings import (
   Curve,
   Findings,
@@ -147,6 +148,71 @@ def compare(
     experts={},
     stability={},
   )
+
+
+def answer_questions(
+  cells: Sequence[cells_lib.Cell],
+  questions: Sequence[claims.Question],
+  *,
+  suite: str,
+  data: str,
+  preset: str,
+  command: str,
+) -> Findings:
+  """Answers to a suite's own questions, without costs and curves.
+
+  Args:
+    cells: of a suite, all done.
+    questions: of variations; those that have not run are left out.
+    suite: its name.
+    data: name of the data.
+    preset: of the suite.
+    command: that makes the page again.
+
+  Raises:
+    InputError: a result that is not there or cannot be read.
+  """
+  groups: dict[str, list[cells_lib.Cell]] = {}
+  for cell in cells:
+    if not cell.extra:
+      groups.setdefault(cell.variation.name, []).append(cell)
+  values = {name: comparison.values_of(g) for name, g in groups.items()}
+  rows = {
+    name: _with_gate_value(_compared(group, values[name]), group)
+    for name, group in groups.items()
+  }
+  answers = [claims.answer(q, rows, values) for q in questions]
+  return Findings(
+    suite=suite,
+    data=data,
+    preset=preset,
+    command=command,
+    facts=tuple(_facts(groups, cells)),
+    rows=tuple(rows.values()),
+    claims=(),
+    answers=tuple(a for a in answers if a is not None),
+    experts={},
+    stability={},
+  )
+
+
+def _with_gate_value(
+  row: VariationResult, group: Sequence[cells_lib.Cell]
+) -> VariationResult:
+  """What the class gate's choices are worth, where there is one."""
+  results = [cells_lib.read_result(cell) for cell in group]
+  each = [r.get("class/gate_value") for r in results]
+  if any(value is None for value in each):
+    return row
+  array = np.array(each, float)
+  measured = Measured(
+    float(array.mean()),
+    intervals.deviation(array),
+    tuple(array.tolist()),
+    *intervals.student_interval(array)[1:],
+  )
+  figures = {**row.figures, pay.GATE_VALUE: measured}
+  return dataclasses.replace(row, figures=figures)
 
 
 def _compared(

@@ -10,8 +10,16 @@ import jax
 import ml_collections
 import numpy as np
 
+from mtlmoe_jax import errors
 from mtlmoe_jax.experiments import cells as cells_lib
-from mtlmoe_jax.experiments import claims, collect, costs, reproduction, study
+from mtlmoe_jax.experiments import (
+  claims,
+  collect,
+  costs,
+  pay,
+  reproduction,
+  study,
+)
 from mtlmoe_jax.experiments.cells import Cell
 from mtlmoe_jax.reports.suite import publish, stored
 from mtlmoe_jax.training import loop
@@ -65,6 +73,8 @@ def run(
     InputError: an option that is refused, or a folder with other runs.
   """
   o = options
+  if o.suite == pay.SUITE:
+    return _run_pay(options, root, out, dry_run)
   base = reproduction.base_config(o.data, o.preset, o.data_path, o.pretrained)
   variations = reproduction.variations(
     o.suite, o.data, o.preset, base, o.base_path, o.pretrained
@@ -76,6 +86,40 @@ def run(
     out,
     dry_run=dry_run,
   )
+
+
+def _run_pay(
+  options: Options,
+  root: str | pathlib.Path,
+  out: str | pathlib.Path,
+  dry_run: bool,
+) -> int:
+  """The map of when experts pay; see `run`."""
+  if options.data != "synthetic":
+    raise errors.InputError(
+      f"--data={options.data!r}: the suite {pay.SUITE} draws its images; use "
+      "synthetic"
+    )
+  base = pay.base_config(options.preset)
+  cells = cells_lib.make_cells(
+    pay.variations(options.preset), options.seeds, root
+  )
+  if dry_run:
+    print(cells_lib.listing(cells))
+    return 0
+  if code := cells_lib.run(cells, base):
+    return code
+  findings = collect.answer_questions(
+    cells,
+    pay.questions(options.preset),
+    suite=pay.SUITE,
+    data=options.data,
+    preset=options.preset,
+    command=command(options),
+  )
+  for path in publish.publish(findings, pathlib.Path(out)):
+    loop.say(f"written: {path}")
+  return 0
 
 
 def run_cells(

@@ -29,4 +29,5 @@ def write(cell, correct, iou, seconds=60.0, ids=None):
     cell.evaluation / "metrics.json", {"n": len(rows), "meta": meta}
   )
   if cell.trains:
-    files.write_json(cell.folder / "result.json", {})
+    facts = {k: meta[k] for k in ("wall_seconds", "device", "commit")}
+    files.write_json(cell.folder / "result.json", facts)

@@ -6,6 +6,7 @@ from mtlmoe_jax.reports import markdown
 from mtlmoe_jax.reports.plots import Picture
 from mtlmoe_jax.reports.suite import (
   experts,
+  pay,
   plots_answers,
   plots_cost,
   plots_curves,
@@ -26,6 +27,7 @@ _TITLES = {
   "experts": "What sets experts apart",
   "all": "The poster's experiments",
   ABLATION: "What each part is worth",
+  pay.SUITE: "When do experts pay?",
 }
 # Curves in one picture: its name, its title -> variations.
 _CURVES = {
@@ -40,7 +42,10 @@ _CURVES = {
   ),
 }
 # Pictures beside the page in Markdown; the page for a browser has all of them.
-SHOWN = ("verdicts", "differences", "curves_exp1", "cost", "information")
+SHOWN = (
+  *("verdicts", "differences", "curves_exp1", "cost", "information"),
+  "map",
+)
 
 _FILTERS: dict[str, Callable[..., object]] = {
   "decimal": wording.decimal,
@@ -71,6 +76,8 @@ def text(
     findings=findings,
     rows={row.name: row for row in findings.rows},
     is_ablation=findings.suite == ABLATION,
+    is_pay=findings.suite == pay.SUITE,
+    pay=pay,
     known=[answer for answer in findings.answers if answer.is_known],
     seeds=max((len(metric.per_seed) for metric in metrics), default=0),
     stem=stem,
@@ -91,6 +98,9 @@ def pictures(findings: Findings) -> list[Picture]:
 
 
 def _pictures(findings: Findings) -> Iterator[Picture | None]:
+  if findings.suite == pay.SUITE:
+    yield pay.picture(findings)
+    return
   if findings.suite == ABLATION:
     yield plots_answers.by_metric(
       "differences", "Differences to the base", findings.answers
