@@ -120,7 +120,7 @@ bench: .venv-parity/.installed
 # All pages and pictures of the poster's experiments, from their numbers.
 site: $(STAMP)
 	for data in synthetic cub10; do $(RUN) launch/reproduce.py \
-	  --from=docs/experiments/$$data.json --out=site/$$data.md || exit 1; done
+	  --from=docs/experiments/$$data.json.xz --out=site/$$data.md || exit 1; done
 
 tfds-prepare: .venv-tfds/.installed
 	.venv-tfds/bin/python -m pytest -q -m tfds_prepare

@@ -27,6 +27,9 @@ def define() -> None:
   flags.DEFINE_string("only", "", "Names of variations, with commas.")
   flags.DEFINE_bool("dry_run", False, "List the runs, run nothing.")
   flags.DEFINE_string("out", "", "Markdown page; default WORKDIR/ablation.md.")
+  flags.DEFINE_bool(
+    "packed", False, "Numbers as NAME.json.xz, a quarter of the size."
+  )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,4 +54,5 @@ def main(argv: Sequence[str]) -> int:
     dry_run=options.dry_run,
     out=options.out or pathlib.Path(workdir) / "ablation.md",
     command=command,
+    packed=options.packed,
   )

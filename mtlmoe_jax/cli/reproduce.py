@@ -13,7 +13,7 @@ with the same folder) the processes share the runs. --dry_run lists the runs and
 what they cost. Writes a page (--out), its pictures, the page for a browser and
 all numbers as JSON; from those alone, without any run, all is made again:
 
-  mtlmoe reproduce --from=docs/experiments/cub10.json --out=site/cub10.md
+  mtlmoe reproduce --from=docs/experiments/cub10.json.xz --out=site/cub10.md
 """
 
 import pathlib
@@ -51,10 +51,13 @@ def define() -> None:
     "hf:timm/{backbone}.in1k; default: the preset's (cpu: lite, paper: none).",
   )
   flags.DEFINE_string(
-    "from", "", "JSON file of a page: makes the page again, runs nothing."
+    "from", "", "Numbers of a page: makes the page again, runs nothing."
   )
   flags.DEFINE_bool(
     "pictures", True, "Of --from: draw; without, the page and its numbers."
+  )
+  flags.DEFINE_bool(
+    "packed", False, "Numbers as NAME.json.xz, a quarter of the size."
   )
   flags.DEFINE_bool("dry_run", False, "List the runs, run nothing.")
   flags.DEFINE_string(
@@ -70,8 +73,13 @@ def main(argv: Sequence[str]) -> int:
     cli_flags.no_arguments(argv)
     from mtlmoe_jax.experiments import reproduce
 
-    out = flags.FLAGS.out or f"site/{pathlib.Path(numbers).stem}.md"
-    return reproduce.publish_again(numbers, out, pictures=flags.FLAGS.pictures)
+    stem = pathlib.Path(numbers).name.split(".json")[0]
+    return reproduce.publish_again(
+      numbers,
+      flags.FLAGS.out or f"site/{stem}.md",
+      pictures=flags.FLAGS.pictures,
+      packed=flags.FLAGS.packed,
+    )
   workdir = pathlib.Path(cli_flags.required("workdir"))
   cli_flags.required("suite")
   cli_flags.required("data")
@@ -85,4 +93,10 @@ def main(argv: Sequence[str]) -> int:
     )
   )
   out = flags.FLAGS.out or workdir / "experiments.md"
-  return reproduce.run(options, workdir, out, dry_run=flags.FLAGS.dry_run)
+  return reproduce.run(
+    options,
+    workdir,
+    out,
+    dry_run=flags.FLAGS.dry_run,
+    packed=flags.FLAGS.packed,
+  )

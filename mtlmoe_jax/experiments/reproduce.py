@@ -54,6 +54,7 @@ def run(
   out: str | pathlib.Path,
   *,
   dry_run: bool = False,
+  packed: bool = False,
 ) -> int:
   """Runs what is missing, studies the experts and writes the pages.
 
@@ -65,6 +66,7 @@ def run(
     root: folder of the suite; one for each data set and preset.
     out: the page, Markdown; its pictures, web page and numbers lie beside it.
     dry_run: list the cells and what they cost, run nothing.
+    packed: see `publish.publish`.
 
   Returns:
     0, or 143 after a SIGTERM.
@@ -74,7 +76,7 @@ def run(
   """
   o = options
   if o.suite == pay.SUITE:
-    return _run_pay(options, root, out, dry_run)
+    return _run_pay(options, root, out, dry_run, packed)
   base = reproduction.base_config(o.data, o.preset, o.data_path, o.pretrained)
   variations = reproduction.variations(
     o.suite, o.data, o.preset, base, o.base_path, o.pretrained
@@ -85,6 +87,7 @@ def run(
     options,
     out,
     dry_run=dry_run,
+    packed=packed,
   )
 
 
@@ -93,6 +96,7 @@ def _run_pay(
   root: str | pathlib.Path,
   out: str | pathlib.Path,
   dry_run: bool,
+  packed: bool,
 ) -> int:
   """The map of when experts pay; see `run`."""
   if options.data != "synthetic":
@@ -117,7 +121,7 @@ def _run_pay(
     preset=options.preset,
     command=command(options),
   )
-  for path in publish.publish(findings, pathlib.Path(out)):
+  for path in publish.publish(findings, pathlib.Path(out), packed=packed):
     loop.say(f"written: {path}")
   return 0
 
@@ -129,6 +133,7 @@ def run_cells(
   out: str | pathlib.Path,
   *,
   dry_run: bool = False,
+  packed: bool = False,
 ) -> int:
   """As `run`, of cells that are made.
 
@@ -138,6 +143,7 @@ def run_cells(
     options: for the page.
     out: see `run`.
     dry_run: see `run`.
+    packed: see `run`.
 
   Returns:
     0, or 143 after a SIGTERM.
@@ -157,7 +163,7 @@ def run_cells(
     preset=options.preset,
     command=command(options),
   )
-  for path in publish.publish(findings, pathlib.Path(out)):
+  for path in publish.publish(findings, pathlib.Path(out), packed=packed):
     loop.say(f"written: {path}")
   return 0
 
@@ -167,13 +173,15 @@ def publish_again(
   out: str | pathlib.Path,
   *,
   pictures: bool = True,
+  packed: bool = False,
 ) -> int:
   """Writes a page and its pictures from its numbers alone.
 
   Args:
-    numbers: JSON file that `run` wrote beside its page.
+    numbers: file that `run` wrote beside its page.
     out: see `run`.
     pictures: whether to draw; else the page and its numbers alone.
+    packed: see `run`.
 
   Returns:
     0.
@@ -182,7 +190,7 @@ def publish_again(
     InputError: a file without such numbers.
   """
   for path in publish.publish(
-    stored.read(numbers), pathlib.Path(out), pictures
+    stored.read(numbers), pathlib.Path(out), pictures, packed
   ):
     loop.say(f"written: {path}")
   return 0

@@ -21,6 +21,7 @@ def run(
   dry_run: bool,
   out: str | pathlib.Path,
   command: str,
+  packed: bool = False,
 ) -> int:
   """Runs what is missing and writes the comparison.
 
@@ -33,6 +34,7 @@ def run(
     dry_run: print the runs and run nothing.
     out: the page, Markdown; see `publish.publish`.
     command: that makes the page again, for the page.
+    packed: see `publish.publish`.
 
   Returns:
     0, or 143 after a SIGTERM.
@@ -48,6 +50,6 @@ def run(
   if code := cells_lib.run(cells, base):
     return code
   findings = collect.compare(cells, data=base.data.name, command=command)
-  for path in publish.publish(findings, pathlib.Path(out)):
+  for path in publish.publish(findings, pathlib.Path(out), packed=packed):
     loop.say(f"written: {path}")
   return 0

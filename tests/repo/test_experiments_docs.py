@@ -17,11 +17,11 @@ ILLUSTRATED = ("cub10",)
 @pytest.mark.parametrize("data", DATA)
 def test_a_page_is_made_of_its_numbers(data):
   page = DOCS / "experiments" / f"{data}.md"
-  found = stored.read(page.with_suffix(".json"))
+  found = stored.read(page.with_suffix(".json.xz"))
   pictures = story.pictures(found)
   illustrated = data in ILLUSTRATED
   text = page.read_text("utf-8")
-  assert text == story.text(found, data, illustrated=illustrated)
+  assert text == story.text(found, f"{data}.json.xz", illustrated=illustrated)
   names = {f"{data}_{picture.name}.svg" for picture in pictures}
   shown = names & {f"{data}_{name}.svg" for name in story.SHOWN}
   assert len(shown) == 4
@@ -39,15 +39,15 @@ def test_a_page_is_made_of_its_numbers(data):
 
 def test_the_ablation_is_made_of_its_numbers():
   page = DOCS / "ablation.md"
-  found = stored.read(page.with_suffix(".json"))
-  assert page.read_text("utf-8") == story.text(found, "ablation")
+  found = stored.read(page.with_suffix(".json.xz"))
+  assert page.read_text("utf-8") == story.text(found, "ablation.json.xz")
   assert [p.name for p in story.pictures(found)] == ["differences"]
   assert (DOCS / "ablation_differences.svg").stat().st_size > 0
 
 
 def test_nothing_else_is_committed():
   """All other pictures and pages are made of the numbers."""
-  kept = {f"{data}.{kind}" for data in DATA for kind in ("md", "json")}
+  kept = {f"{data}.{kind}" for data in DATA for kind in ("md", "json.xz")}
   shown = set(story.SHOWN) - {"differences", "map"}
   kept |= {f"{data}_{name}.svg" for data in ILLUSTRATED for name in shown}
   assert {path.name for path in (DOCS / "experiments").iterdir()} == kept
@@ -55,7 +55,7 @@ def test_nothing_else_is_committed():
 
 @pytest.mark.parametrize("data", DATA)
 def test_all_suites_have_run_with_three_seeds(data):
-  found = stored.read(DOCS / "experiments" / f"{data}.json")
+  found = stored.read(DOCS / "experiments" / f"{data}.json.xz")
   assert (found.suite, found.preset) == ("all", "cpu")
   assert [claim.number for claim in found.claims] == [1, 2, 3, 4]
   for row in found.rows:
@@ -66,7 +66,7 @@ def test_all_suites_have_run_with_three_seeds(data):
 @pytest.mark.parametrize("data", DATA)
 def test_the_summary_has_each_verdict_and_what_was_found(data):
   text = (DOCS / "experiments.md").read_text("utf-8")
-  found = stored.read(DOCS / "experiments" / f"{data}.json")
+  found = stored.read(DOCS / "experiments" / f"{data}.json.xz")
   for claim in found.claims:
     row = f"| {claim.number}. {claim.title} | {data} | **{claim.verdict}** |"
     assert f"{row} {claim.reason} |" in text

@@ -105,7 +105,7 @@ def test_the_page_and_its_picture(findings, tmp_path):
   assert "| 9,000 |" in text and "width 8" in text
   assert "six, one an image, instead of one told: top-1" in text
   assert "![Top-1, points" in text
-  again = page.text(stored.read(tmp_path / "pay.json"), "pay")
+  again = page.text(stored.read(tmp_path / "pay.json"), "pay.json")
   assert again == text
 
 

@@ -57,13 +57,17 @@ _FILTERS: dict[str, Callable[..., object]] = {
 
 
 def text(
-  findings: Findings, stem: str, whole: bool = False, illustrated: bool = True
+  findings: Findings,
+  numbers: str,
+  whole: bool = False,
+  illustrated: bool = True,
 ) -> str:
   """The page in Markdown; a part without data is left out.
 
   Args:
     findings: all that it shows.
-    stem: name of all files: pictures are `<stem>_<name>.svg` beside the page.
+    numbers: name of the file of all numbers, STEM.json or STEM.json.xz;
+      pictures are STEM_<name>.svg beside the page.
     whole: whether all pictures are on it; else it says where the rest is.
     illustrated: whether they lie beside it; else their titles stand alone.
   """
@@ -80,7 +84,8 @@ def text(
     pay=pay,
     known=[answer for answer in findings.answers if answer.is_known],
     seeds=max((len(metric.per_seed) for metric in metrics), default=0),
-    stem=stem,
+    numbers=numbers,
+    stem=numbers.split(".json")[0],
     pictures=drawn,
     shown=drawn if whole else SHOWN,
     illustrated=illustrated,

@@ -8,7 +8,10 @@ from mtlmoe_jax.utils import files
 
 
 def publish(
-  findings: Findings, out: pathlib.Path, pictures: bool = True
+  findings: Findings,
+  out: pathlib.Path,
+  pictures: bool = True,
+  packed: bool = False,
 ) -> list[pathlib.Path]:
   """Writes all files, the page last.
 
@@ -17,11 +20,13 @@ def publish(
     out: the page in Markdown, DIR/STEM.md. Beside it come STEM.json (see
       `stored.read`) and, with pictures, STEM_<picture>.svg and STEM.html.
     pictures: whether to draw.
+    packed: whether the numbers are STEM.json.xz: for a repository.
 
   Returns:
     The files.
   """
-  numbers, browser = out.with_suffix(".json"), out.with_suffix(".html")
+  ending = f".json{stored.PACKED}" if packed else ".json"
+  numbers, browser = out.with_suffix(ending), out.with_suffix(".html")
   stored.write(findings, numbers)
   # Of the stored numbers, so that `--from` makes the same page.
   findings = stored.read(numbers)
@@ -32,8 +37,9 @@ def publish(
     }
     for name, picture in drawn.items():
       files.write_bytes(out.with_name(name), picture)
-    whole = page.text(findings, out.stem, whole=True)
+    whole = page.text(findings, numbers.name, whole=True)
     files.write_text(browser, webpage.page(whole, drawn))
     written = [*map(out.with_name, drawn), numbers, browser]
-  files.write_text(out, page.text(findings, out.stem, illustrated=pictures))
+  text = page.text(findings, numbers.name, illustrated=pictures)
+  files.write_text(out, text)
   return [*written, out]

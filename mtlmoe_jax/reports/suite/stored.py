@@ -1,7 +1,8 @@
-"""Findings as JSON: pages are made again from it alone."""
+"""Findings as JSON, or packed by xz: pages are made again from it alone."""
 
 import dataclasses
 import json
+import lzma
 import math
 import pathlib
 import typing
@@ -17,8 +18,17 @@ from mtlmoe_jax.utils import files
 DIGITS = 7
 
 
+# Ending of a packed file, a quarter of the size.
+PACKED = ".xz"
+
+
 def write(findings: Findings, path: pathlib.Path) -> None:
-  """Writes all but the gates' weights of each image: large, on no page."""
+  """Writes all but the gates' weights of each image: large, on no page.
+
+  Args:
+    findings: what to write.
+    path: .json, or .json.xz for a packed file.
+  """
   experts = {
     name: [{k: v for k, v in s.items() if k != "weights"} for s in studies]
     for name, studies in findings.experts.items()
@@ -26,7 +36,10 @@ def write(findings: Findings, path: pathlib.Path) -> None:
   value = dataclasses.asdict(dataclasses.replace(findings, experts=experts))
   value = _rounded(files.plain(value))
   text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-  files.write_text(path, text + "\n")
+  data = f"{text}\n".encode()
+  if path.suffix == PACKED:
+    data = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+  files.write_bytes(path, data)
 
 
 def _rounded(value: Any) -> Any:
@@ -49,12 +62,18 @@ def read(path: str | pathlib.Path) -> Findings:
     InputError: no such file, or not such findings.
   """
   try:
-    value = json.loads(pathlib.Path(path).read_text("utf-8"))
+    data = pathlib.Path(path).read_bytes()
+    if pathlib.Path(path).suffix == PACKED:
+      data = lzma.decompress(data)
+    value = json.loads(data)
     return _build(Findings, value)
-  except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+  except (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError),
+    lzma.LZMAError,
+  ) as error:
     raise errors.InputError(
-      f"{path}: no numbers of a suite ({error}); give a JSON file that "
-      "reproduce.py wrote"
+      f"{path}: no numbers of a suite ({error}); give a .json or .json.xz "
+      "file that reproduce.py wrote"
     ) from None
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html.parser
+import lzma
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -762,3 +763,19 @@ def test_words():
   assert wording.p_value(None) == "-"
   assert wording.interval(-math.inf, 1.0) == ""
   assert math.isnan(wording.mean([NAN]))
+
+
+def test_numbers_may_be_packed(findings, tmp_path):
+  paths = publish.publish(
+    findings, tmp_path / "cub10.md", pictures=False, packed=True
+  )
+  assert [path.name for path in paths] == ["cub10.json.xz", "cub10.md"]
+  plain = tmp_path / "plain.json"
+  stored.write(findings, plain)
+  packed = tmp_path / "cub10.json.xz"
+  assert packed.stat().st_size < plain.stat().st_size / 2
+  assert lzma.decompress(packed.read_bytes()) == plain.read_bytes()
+  assert "[cub10.json.xz](cub10.json.xz)" in paths[-1].read_text("utf-8")
+  packed.write_bytes(b"no xz")
+  with pytest.raises(errors.InputError, match="no numbers of a suite"):
+    stored.read(packed)
