@@ -10,7 +10,8 @@ experts, channels last, the quicker one of eager mode and torch.compile.
 
 "N 6, k 2" means that an image uses 2 experts: both tasks share the gate. With
 a gate for each task an image uses up to 4, on average 3.3 of 6 where the gates
-choose independently; that is the row `two_gates_vs_dense`.
+choose independently; that is the row `two_gates_vs_dense`. Two gates that
+choose together (`model.select=joint`) use 2: `joint_gates_vs_dense`.
 
 The rows `grow_*` tell how the cost of a step grows with N and with k: the time
 of a small model over that of the row's, 1 when it does not grow; `--plot` draws
@@ -96,6 +97,13 @@ def rows(small: bool) -> list[Row]:
       "train step, a gate for each task, k 2: sparse against dense",
       _ours("ours", shape, experts, **two_gates),
       (_ours("dense", shape, experts, **_DENSE),),
+    ),
+    Row(
+      "joint_gates_vs_dense",
+      "train step, two gates that choose together, k 2: sparse against dense",
+      _ours("ours", shape, experts, **two_gates, **{"model.select": "joint"}),
+      (_ours("dense", shape, experts, **_DENSE),),
+      2.0,
     ),
     Row(
       "huge_pages",
