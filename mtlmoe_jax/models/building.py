@@ -20,6 +20,7 @@ from mtlmoe_jax.models.mtlmoe import (
   DispatchOptions,
   MTLMoE,
   make_stem,
+  norm_of_gates,
   normalized,
 )
 from mtlmoe_jax.models.token_moe import token_moe
@@ -150,7 +151,9 @@ def stem_features(
     known["image"] = images[:, :0, :0]
   if "gate_backbone" in frozen["params"]:
     rest = backbone.sizes.network(
-      first=model.shared_stages + 1, norm="frozen", dtype=dtype
+      first=model.shared_stages + 1,
+      norm=norm_of_gates(model.norm),
+      dtype=dtype,
     )
     last: Any = rest.apply(_part(frozen, "gate_backbone"), x)
     pooled = jnp.mean(last.astype(jnp.float32), (1, 2))

@@ -134,9 +134,10 @@ class MTLMoE(nn.Module):
     if self.gating.sees in FEATURE_INPUTS:
       self.gate_input = FeatureInput()
     if self.needs_gate_backbone:
-      # As it was trained: it never learns, whatever the norm of the experts.
       self.gate_backbone = self.backbone.sizes.network(
-        first=self._first_of_experts(), norm="frozen", dtype=self.dtype
+        first=self._first_of_experts(),
+        norm=norm_of_gates(self.norm),
+        dtype=self.dtype,
       )
     if self.shared_stages:
       self.stem = make_stem(
@@ -560,6 +561,11 @@ def _takes_mapped(strategy: str) -> bool:
 def _check_images(images: Array) -> None:
   if images.ndim != 4 or images.shape[-1] != 3:
     raise InputError(f"images of shape {images.shape}: must be [B, H, W, 3]")
+
+
+def norm_of_gates(norm: str) -> str:
+  """The norm of a backbone that only gates see: it never learns statistics."""
+  return "frozen" if norm == "batch" else norm
 
 
 def make_stem(backbone: Backbone, moe: TokenMoE | None, **options: Any) -> Any:

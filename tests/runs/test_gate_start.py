@@ -10,6 +10,7 @@ import pytest
 from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.data import feature_store
 from mtlmoe_jax.training import gate_start, loop, metric_log
+from mtlmoe_jax.training import run as run_lib
 from mtlmoe_jax.training.finish import constant_gates
 from mtlmoe_jax.utils import trees
 from tests.support import tiny
@@ -108,6 +109,59 @@ def test_features_alone_are_enough(tmp_path):
     images = np.load(place / "image.npy")
     assert images.size == 0  # No image is kept.
     assert {p.stem for p in place.iterdir()} == set(feature_store.COLUMNS)
+
+
+def test_gates_may_see_the_whole_backbone(finished_run, tmp_path):
+  """Of a file; its features behind the stem are kept as well."""
+  weights = tmp_path / "expert.safetensors"
+  got = tiny.quick_launch(
+    "export.py", f"--workdir={finished_run}", f"--out={weights}", "--expert=0"
+  )
+  assert got.returncode == 0, got.stderr
+  options = {
+    **INFORMED,
+    "model.gate_input": "all",
+    "model.pretrained": str(weights),
+    "optimizer.frozen": ("stem/",),
+    "features.views": 1,
+    "features.cache": str(tmp_path / "cache"),
+  }
+  assert loop.train(tiny.config(**options), str(tmp_path / "run")) == 0
+  after = variables(tmp_path / "run")
+  stores = list((tmp_path / "cache").iterdir())
+  width = after["batch_stats"]["gate_input/mean"].shape[0]
+  for store in stores:
+    kept = np.load(store / f"{feature_store.GATE_FEATURES}.npy")
+    assert kept.shape[1] == width
+  # It never learns, though weight decay would change it if it did.
+  source = trees.flatten(
+    restore.restore_for_eval(finished_run, "best").variables["params"]
+  )
+  own = {
+    n.removeprefix("gate_backbone/"): v
+    for n, v in after["params"].items()
+    if n.startswith("gate_backbone/")
+  }
+  assert own
+  for name, value in own.items():
+    theirs = source[f"experts/backbone/{name}"][0]
+    np.testing.assert_array_equal(value, theirs, err_msg=name)
+
+
+def test_gates_of_another_run_stay_as_they_are(finished, tmp_path):
+  options = {**INFORMED, "model.upcycle_epochs": 0.0}
+  config = tiny.config(**options, **{"transfer.source": str(finished)})
+  opened = run_lib.set_up(config, str(tmp_path / "run"))
+  assert "starts from" not in opened.start_note
+  theirs = variables(finished, "best")
+  for name in ("gate_class/logits/kernel", "gate_box/logits/bias"):
+    np.testing.assert_array_equal(
+      opened.assembly.state.params[name], theirs["params"][name]
+    )
+  moments = opened.assembly.state.batch_stats["gate_input"]
+  np.testing.assert_array_equal(
+    moments["mean"], theirs["batch_stats"]["gate_input/mean"]
+  )
 
 
 Z = np.random.default_rng(0).normal(size=(40, 6))
