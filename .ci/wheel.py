@@ -38,6 +38,7 @@ TINY = ",".join(
     "model.backbone=efficientnet_nano",
     "model.pretrained=",
     "model.shared_stages=0",
+    "model.gate_input=pixels",
     "model.condense=pool",
     "model.gate_width=4",
     "model.norm=group",

@@ -32,11 +32,27 @@ def banner(run: Run) -> str:
       f"{config.model.tasks}, {config.model.compute} compute",
       models.parameter_table(_params(run), config),
       f"start: {run.start_note}",
+      *_copies_line(run),
       f"run: {run.length.steps} steps of {config.batch_size} images on "
       f"{run.assembly.mesh.size} device(s){_of_processes()}, into "
       f"{run.workdir}",
     ]
   )
+
+
+def _copies_line(run: Run) -> list[str]:
+  """When experts become copies of one, and a warning if they stay it."""
+  epochs = run.config.model.upcycle_epochs
+  if not epochs or run.config.model.experts == 1:
+    return []
+  steps = round(epochs * run.length.steps_per_epoch)
+  if steps < run.length.steps:
+    return [f"experts: one until step {steps}, then copies of it"]
+  return [
+    f"warning: the experts never part: config.model.upcycle_epochs={epochs:g} "
+    f"is not below this run's {run.length.steps} steps of "
+    f"{run.length.steps_per_epoch} an epoch"
+  ]
 
 
 def _params(run: Run) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.data import feature_store
-from mtlmoe_jax.training import gate_start, loop, metric_log
+from mtlmoe_jax.training import console, gate_start, loop, metric_log
 from mtlmoe_jax.training import run as run_lib
 from mtlmoe_jax.training.finish import constant_gates
 from mtlmoe_jax.utils import trees
@@ -94,6 +94,19 @@ def test_a_run_goes_on_bit_equal(finished, tmp_path, step):
     np.testing.assert_array_equal(one, other)
   rows = metric_log.read(folder)
   assert [r["step"] for r in rows if r["split"] == "start"] == [0]
+
+
+@pytest.mark.parametrize(
+  ("epochs", "said"),
+  [
+    (1.0, "experts: one until step 3, then copies of it"),
+    (4.0, "warning: the experts never part: config.model.upcycle_epochs=4"),
+  ],
+)
+def test_the_banner_says_when_experts_part(tmp_path, epochs, said):
+  config = tiny.config(**{**INFORMED, "model.upcycle_epochs": epochs})
+  opened = run_lib.set_up(config, str(tmp_path / "run"))
+  assert said in console.banner(opened)
 
 
 def test_features_alone_are_enough(tmp_path):
