@@ -24,7 +24,7 @@ def main(folder: str, out: str) -> None:
   sheet = Image.new("RGB", (COLUMNS * width, rows * height))
   for i, picture in enumerate(pictures):
     sheet.paste(picture, (i % COLUMNS * width, i // COLUMNS * height))
-  sheet.save(out, quality=82, optimize=True)
+  sheet.save(out, quality=75, optimize=True)
 
 
 if __name__ == "__main__":
