@@ -34,9 +34,6 @@ from mtlmoe_jax.utils import progress as progress_lib
 
 SPLITS = ("train", "validation", "test")
 
-# What a batch may have beside images, so that it need not be computed.
-KNOWN = ("features", "gate_features", "choices")
-
 PredictStep = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 
@@ -53,14 +50,14 @@ def make_predict_step(
 
   Returns:
     step(variables, {"image": u8 [B, H, W, 3], "valid": bool [B]}), perhaps with
-    any of KNOWN, see `MTLMoE.__call__` -> a dict
+    any of `test_time.KNOWN`, see `MTLMoE.__call__` -> a dict
     with `logits` f32 [B, L] (only with the class task), `box` f32 [B, 4] xyxy
     normalised (only with the box task) and `routing`: task -> `experts` i32
     [B, K], `weights` f32 [B, K], `probs` f32 [B, N].
   """
 
   def step(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
-    known = {k: batch[k] for k in KNOWN if k in batch}
+    known = {k: batch[k] for k in test_time.KNOWN if k in batch}
     outputs = model.apply(
       variables, batch["image"], train=False, valid=batch["valid"], **known
     )

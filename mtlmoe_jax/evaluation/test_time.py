@@ -18,6 +18,8 @@ from mtlmoe_jax.data import Batch, closer_frames
 from mtlmoe_jax.metrics import split
 from mtlmoe_jax.ops import boxes as boxes_lib
 
+# What a batch may have beside images, so that it need not be computed.
+KNOWN = ("features", "gate_features", "choices")
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 
 
@@ -108,8 +110,7 @@ def forward(
     options: `config.eval`.
   """
 
-  names = ("valid", "features", "gate_features", "choices")
-  kept: Batch = {k: batch[k] for k in names if k in batch}
+  kept: Batch = {k: batch[k] for k in ("valid", *KNOWN) if k in batch}
 
   def run(views: list[View]) -> Answers:
     return [

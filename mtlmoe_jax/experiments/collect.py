@@ -57,10 +57,7 @@ def collect(
   Raises:
     InputError: a result that is not there or cannot be read.
   """
-  groups: dict[str, list[cells_lib.Cell]] = {}
-  for cell in cells:
-    if not cell.extra:
-      groups.setdefault(cell.variation.name, []).append(cell)
+  groups = _by_variation(cells)
   rows, values = {}, {}
   for name, group in groups.items():
     values[name] = comparison.values_of(group)
@@ -90,6 +87,17 @@ def collect(
       if len(studies) > 1
     },
   )
+
+
+def _by_variation(
+  cells: Sequence[cells_lib.Cell],
+) -> dict[str, list[cells_lib.Cell]]:
+  """The cells of each variation; not those that only an ensemble needs."""
+  groups: dict[str, list[cells_lib.Cell]] = {}
+  for cell in cells:
+    if not cell.extra:
+      groups.setdefault(cell.variation.name, []).append(cell)
+  return groups
 
 
 def compare(
@@ -172,10 +180,7 @@ def answer_questions(
   Raises:
     InputError: a result that is not there or cannot be read.
   """
-  groups: dict[str, list[cells_lib.Cell]] = {}
-  for cell in cells:
-    if not cell.extra:
-      groups.setdefault(cell.variation.name, []).append(cell)
+  groups = _by_variation(cells)
   values = {name: comparison.values_of(g) for name, g in groups.items()}
   rows = {
     name: _with_gate_value(_compared(group, values[name]), group)

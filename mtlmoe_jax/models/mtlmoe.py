@@ -6,7 +6,7 @@ features that gates see.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -194,13 +194,8 @@ class MTLMoE(nn.Module):
     x = normalized(images, self.backbone)
     shared, tokens = self._shared(x, features, valid, train)
     seen = self._seen(x, shared, gate_features)
-    names = self.gate_names
-    order = list(dict.fromkeys(names))
-    gates = [getattr(self, name) for name in order]
-    joint = self.select == "joint"
-    looked = x if self.gating.kind == "random" else seen
-    routings = route(gates, looked, train, valid, gate_noise, joint)
-    place = {task: order.index(name) for task, name in zip(self.tasks, names)}
+    routings, place = self._routed(x, seen, train, valid, gate_noise)
+    order = dict.fromkeys(self.gate_names)
     told = [self._told(name, r, seen) for name, r in zip(order, routings)]
     if choices is not None:
       given = {place[task]: chosen for task, chosen in choices.items()}
@@ -286,12 +281,25 @@ class MTLMoE(nn.Module):
     if self.gating.sees in FEATURE_INPUTS:
       shared, _ = self._shared(x, features, None, False)
     seen = self._seen(x, shared, gate_features)
-    names = self.gate_names
-    order = list(dict.fromkeys(names))
+    found, place = self._routed(x, seen)
+    return {task: found[i] for task, i in place.items()}
+
+  def _routed(
+    self,
+    x: Array,
+    seen: Array,
+    train: bool = False,
+    valid: Array | None = None,
+    noise: Array | None = None,
+  ) -> tuple[list[Routing], dict[str, int]]:
+    """The routing of each gate, and which of them each task has."""
+    order = list(dict.fromkeys(self.gate_names))
     gates = [getattr(self, name) for name in order]
     looked = x if self.gating.kind == "random" else seen
-    found = route(gates, looked, joint=self.select == "joint")
-    return {t: found[order.index(name)] for t, name in zip(self.tasks, names)}
+    joint = self.select == "joint"
+    routings = route(gates, looked, train, valid, noise, joint)
+    places = map(order.index, self.gate_names)
+    return routings, dict(zip(self.tasks, places))
 
   @property
   def needs_gate_backbone(self) -> bool:
@@ -394,10 +402,7 @@ class MTLMoE(nn.Module):
     results = self._run_experts(batch, strategy, train)
     combined = [results.combine(i, r.weights) for i, r in enumerate(routings)]
     if self.dispatch.compute == "sparse":
-      routings = [
-        dataclasses.replace(r, metrics={**r.metrics, "dropped": lost})
-        for r, lost in zip(routings, results.dropped)
-      ]
+      routings = _with_dropped(routings, results.dropped)
     return combined, routings
 
   def _of_equals(
@@ -416,10 +421,7 @@ class MTLMoE(nn.Module):
       jnp.sum(r.weights, axis=1).reshape(rows) * output for r in routings
     ]
     if self.dispatch.compute == "sparse":
-      routings = [
-        dataclasses.replace(r, metrics={**r.metrics, "dropped": jnp.zeros(())})
-        for r in routings
-      ]
+      routings = _with_dropped(routings, [jnp.zeros(())] * len(routings))
     return combined, routings
 
   def _strategy(
@@ -561,6 +563,16 @@ def _takes_mapped(strategy: str) -> bool:
 def _check_images(images: Array) -> None:
   if images.ndim != 4 or images.shape[-1] != 3:
     raise InputError(f"images of shape {images.shape}: must be [B, H, W, 3]")
+
+
+def _with_dropped(
+  routings: Sequence[Routing], dropped: Sequence[Array]
+) -> list[Routing]:
+  """Routings whose metrics tell the share of choices without a slot."""
+  return [
+    dataclasses.replace(r, metrics={**r.metrics, "dropped": lost})
+    for r, lost in zip(routings, dropped)
+  ]
 
 
 def norm_of_gates(norm: str) -> str:
