@@ -36,29 +36,7 @@ ARMS = {
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` is `one`, `told`, or changes options."""
-  config = presets.cub10()
-  config.data.name = "folder"
-  config.data.classes = "all"
-  config.data.image_size = 224
-  # Crops are tight, and squashed: little is left to crop.
-  config.data.augment.crop_area_min = 0.5
-  config.model.tasks = "class"
-  config.model.shared_stages = 8
-  config.model.condense = "pool"
-  config.model.expert_dim = 8
-  config.model.experts = 6
-  config.model.k = "1"
-  # Chosen on drawn birds, as `experiments.pay` has them.
-  config.model.gate_input = "stem"
-  config.model.gate_noise = 0.0
-  config.model.tower_sees_gate = 6
-  config.model.upcycle_epochs = 4
-  config.features.views = 4
-  config.batch_size = 64
-  config.epochs = 16
-  # Of features as well: seconds, in place of a forward pass of the network.
-  config.eval.watch_test = True
-  config.eval.batch_size = 90
+  config = presets.narrow_crops()
   for key, value in ARMS.get(arg, {}).items():
     config_lib.set_path(config, key, value)
   return config_lib.apply_overrides(config, "" if arg in ARMS else arg)

@@ -5,9 +5,10 @@
 
 Suites: exp1 (one expert or six), transfer, exp2 (one task or two; one, three or
 six experts), experts (what sets experts apart), all of these, or pay (a map of
-when experts pay, on drawn birds). Data: synthetic, cub
-(CUB-200-2011) or cub10 (its first ten classes), with --data.path; transfer with
-cub10 starts from the classes in --base_path. Started again it goes on where it
+when experts pay). Data: synthetic, cub (CUB-200-2011) or cub10 (its first ten
+classes), with --data.path; of pay synthetic or folder (train/CLASS/* and
+test/CLASS/*, the class alone); transfer with cub10 starts from the classes in
+--base_path. Started again it goes on where it
 was stopped; started several times side by side (one for each core, GPU or host
 with the same folder) the processes share the runs. --dry_run lists the runs and
 what they cost. Writes a page (--out), its pictures, the page for a browser and
@@ -30,7 +31,7 @@ def define() -> None:
   flags.DEFINE_string(
     "suite", None, "exp1, transfer, exp2, experts, all or pay."
   )
-  flags.DEFINE_string("data", None, "cub, cub10 or synthetic.")
+  flags.DEFINE_string("data", None, "cub, cub10 or synthetic; of pay folder.")
   flags.DEFINE_string(
     "preset",
     "cpu",
@@ -38,7 +39,7 @@ def define() -> None:
     "docs/experiments.md.",
   )
   flags.DEFINE_integer("seeds", 3, "Runs of each variation.")
-  flags.DEFINE_string("data.path", "", "Folder of CUB_200_2011.")
+  flags.DEFINE_string("data.path", "", "Folder of the data set.")
   flags.DEFINE_string(
     "base_path",
     "",

@@ -9,10 +9,12 @@ are twice as quick with it; those of a forward pass are quicker without (rows
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 # No kinds of operations for the library. XLA's name for it is experimental.
 _WITHOUT_LIBRARY = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -35,6 +37,40 @@ def planned_for(backend: str) -> Iterator[None]:
     yield
   finally:
     _planned.reset(token)
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+  """Programs compiled inside are compiled once, however often JAX forgets them.
+
+  They lie in a folder of this process alone, which is removed at the end: those
+  of another machine may not run on this one. Where the user has such a folder
+  (`jax_compilation_cache_dir`) that one is used.
+  """
+  if jax.config.values["jax_compilation_cache_dir"]:
+    yield
+    return
+  before = {name: jax.config.values[name] for name in _KEEP}
+  with tempfile.TemporaryDirectory(prefix="programs_") as folder:
+    _set({**_KEEP, "jax_compilation_cache_dir": folder})
+    try:
+      yield
+    finally:
+      _set({**before, "jax_compilation_cache_dir": None})
+
+
+# Small programs take most of the time of a short run.
+_KEEP = {
+  "jax_persistent_cache_min_compile_time_secs": 0.1,
+  "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+
+
+def _set(options: Mapping[str, Any]) -> None:
+  for name, value in options.items():
+    jax.config.update(name, value)
+  # Else JAX stays with the folder that it had at first.
+  compilation_cache.reset_cache()
 
 
 def jit_forward(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:

@@ -21,6 +21,7 @@ import ml_collections
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors, pretrained
 from mtlmoe_jax.checkpoints import restore_for_eval
+from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.evaluation import ensemble, evaluate
 from mtlmoe_jax.training import loop, workdir
 from mtlmoe_jax.utils import files, progress
@@ -268,18 +269,19 @@ def run(cells: Sequence[Cell], base: ml_collections.ConfigDict) -> int:
   for cell, config in zip(cells, configs):
     if cell.trains and is_done(cell):
       workdir.check_same(cell.folder / "config.json", config)
-  return share(
-    [
-      Task(
-        cell.name,
-        cell.folder.with_name(f".{cell.folder.name}.lock"),
-        functools.partial(is_done, cell),
-        functools.partial(_is_ready, cell),
-        functools.partial(_run, cell, config),
-      )
-      for cell, config in zip(cells, configs)
-    ]
-  )
+  tasks = [
+    Task(
+      cell.name,
+      cell.folder.with_name(f".{cell.folder.name}.lock"),
+      functools.partial(is_done, cell),
+      functools.partial(_is_ready, cell),
+      functools.partial(_run, cell, config),
+    )
+    for cell, config in zip(cells, configs)
+  ]
+  # Seeds have the same programs.
+  with compilation.kept():
+    return share(tasks)
 
 
 @dataclasses.dataclass(frozen=True)

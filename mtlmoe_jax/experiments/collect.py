@@ -223,15 +223,18 @@ def _with_gate_value(
 def _compared(
   group: Sequence[cells_lib.Cell], values: Values
 ) -> VariationResult:
-  """A row with the time of its runs, where it was trained."""
+  """A row with what its runs took, where it was trained."""
   row = _measures(group, values)
   if not group[0].trains:
     return row
-  seconds = [
-    cells_lib.read_result(cell)["meta"].get("wall_seconds", np.nan)
-    for cell in group
-  ]
-  return dataclasses.replace(row, seconds=float(np.mean(seconds)))
+  results = [_result(cell) for cell in group]
+  unknown = float("nan")
+  return dataclasses.replace(
+    row,
+    seconds=float(np.mean([r.get("wall_seconds", unknown) for r in results])),
+    parameters=float(results[0].get("parameters", unknown)),
+    parameters_active=float(results[0].get("parameters_active", unknown)),
+  )
 
 
 def study_path(cell: cells_lib.Cell) -> pathlib.Path:

@@ -1,8 +1,8 @@
 """When do experts pay? A map over their width and the number of images.
 
 Small experts (MLPs behind a frozen backbone, whose features are computed once)
-on drawn birds. At each place of the map a mixture that sends every image to one
-expert stands beside
+on drawn birds, or on a folder of photographs. At each place of the map a
+mixture that sends every image to one expert stands beside
 
 - one expert of equal active compute,
 - the same that is told what the router knows (`model.tower_sees_gate`): what
@@ -17,15 +17,20 @@ exchange their gates is in every result (`gate_value`).
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors
+from mtlmoe_jax.config import presets
 from mtlmoe_jax.experiments.cells import Ensemble, Train, Variation
 from mtlmoe_jax.experiments.claims import Question
 
 SUITE = "pay"
+DATA = ("synthetic", "folder")
 CLASSES = 30
 
 
@@ -55,22 +60,57 @@ MAIN = 6
 ENSEMBLE_WIDTH = 8
 
 
-def base_config(preset: str) -> ml_collections.ConfigDict:
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+  """The images that experts of all widths learn from.
+
+  Attributes:
+    images: how many.
+    epochs: passes over them.
+    overrides: value by dotted key: the images, of the base config.
+  """
+
+  images: int
+  epochs: float
+  overrides: Mapping[str, Any]
+
+
+def base_config(
+  data: str, preset: str, path: str = ""
+) -> ml_collections.ConfigDict:
   """The config that all variations change.
 
   Learning rate, noise and the share of training before the experts are copied
-  were chosen on birds of another seed.
+  were chosen on drawn birds of another seed.
 
   Args:
+    data: of DATA.
     preset: of MAPS.
+    path: of the folder; "" for synthetic.
 
   Raises:
-    InputError: an unknown preset.
+    InputError: an unknown name, or a folder without its path.
   """
-  if preset not in MAPS:
+  for flag, value, known in (("data", data, DATA), ("preset", preset, MAPS)):
+    if value not in known:
+      raise errors.InputError(
+        f"--{flag}={value!r}: the suite {SUITE} has {', '.join(known)}"
+      )
+  if data == "synthetic":
+    return _drawn()
+  if not path:
     raise errors.InputError(
-      f"--preset={preset!r}: must be one of {', '.join(MAPS)}"
+      f"--data.path is missing: --data={data} needs the folder of the images"
     )
+  config = presets.narrow_crops()
+  config.data.path = path
+  config.model.experts, config.model.share_gate = 1, True
+  config.model.upcycle_epochs, config.model.tower_sees_gate = 0.0, 0
+  config.eval.report = False
+  return config
+
+
+def _drawn() -> ml_collections.ConfigDict:
   config = config_lib.default_config()
   data, model = config.data, config.model
   data.name, data.image_size = "synthetic", 96
@@ -97,33 +137,56 @@ def base_config(preset: str) -> ml_collections.ConfigDict:
   return config
 
 
-def variations(preset: str) -> list[Variation]:
+def training_sets(
+  preset: str, base: ml_collections.ConfigDict
+) -> list[TrainingSet]:
+  """The images of a map, fewest first.
+
+  Args:
+    preset: of MAPS.
+    base: of `base_config`.
+
+  Raises:
+    InputError: a folder that cannot be opened.
+  """
+  if base.data.name == "synthetic":
+    return [
+      TrainingSet(
+        CLASSES * count,
+        # More passes over few, yet fewer steps.
+        round(8 * (300 / count) ** 0.5, 1),
+        {"data.synthetic.train_per_class": count},
+      )
+      for count in MAPS[preset].per_class
+    ]
+  opened = data_lib.open_data(base)
+  count = len(opened.train) + len(opened.validation or ())
+  return [TrainingSet(count, base.epochs, {})]
+
+
+def variations(preset: str, sets: Sequence[TrainingSet]) -> list[Variation]:
   """The variations of all places of a map.
 
   Args:
     preset: of MAPS.
+    sets: of `training_sets`.
   """
   places = MAPS[preset]
   return [
     variation
-    for per_class in places.per_class
+    for images in sets
     for width in places.widths
-    for variation in _place(per_class, width, places.experts)
+    for variation in _place(images, width, places.experts)
   ]
 
 
-def epochs(per_class: int) -> float:
-  """Passes over the images: more of few, yet fewer steps."""
-  return round(8 * (300 / per_class) ** 0.5, 1)
-
-
 def _place(
-  per_class: int, width: int, counts: tuple[int, ...]
+  training: TrainingSet, width: int, counts: tuple[int, ...]
 ) -> list[Variation]:
-  """What stands side by side with so many images and so wide experts."""
-  images, passes = CLASSES * per_class, epochs(per_class)
+  """What stands side by side with such images and so wide experts."""
+  images, passes = training.images, training.epochs
   group = f"{images} images, width {width}"
-  data = {"data.synthetic.train_per_class": per_class, "epochs": passes}
+  data = {**training.overrides, "epochs": passes}
 
   def make(arm: str, what: str, hidden: int, **options: object) -> Train:
     changes = {f"model.{name}": value for name, value in options.items()}
@@ -189,22 +252,22 @@ COMPARISONS = (
 )
 
 
-def questions(preset: str) -> list[Question]:
+def questions(preset: str, sets: Sequence[TrainingSet]) -> list[Question]:
   """Every comparison at every place, in both metrics.
 
   Args:
     preset: of MAPS.
+    sets: of `training_sets`.
   """
-  places = MAPS[preset]
   return [
     Question(
       text,
-      name_of(one, width, CLASSES * per_class),
-      name_of(other, width, CLASSES * per_class),
+      name_of(one, width, training.images),
+      name_of(other, width, training.images),
       metric,
     )
     for metric in ("top1", "miou")
     for text, one, other in COMPARISONS
-    for per_class in places.per_class
-    for width in places.widths
+    for training in sets
+    for width in MAPS[preset].widths
   ]

@@ -10,7 +10,6 @@ import jax
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax import errors
 from mtlmoe_jax.experiments import cells as cells_lib
 from mtlmoe_jax.experiments import (
   claims,
@@ -30,8 +29,8 @@ class Options:
   """What is reproduced.
 
   Attributes:
-    suite: of `reproduction.SUITES`, or "all".
-    data: of `reproduction.DATA`.
+    suite: of `reproduction.SUITES`, "all", or `pay.SUITE`.
+    data: of `reproduction.DATA`; of pay of `pay.DATA`.
     preset: of `reproduction.PRESETS`.
     seeds: runs of each variation.
     data_path: of the data set; "" for synthetic.
@@ -76,54 +75,25 @@ def run(
   """
   o = options
   if o.suite == pay.SUITE:
-    return _run_pay(options, root, out, dry_run, packed)
-  base = reproduction.base_config(o.data, o.preset, o.data_path, o.pretrained)
-  variations = reproduction.variations(
-    o.suite, o.data, o.preset, base, o.base_path, o.pretrained
-  )
+    base = pay.base_config(o.data, o.preset, o.data_path)
+    sets = pay.training_sets(o.preset, base)
+    variations = pay.variations(o.preset, sets)
+    questions = pay.questions(o.preset, sets)
+  else:
+    base = reproduction.base_config(o.data, o.preset, o.data_path, o.pretrained)
+    variations = reproduction.variations(
+      o.suite, o.data, o.preset, base, o.base_path, o.pretrained
+    )
+    questions = []
   return run_cells(
     cells_lib.make_cells(variations, o.seeds, root),
     base,
     options,
     out,
+    questions,
     dry_run=dry_run,
     packed=packed,
   )
-
-
-def _run_pay(
-  options: Options,
-  root: str | pathlib.Path,
-  out: str | pathlib.Path,
-  dry_run: bool,
-  packed: bool,
-) -> int:
-  """The map of when experts pay; see `run`."""
-  if options.data != "synthetic":
-    raise errors.InputError(
-      f"--data={options.data!r}: the suite {pay.SUITE} draws its images; use "
-      "synthetic"
-    )
-  base = pay.base_config(options.preset)
-  cells = cells_lib.make_cells(
-    pay.variations(options.preset), options.seeds, root
-  )
-  if dry_run:
-    print(cells_lib.listing(cells))
-    return 0
-  if code := cells_lib.run(cells, base):
-    return code
-  findings = collect.answer_questions(
-    cells,
-    pay.questions(options.preset),
-    suite=pay.SUITE,
-    data=options.data,
-    preset=options.preset,
-    command=command(options),
-  )
-  for path in publish.publish(findings, pathlib.Path(out), packed=packed):
-    loop.say(f"written: {path}")
-  return 0
 
 
 def run_cells(
@@ -131,6 +101,7 @@ def run_cells(
   base: ml_collections.ConfigDict,
   options: Options,
   out: str | pathlib.Path,
+  questions: Sequence[claims.Question] = (),
   *,
   dry_run: bool = False,
   packed: bool = False,
@@ -142,6 +113,9 @@ def run_cells(
     base: the config that they change.
     options: for the page.
     out: see `run`.
+    questions: the suite's own, in place of the poster's claims; its runs are
+      short, so that their FLOPs foretell no time, and their experts are not
+      studied.
     dry_run: see `run`.
     packed: see `run`.
 
@@ -149,20 +123,23 @@ def run_cells(
     0, or 143 after a SIGTERM.
   """
   if dry_run:
-    print(cells_lib.listing(cells, expected_seconds(cells, base)))
+    seconds = None if questions else expected_seconds(cells, base)
+    print(cells_lib.listing(cells, seconds))
     return 0
   if code := cells_lib.run(cells, base):
     return code
-  if code := cells_lib.share(_studies(cells)):
-    return code
-  findings = collect.collect(
-    cells,
-    base,
-    suite=options.suite,
-    data=options.data,
-    preset=options.preset,
-    command=command(options),
-  )
+  facts = {
+    "suite": options.suite,
+    "data": options.data,
+    "preset": options.preset,
+    "command": command(options),
+  }
+  if questions:
+    findings = collect.answer_questions(cells, questions, **facts)
+  else:
+    if code := cells_lib.share(_studies(cells)):
+      return code
+    findings = collect.collect(cells, base, **facts)
   for path in publish.publish(findings, pathlib.Path(out), packed=packed):
     loop.say(f"written: {path}")
   return 0
@@ -196,6 +173,10 @@ def publish_again(
   return 0
 
 
+# What stands for the path of a data set.
+_FOLDERS = {"folder": "CROPS"}
+
+
 def command(options: Options) -> str:
   """What makes the pages again, with names in place of paths."""
   o = options
@@ -205,7 +186,7 @@ def command(options: Options) -> str:
     f"--seeds={o.seeds} --workdir=DIR --out=PAGE.md",
   ]
   if o.data != "synthetic":
-    parts.append("--data.path=CUB_200_2011")
+    parts.append(f"--data.path={_FOLDERS.get(o.data, 'CUB_200_2011')}")
   if o.base_path:
     parts.append("--base_path=CROPS")
   if o.pretrained:

@@ -5,6 +5,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
@@ -30,7 +31,8 @@ def small():
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory, small):
   root = tmp_path_factory.mktemp("pay")
-  cells = cells_lib.make_cells(pay.variations("cpu"), 2, root)
+  sets = pay.training_sets("cpu", pay.base_config("synthetic", "cpu"))
+  cells = cells_lib.make_cells(pay.variations("cpu", sets), 2, root)
   draws = np.random.default_rng(0).uniform(size=200)
   for cell in cells:
     if cells_lib.is_done(cell):
@@ -40,7 +42,7 @@ def findings(tmp_path_factory, small):
     suites.write(cell, right.astype(int), draws)
   return collect.answer_questions(
     cells,
-    pay.questions("cpu"),
+    pay.questions("cpu", sets),
     suite="pay",
     data="synthetic",
     preset="cpu",
@@ -67,17 +69,34 @@ def test_every_place_has_every_comparison(findings):
   assert over_told.cell(1, 1) == "-"
 
 
-def test_cells_are_what_they_are_called():
-  base = pay.base_config("cpu")
+@pytest.fixture(params=pay.DATA)
+def base(request, tmp_path):
+  if request.param == "synthetic":
+    return pay.base_config("synthetic", "cpu")
+  for number in range(8):
+    part = "train" if number < 6 else "test"
+    file = tmp_path / part / f"class_{number % 2}" / f"{number}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(file)
+  return pay.base_config("folder", "cpu", str(tmp_path))
+
+
+def test_cells_are_what_they_are_called(base):
   config_lib.check_config(base)
-  for variation in pay.variations("cpu"):
+  sets = pay.training_sets("cpu", base)
+  drawn = base.data.name == "synthetic"
+  assert [s.images for s in sets] == ([300, 9000] if drawn else [6])
+  variations = pay.variations("cpu", sets)
+  for variation in variations:
     arm, images, width = map_lib.place_of(variation.name)
     if arm == "ensemble":
       continue
     cell = cells_lib.Cell(variation, 0, pathlib.Path("/x/y/z"))
     config = cells_lib.config_of(cell, base)
+    config_lib.check_config(config)
     model = config.model
-    assert images == 30 * config.data.synthetic.train_per_class
+    if drawn:
+      assert images == 30 * config.data.synthetic.train_per_class
     factor = {"wide": 6, "double": 2, "double_told": 2}.get(arm, 1)
     assert model.expert_dim == factor * width
     mixture = arm.startswith("mix")
@@ -87,8 +106,13 @@ def test_cells_are_what_they_are_called():
     told = mixture or arm.endswith("told")
     assert bool(model.tower_sees_gate) == told
     assert bool(model.upcycle_epochs) == mixture
+    assert model.share_gate
+  names = {variation.name for variation in variations}
+  for question in pay.questions("cpu", sets):
+    if "ensemble" not in question.other:
+      assert {question.one, question.other} <= names
   # As many steps for all that stand side by side.
-  assert pay.epochs(300) == 8
+  assert sets[-1].epochs == (8 if drawn else 16)
 
 
 def test_the_page_and_its_picture(findings, tmp_path):
@@ -105,13 +129,20 @@ def test_the_page_and_its_picture(findings, tmp_path):
   assert "| 9,000 |" in text and "width 8" in text
   assert "six, one an image, instead of one told: top-1" in text
   assert "![Top-1, points" in text
+  assert "| six, one an image" not in text
+  assert "## Seconds of a run with the most images" in text
+  assert "| 6, one an image | 60 | 60 |" in text
   again = page.text(stored.read(tmp_path / "pay.json"), "pay.json")
   assert again == text
 
 
-def test_only_drawn_images_and_known_presets(tmp_path):
+def test_unknown_data_and_presets(tmp_path):
   options = reproduce.Options("pay", "cub10", "cpu", 1)
-  with pytest.raises(errors.InputError, match="draws its images"):
+  with pytest.raises(errors.InputError, match="has synthetic, folder"):
     reproduce.run(options, tmp_path, tmp_path / "x.md")
-  with pytest.raises(errors.InputError, match="one of cpu, paper"):
-    pay.base_config("tpu")
+  with pytest.raises(errors.InputError, match="has cpu, paper"):
+    pay.base_config("synthetic", "tpu")
+  with pytest.raises(errors.InputError, match="needs the folder"):
+    pay.base_config("folder", "cpu")
+  options = reproduce.Options("pay", "folder", "cpu", 1, "elsewhere")
+  assert "--data.path=CROPS" in reproduce.command(options)

@@ -4,6 +4,7 @@ Letters: I numbers of images, W widths.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -118,6 +119,48 @@ def arms(
       ],
     )
     for (what, figure), table in tables.items()
+  ]
+
+
+def costs(
+  findings: Findings,
+) -> list[tuple[str, list[int], list[tuple[str, list[str]]]]]:
+  """What each arm costs: (title, widths, (arm, cells by width)).
+
+  The time is that with the most images.
+  """
+  found = [
+    (place[1], place[2], row)
+    for row in findings.rows
+    if (place := place_of(row.name)) and math.isfinite(row.seconds)
+  ]
+  known: dict[tuple[str, int], tuple[float, float]] = {}
+  for _, width, row in sorted(found, key=lambda each: each[0]):
+    known[row.what, width] = row.parameters_active / 1e3, row.seconds
+  if not known:
+    return []
+  widths = sorted({width for _, width in known})
+  nothing = (math.nan, math.nan)
+
+  def table(column: int, digits: int) -> list[tuple[str, list[str]]]:
+    return [
+      (
+        what,
+        [
+          wording.decimal(known.get((what, width), nothing)[column], digits)
+          for width in widths
+        ],
+      )
+      for what in dict.fromkeys(what for what, _ in known)
+    ]
+
+  return [
+    (
+      "Parameters that an image meets, the frozen backbone's too, thousands",
+      widths,
+      table(0, 1),
+    ),
+    ("Seconds of a run with the most images", widths, table(1, 0)),
   ]
 
 
