@@ -14,7 +14,7 @@ from mtlmoe_jax.config.typed import (
   named_tasks,
   tasks_of,
 )
-from mtlmoe_jax.config.words import TASKS, TOKEN_GATES
+from mtlmoe_jax.config.words import CONTROLS, TASKS, TOKEN_GATES
 from mtlmoe_jax.moe import strategies
 
 
@@ -95,7 +95,7 @@ def _check_k(config: ml_collections.ConfigDict) -> None:
     raise _refused(config, "model.k", f"={model.experts}")
   if model.shared_experts and model.shared_experts >= min(ks):
     raise _refused(config, "model.shared_experts", f"={model.k!r}")
-  if model.shared_experts and model.gate in ("dense", "uniform", "random"):
+  if model.shared_experts and model.gate in ("dense", *CONTROLS):
     raise errors.InputError(
       f"config.model.shared_experts={model.shared_experts}: beside gates that "
       f"choose; config.model.gate={model.gate!r} does not; use noisy_top_k or "

@@ -6,7 +6,9 @@ TASKS = ("class", "box")
 DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
 EXTRA_NAMES = ("cub", "folder")
 SPLIT_SCHEMES = ("official", "poster")
-GATES = ("dense", "noisy_top_k", "top_k", "uniform", "random")
+# Gates without parameters, which others are compared to.
+CONTROLS = ("uniform", "random")
+GATES = ("dense", "noisy_top_k", "top_k", *CONTROLS)
 # Gates that let experts choose among tokens: right within one image only.
 TOKEN_GATES = ("expert_choice", "soft")
 # Of `MoEMlp`, and who competes for its experts.

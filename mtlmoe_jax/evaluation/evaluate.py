@@ -146,7 +146,9 @@ def evaluate_source(
 def gate_values(
   evaluation: predictions_lib.Evaluation,
   evaluated: Callable[..., predictions_lib.Evaluation],
-  batches: Iterable[data_lib.Batch],
+  source: data_lib.Source,
+  config: ml_collections.ConfigDict,
+  batches: Iterable[data_lib.Batch] | None = None,
 ) -> dict[str, float]:
   """What each gate's choice of experts is worth, image by image.
 
@@ -158,14 +160,18 @@ def gate_values(
 
   Args:
     evaluation: of the split.
-    evaluated: `evaluate_source` with all but its batches.
-    batches: of the split.
+    evaluated: `evaluate_source` of the split, with all but its batches.
+    source: the split.
+    config: the whole config.
+    batches: of the split, if they are at hand.
   """
   p = evaluation.predictions
   order = np.random.default_rng(0).permutation(len(p))
   given = {
     task: (c.experts[order], c.weights[order]) for task, c in p.routing.items()
   }
+  if batches is None:
+    batches = data_lib.eval_batches(source, config, config.eval.batch_size)
   after = evaluated(batches=_with_choices(batches, given)).metrics
   values: dict[str, float] = {}
   for task, name in (("class", "top1"), ("box", "miou")):
@@ -329,16 +335,11 @@ def evaluate_split(
     temperature = calibrate_lib.temperature(restored, config)
   source = getattr(data, split)
   evaluation = evaluated(source, temperature=temperature, batches=batches)
-  chosen = config.model.gate not in ("uniform", "random")
+  chosen = config.model.gate not in config_lib.CONTROLS
   if not (gate_value and chosen and config.model.experts > 1):
     return evaluation
-  every: Iterable[data_lib.Batch] = (
-    data_lib.eval_batches(source, config, config.eval.batch_size)
-    if batches is None
-    else batches
-  )
   again = functools.partial(evaluated, source)
-  values = gate_values(evaluation, again, every)
+  values = gate_values(evaluation, again, source, config, batches)
   return dataclasses.replace(
     evaluation, metrics={**evaluation.metrics, **values}
   )

@@ -49,7 +49,7 @@ def _saved(config: ml_collections.ConfigDict) -> str:
   model = kept.model
   model.experts, model.k, model.compute = 1, "1", "dense"
   # Of all gates with parameters the cost is that of the dense one.
-  without = model.gate in ("random", "uniform")
+  without = model.gate in config_lib.CONTROLS
   model.gate = "uniform" if without else "dense"
   model.gate_noise_schedule, model.gate_temperature = "constant", 1.0
   model.bias_rate, model.break_symmetry, model.pretrained = 0.0, 0.0, ""

@@ -81,7 +81,8 @@ def study(
     mesh=mesh,
     folder=features.folder_of(config, folder),
   )
-  evaluated = functools.partial(evaluated, batches=batches_of(source))
+  batches = batches_of(source)
+  evaluated = functools.partial(evaluated, batches=batches)
   whole = evaluated(restored.variables)
   p = whole.predictions
   groups = _groups(p, source, {} if attributes is None else attributes)
@@ -92,12 +93,17 @@ def study(
     "gates": {t: _gate(whole.metrics, p, t, groups) for t in p.routing},
     "weights": {t: g.dense.round(4).tolist() for t, g in p.routing.items()},
   }
+  if config.model.gate not in config_lib.CONTROLS:
+    again = functools.partial(evaluated, restored.variables)
+    lost = evaluate.gate_values(whole, again, source, config, batches)
+    for name, value in lost.items():
+      values["gates"][name.split("/")[0]]["gate_value"] = value
   if len(p.routing) == 2 and not config.model.share_gate:
     values["agreement"] = _agreement(*(g.dense for g in p.routing.values()))
   shared = config.model.shared_experts
-  lost = _removal(evaluated, restored.variables, p, experts, shared)
-  if lost:
-    values["removal"] = lost
+  removed = _removal(evaluated, restored.variables, p, experts, shared)
+  if removed:
+    values["removal"] = removed
   if len(source) >= _LEAST_FOR_CKA:
     outputs = expert_outputs.of_images(restored, source, batches_of=batches_of)
     values["cka"] = cka.matrix(outputs).tolist()
@@ -144,7 +150,8 @@ def _gate(
   `load` and `importance`: shares of the choices and of the weight, [N];
   `entropy`, bits, of an image's probabilities over all experts, mean;
   `effective_experts`: see `metrics.routing_metrics`; for `class` and each of
-  `ATTRIBUTES` that the source knows: see `null.information`.
+  `ATTRIBUTES` that the source knows: see `null.information`. Beside these, of
+  gates with parameters, `gate_value`: see `evaluate.gate_values`.
   """
   weights = predictions.routing[task].dense
   return {

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mtlmoe_jax.config import CONTROLS
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.models.backbones import Backbone
 from mtlmoe_jax.models.backbones.units import TokenRoutings
@@ -335,9 +336,8 @@ class MTLMoE(nn.Module):
   @property
   def gate_tells(self) -> bool:
     """Whether a gate's own probabilities are those that towers are told."""
-    controls = ("uniform", "random")
     is_own = self.told == self.gating.experts
-    return is_own and self.gating.kind not in controls
+    return is_own and self.gating.kind not in CONTROLS
 
   def _telling(self) -> GateOptions:
     """Of a router that sends images nowhere."""

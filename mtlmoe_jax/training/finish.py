@@ -80,7 +80,7 @@ def constant_gates(metrics: Mapping[str, Any], kind: str) -> list[str]:
   for task in config_lib.TASKS:
     shares = metrics.get(f"{task}/importance", [])
     varies = metrics.get(f"{task}/variation", 1.0)
-    if kind in ("uniform", "random") or len(shares) < 2 or varies >= CONSTANT:
+    if kind in config_lib.CONTROLS or len(shares) < 2 or varies >= CONSTANT:
       continue
     used = [
       f"{i} ({share:.2f})"

@@ -110,7 +110,7 @@ def _routers(
   """Name of each gate, and of each router of a tower, with its start."""
   starts_of = config_lib.resolve(config).gate_starts
   gates = dict(zip(model.gate_names, starts_of))
-  learns = model.gating.kind not in ("uniform", "random")
+  learns = model.gating.kind not in config_lib.CONTROLS
   return {
     **(gates if learns else {}),
     **(
@@ -267,8 +267,8 @@ def routing(
     `<task>/<name>`, see `metrics.split.routing_metrics`; nothing for gates that
     see pixels, and for controls.
   """
-  controls = ("uniform", "random")
-  if model.gating.sees not in FEATURE_INPUTS or model.gating.kind in controls:
+  gate = model.gating
+  if gate.sees not in FEATURE_INPUTS or gate.kind in config_lib.CONTROLS:
     return {}
   run = compilation.jit_forward(
     functools.partial(model.apply, method="routings"),

@@ -162,7 +162,7 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   processes.wait_for_all("workdir")
   checkpointer = Checkpointer(workdir, config.checkpoint.keep)
   latest = checkpointer.latest_step()
-  assembly, note = _assembled(
+  assembly, note, store = _assembled(
     config, data, mesh, run_length, workdir, latest is None
   )
   log = _log(workdir, config, -1 if latest is None else latest)
@@ -178,7 +178,9 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     window.seconds = meta["train_seconds"]
     window.images = meta["train_images"]
     note = f"resumed at step {latest}"
-  iterator = _iterator(config, data, workdir, assembly)
+  if latest is not None:
+    store = _store(config, data, workdir, assembly.variables, mesh)
+  iterator = _iterator(config, data, store)
   if position is not None:
     iterator.set_state(position)
   run = Run(
@@ -233,9 +235,12 @@ def _assembled(
   run_length: Length,
   workdir: pathlib.Path,
   new: bool,
-) -> tuple[Assembly, str]:
-  """What trains, and what its parameters are; of a resumed run only shapes."""
-  classes, note = len(data.class_names), "new parameters"
+) -> tuple[Assembly, str, feature_store.Views | None]:
+  """What trains, what its parameters are, features that do not change.
+
+  Of a resumed run only shapes: the checkpoint has the values.
+  """
+  classes, note, store = len(data.class_names), "new parameters", None
   if new:
     model = models.build_model(config, classes)
     drawn = initialization.init_variables(model, config, mesh)
@@ -248,9 +253,9 @@ def _assembled(
     )
     note = "\n".join(filter(None, [note, gates]))
     assembly = assemble(config, classes, mesh, *run_length, variables=variables)
-  else:  # The checkpoint has the values.
+  else:
     assembly = assemble(config, classes, mesh, *run_length, abstract=True)
-  return assembly, note
+  return assembly, note, store
 
 
 def _store(
@@ -280,14 +285,13 @@ def _log(
 def _iterator(
   config: ml_collections.ConfigDict,
   data: data_lib.Data,
-  workdir: pathlib.Path,
-  assembly: Assembly,
+  store: feature_store.Views | None,
 ) -> pipeline.TrainBatches:
   """Batches of images, or of features if they are computed once.
 
   Of each batch this process makes its own rows.
   """
-  if not config.features.views:
+  if store is None:
     return data_lib.train_iterator(
       data.train,
       config,
@@ -295,8 +299,6 @@ def _iterator(
       data.extra,
       data_lib.ProcessSlice(processes.index(), processes.count()),
     )
-  store = _store(config, data, workdir, assembly.variables, assembly.mesh)
-  assert store is not None
   return data_lib.views_iterator(store, config, config.batch_size)
 
 

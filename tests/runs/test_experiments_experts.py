@@ -466,6 +466,7 @@ def test_a_study_of_a_real_run(run, found):
   saved = json.loads((run / "eval/test/metrics.json").read_text("utf-8"))
   for task, gate in found["gates"].items():
     assert gate["load"] == pytest.approx(saved[f"{task}/load"])
+    assert gate["gate_value"] == pytest.approx(saved[f"{task}/gate_value"])
     assert gate["entropy"] == pytest.approx(
       saved[f"{task}/entropy"] / math.log(2), rel=1e-5
     )

@@ -36,6 +36,16 @@ def studied(findings: Findings) -> dict[str, list[Study]]:
   return {name: several for name, several in studies.items() if several}
 
 
+def valued(studies: Studies) -> bool:
+  """Whether it is known what any gate's choices are worth."""
+  return any(
+    "gate_value" in gate
+    for of_seeds in studies.values()
+    for study in of_seeds
+    for gate in study["gates"].values()
+  )
+
+
 def gates(studies: Sequence[Study], task: str) -> list[dict[str, Any]]:
   """S gates of a task."""
   return [study["gates"][task] for study in studies]

@@ -1,5 +1,6 @@
 """The pages of a suite, made of findings that nobody found."""
 
+import copy
 import dataclasses
 import html.parser
 import lzma
@@ -441,6 +442,15 @@ def test_numbers_of_experts(findings):
   chance = wording.decimal(0.05 * len(poses), 1)
   count = f"of {len(poses)} about pose **{above}** (by chance {chance})"
   assert count in story.text(findings, "x")
+
+
+def test_the_value_of_gates_where_it_is_known(findings):
+  assert "gate value" not in story.text(findings, "x")
+  known = copy.deepcopy(findings)
+  for found in known.experts["mtl_6"]:
+    found["gates"]["class"]["gate_value"] = 0.0125
+  first = "six experts (`mtl_6`)"
+  assert cells(known, first, "gate value") == ["1.2", "-"]
 
 
 def test_files(published, findings):
