@@ -83,6 +83,11 @@ def insert(
   )
 
 
+def fills(path: str) -> bool:
+  """Whether `insert` gives this array of a model a value, whatever it had."""
+  return bool(parts.PLACE.fullmatch(path)) and TOKEN_GATE not in path
+
+
 def _sources(
   model: Mapping[str, Any], available: Mapping[str, Any]
 ) -> dict[str, tuple[str, bool]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -33,14 +34,27 @@ def init_variables(
 ) -> Variables:
   """New variables, created where they will live.
 
+  What `start_from` takes from weights is 0: to compile draws that nobody sees
+  takes seconds.
+
   Args:
     model: of the config.
     config: the whole config; its seed draws them.
     mesh: over the devices, whose rules split them.
   """
   key = jax.random.key(config.seed)
+  draw = _init_of(model, config)
+  given = bool(config.model.pretrained and not config.transfer.source)
+
+  def init(key: jax.Array) -> Variables:
+    return trees.unflatten(
+      {
+        name: jnp.zeros_like(x) if given and pretrained.fills(name) else x
+        for name, x in trees.flatten(draw(key)).items()
+      }
+    )
+
   # One function for both: JAX traces it once.
-  init = _init_of(model, config)
   shapes = jax.eval_shape(init, key)
   # Compiling the draws takes far longer than making them, unless XLA:CPU is
   # told not to optimize what runs once.
