@@ -52,6 +52,11 @@ def define() -> None:
     "hf:timm/{backbone}.in1k; default: the preset's (cpu: lite, paper: none).",
   )
   flags.DEFINE_string(
+    "gates",
+    "pixels",
+    "What gates know: pixels (the poster's) or, with --preset=cpu, informed.",
+  )
+  flags.DEFINE_string(
     "from", "", "Numbers of a page: makes the page again, runs nothing."
   )
   flags.DEFINE_bool(
@@ -90,7 +95,8 @@ def main(argv: Sequence[str]) -> int:
 
   options = reproduce.Options(
     **cli_flags.flag_values(
-      "suite", "data", "preset", "seeds", "data.path", "base_path", "pretrained"
+      *("suite", "data", "preset", "seeds", "data.path", "base_path"),
+      *("pretrained", "gates"),
     )
   )
   out = flags.FLAGS.out or workdir / "experiments.md"

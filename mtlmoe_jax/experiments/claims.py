@@ -89,6 +89,14 @@ def claim_specs(data: str) -> tuple[ClaimSpec, ...]:
           "ensemble",
         ),
         Question("six networks trained apart, not one", "ensemble", "single"),
+        Question(
+          "six experts instead of one that is told what their gate knows",
+          "moe",
+          "single_told",
+        ),
+        Question(
+          "informed gates instead of gates of pixels", "moe", "moe_pixels"
+        ),
       ),
     ),
     ClaimSpec(
@@ -144,6 +152,11 @@ def claim_specs(data: str) -> tuple[ClaimSpec, ...]:
         Question("three experts, not one: boxes", "mtl_3", "mtl_1", "miou"),
         Question("six experts, not three", "mtl_6", "mtl_3"),
         Question(
+          "six experts, not one that is told what their gate knows",
+          "mtl_6",
+          "mtl_1_told",
+        ),
+        Question(
           "half the batch, as the poster's six experts had",
           "mtl_6_half_batch",
           "mtl_6",
@@ -157,17 +170,12 @@ def claim_specs(data: str) -> tuple[ClaimSpec, ...]:
   )
 
 
-# What is compared to the two-tower six, in suite "experts".
+# What is compared to the two-tower six, in suite "experts": with either gates,
+# with those of pixels, with informed ones.
 ATTEMPTS = (
-  "k_1",
-  "k_6",
-  "unbalanced",
-  "bias",
-  "quiet",
-  "sharp",
-  "apart",
-  "one_gate",
+  *("k_1", "k_6", "unbalanced", "bias", "quiet", "sharp", "apart", "one_gate"),
   "wide_gate",
+  *("pixels", "zeros", "uncopied", "untold", "noisy", "information", "joint"),
 )
 
 

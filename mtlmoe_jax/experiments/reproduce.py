@@ -36,6 +36,7 @@ class Options:
     data_path: of the data set; "" for synthetic.
     base_path: classes to transfer from, for cub10.
     pretrained: see `reproduction.base_config`.
+    gates: see `reproduction.base_config`; those of pay are what it is about.
   """
 
   suite: str
@@ -45,6 +46,7 @@ class Options:
   data_path: str = ""
   base_path: str = ""
   pretrained: str = ""
+  gates: str = "pixels"
 
 
 def run(
@@ -80,7 +82,9 @@ def run(
     variations = pay.variations(o.preset, sets)
     questions = pay.questions(o.preset, sets)
   else:
-    base = reproduction.base_config(o.data, o.preset, o.data_path, o.pretrained)
+    base = reproduction.base_config(
+      o.data, o.preset, o.data_path, o.pretrained, o.gates
+    )
     variations = reproduction.variations(
       o.suite, o.data, o.preset, base, o.base_path, o.pretrained
     )
@@ -189,6 +193,8 @@ def command(options: Options) -> str:
     parts.append(f"--data.path={_FOLDERS.get(o.data, 'CUB_200_2011')}")
   if o.base_path:
     parts.append("--base_path=CROPS")
+  if o.gates != reproduction.GATES[0]:
+    parts.append(f"--gates={o.gates}")
   if o.pretrained:
     parts.append(f"--pretrained={o.pretrained}")
   return " ".join(parts)

@@ -8,6 +8,7 @@ where all experiments use the same classes, its one tower of experiment 2.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import ml_collections
 
@@ -20,6 +21,18 @@ SUITES = ("exp1", "transfer", "exp2", "experts")
 ALL = "all"
 DATA = ("cub", "cub10", "synthetic")
 PRESETS = ("paper", "cpu")
+# What gates know: those of the poster see pixels and start near 0.
+GATES = ("pixels", "informed")
+
+# Of the training, until one expert is copied.
+COPIED = 0.25
+# Gates as the poster has them.
+_PIXELS = {
+  "model.gate_input": "pixels",
+  "model.gate_noise": 1.0,
+  "model.tower_sees_gate": 0,
+  "model.upcycle_epochs": 0.0,
+}
 
 _EXP1 = "experiment 1: the class alone"
 _TRANSFER = "transfer"
@@ -28,7 +41,11 @@ _EXPERTS = "what sets experts apart"
 
 
 def base_config(
-  data: str, preset: str, path: str, pretrained: str = ""
+  data: str,
+  preset: str,
+  path: str,
+  pretrained: str = "",
+  gates: str = "pixels",
 ) -> ml_collections.ConfigDict:
   """The config that all variations of a suite change: six experts, class alone.
 
@@ -41,11 +58,18 @@ def base_config(
     path: of the data set; "" for synthetic.
     pretrained: `model.pretrained`, where {backbone} stands for the backbone's
       name; "" is the preset's: Lite's ImageNet weights for cpu, none for paper.
+    gates: of GATES. "informed" ones see the stem, start from what it tells, and
+      tell it to the towers; one expert learns before it is copied. Of cpu
+      alone: the poster's networks share no stem.
 
   Raises:
     InputError: an unknown name, or a data set without its path.
   """
-  for flag, value, known in (("data", data, DATA), ("preset", preset, PRESETS)):
+  for flag, value, known in (
+    ("data", data, DATA),
+    ("preset", preset, PRESETS),
+    ("gates", gates, GATES if preset == "cpu" else GATES[:1]),
+  ):
     if value not in known:
       raise errors.InputError(
         f"--{flag}={value!r}: must be one of {', '.join(known)}"
@@ -72,6 +96,10 @@ def base_config(
   else:
     config.data.name = "cub"
     config.data.classes = "last:10"
+  if gates == "informed":
+    config.model.gate_input, config.model.gate_noise = "stem", 0.0
+    config.model.tower_sees_gate = config.model.experts
+    config.model.upcycle_epochs = COPIED * config.epochs
   return config
 
 
@@ -165,8 +193,26 @@ def variations(
   chosen_variations: dict[str, Variation] = {}
   for name in chosen:
     for variation in _MAKERS[name](options):
+      if options.informed and isinstance(variation, Train):
+        variation = _fitting(variation, base)
       chosen_variations.setdefault(variation.name, variation)
   return list(chosen_variations.values())
+
+
+def _fitting(variation: Train, base: ml_collections.ConfigDict) -> Train:
+  """The same with informed gates as its experts can have them."""
+  changes = dict(variation.overrides)
+  experts = changes.get("model.experts", base.model.experts)
+  if experts != base.model.experts:
+    changes.setdefault("model.tower_sees_gate", experts if experts > 1 else 0)
+  # Copies under equal weights would stay equal, and those of another run's
+  # experts would lose what these know.
+  alone = experts == 1 or changes.get("model.gate") == "uniform"
+  if alone or variation.after:
+    changes["model.upcycle_epochs"] = 0.0
+  elif "epochs" in changes:
+    changes["model.upcycle_epochs"] = COPIED * changes["epochs"]
+  return dataclasses.replace(variation, overrides=changes)
 
 
 def one_tower(data: str) -> str:
@@ -184,11 +230,23 @@ class SuiteOptions:
   base_path: str
   pretrained: str
 
+  @property
+  def informed(self) -> bool:
+    """Whether gates see features."""
+    return self.base.model.gate_input != "pixels"
+
 
 _MOE = Train("moe", {}, "six experts", _EXP1)
 
 
 def _exp1(suite: SuiteOptions) -> list[Variation]:
+  known: list[Variation] = []
+  if suite.informed:
+    told = {**ROWS["exp1_single"].changes, **_told(suite)}
+    known = [
+      Train("single_told", told, "a single expert, told", _EXP1),
+      Train("moe_pixels", _PIXELS, "six experts, gates of pixels", _EXP1),
+    ]
   return [
     Train(
       "single",
@@ -213,7 +271,13 @@ def _exp1(suite: SuiteOptions) -> list[Variation]:
       "six single experts, each trained alone, together",
       _EXP1,
     ),
+    *known,
   ]
+
+
+def _told(suite: SuiteOptions) -> dict[str, object]:
+  """Towers know what the router of the base's experts knows."""
+  return {"model.tower_sees_gate": suite.base.model.experts}
 
 
 def _matched(suite: SuiteOptions) -> dict[str, object]:
@@ -224,7 +288,9 @@ def _matched(suite: SuiteOptions) -> dict[str, object]:
   condense layer.
   """
   one = {"model.experts": 1, "model.k": "1"}
-  base = suite.base
+  base = suite.base.copy_and_resolve_references()
+  # Of what towers are told nothing is an expert's.
+  base.model.tower_sees_gate = 0
   if suite.preset == "paper":
     larger = "tf_efficientnet_b6"
     weights = _weights(suite.pretrained, larger)
@@ -288,6 +354,16 @@ def _exp2(suite: SuiteOptions) -> list[Variation]:
   one: Variation = _MOE
   if suite.data == "cub":
     one = make("one_tower", "six experts, class alone", "exp2_one_tower")
+  known: list[Variation] = []
+  if suite.informed:
+    known = [
+      make(
+        "mtl_1_told",
+        "one expert, told",
+        "table_1_expert",
+        model__tower_sees_gate=suite.base.model.experts,
+      )
+    ]
   return [
     one,
     make("box_alone", "six experts, box alone", model__tasks="box"),
@@ -303,6 +379,7 @@ def _exp2(suite: SuiteOptions) -> list[Variation]:
     make("shuffled", "boxes of other images", data__shuffle_boxes=True),
     make("pcgrad", "gradient surgery", loss__weighting="pcgrad"),
     make("uncertainty", "learned task weights", loss__weighting="uncertainty"),
+    *known,
   ]
 
 
@@ -331,10 +408,19 @@ def _experts(suite: SuiteOptions) -> list[Variation]:
       model__bias_rate=0.01,
       **unbalanced,
     ),
-    make("quiet", "gate noise falls to 0", model__gate_noise_schedule="linear"),
     make("sharp", "gate temperature 0.25", model__gate_temperature=0.25),
-    make("apart", "experts start apart", model__break_symmetry=0.1),
     make("one_gate", "one gate for both tasks", model__share_gate=True),
+    *(_of_informed if suite.informed else _of_pixels)(make, unbalanced),
+  ]
+
+
+def _of_pixels(
+  make: Callable[..., Variation], _: Mapping[str, Any]
+) -> list[Variation]:
+  """Attempts with gates that see pixels."""
+  return [
+    make("quiet", "gate noise falls to 0", model__gate_noise_schedule="linear"),
+    make("apart", "experts start apart", model__break_symmetry=0.1),
     make(
       "wide_gate",
       "a wider gate that learns faster",
@@ -342,6 +428,31 @@ def _experts(suite: SuiteOptions) -> list[Variation]:
       optimizer__lr=4e-3,
     ),
   ]
+
+
+def _of_informed(
+  make: Callable[..., Variation], unbalanced: Mapping[str, Any]
+) -> list[Variation]:
+  """Informed gates without each of what makes them, and with more."""
+  return [
+    make("pixels", "gates of pixels", **_undotted(_PIXELS)),
+    make("zeros", "gates start near 0", model__gate_start="zeros"),
+    make("uncopied", "experts apart from the start", model__upcycle_epochs=0.0),
+    make("untold", "towers are not told", model__tower_sees_gate=0),
+    make("noisy", "gate noise", model__gate_noise=1.0),
+    make(
+      "information",
+      "information in place of balance",
+      loss__information=0.1,
+      **unbalanced,
+    ),
+    make("joint", "both gates choose together", model__select="joint"),
+  ]
+
+
+def _undotted(options: Mapping[str, object]) -> dict[str, object]:
+  """The inverse of `_dotted`."""
+  return {key.replace(".", "__"): value for key, value in options.items()}
 
 
 _MAKERS: dict[str, Callable[[SuiteOptions], Sequence[Variation]]] = {

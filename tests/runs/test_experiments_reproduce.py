@@ -52,17 +52,20 @@ def counted_once():
     yield
 
 
-def suite(name, data="synthetic", preset="cpu"):
+def suite(name, data="synthetic", preset="cpu", gates="pixels"):
   """(base, variations) of a suite."""
   path = "" if data == "synthetic" else CUB
-  base = reproduction.base_config(data, preset, path)
+  base = reproduction.base_config(data, preset, path, "", gates)
   return base, reproduction.variations(name, data, preset, base, "crops")
 
 
-@pytest.mark.parametrize("preset", reproduction.PRESETS)
+@pytest.mark.parametrize(
+  ("preset", "gates"),
+  [("paper", "pixels"), ("cpu", "pixels"), ("cpu", "informed")],
+)
 @pytest.mark.parametrize("data", reproduction.DATA)
-def test_each_cell_is_a_run_that_differs(data, preset, tmp_path):
-  base, found = suite("all", data, preset)
+def test_each_cell_is_a_run_that_differs(data, preset, gates, tmp_path):
+  base, found = suite("all", data, preset, gates)
   names = [v.name for v in found]
   assert len(set(names)) == len(names)
   made = cells.make_cells(found, 1, tmp_path)
@@ -72,6 +75,9 @@ def test_each_cell_is_a_run_that_differs(data, preset, tmp_path):
     if c.trains and not c.extra
   }
   assert len(set(configs.values())) == len(configs)
+  for cell in made:
+    if cell.trains:
+      config_lib.check_config(cells.config_of(cell, base))
   for name in poster.REPORTED:
     assert name in names
   # What a run builds on comes before it.
@@ -81,13 +87,46 @@ def test_each_cell_is_a_run_that_differs(data, preset, tmp_path):
 
 
 def test_all_questions_are_of_variations_that_exist():
+  attempts = set()
   for data in reproduction.DATA:
-    _, found = suite("all", data)
+    _, found = suite("all", data, gates="informed")
     names = {v.name for v in found}
     for claim in claims.claim_specs(data):
       for question in (*claim.questions, *claim.controls):
         assert {question.one, question.other} <= names, question
-    assert set(claims.ATTEMPTS) <= names
+    _, before = suite("all", data)
+    theirs = {v.name for v in before}
+    for claim in claims.claim_specs(data):
+      for question in claim.questions:
+        assert {question.one, question.other} <= theirs, question
+    attempts |= (names | theirs) & set(claims.ATTEMPTS)
+  assert attempts == set(claims.ATTEMPTS)
+
+
+def test_informed_gates_are_as_the_experts_can_have_them():
+  base, found = suite("all", gates="informed")
+  model = base.model
+  assert (model.gate_input, model.tower_sees_gate) == ("stem", 6)
+  assert model.upcycle_epochs == base.epochs / 4
+  by_name = {v.name: v.overrides for v in found if isinstance(v, cells.Train)}
+  for name, told, copied in (
+    ("single", 0, 0),
+    ("single_told", 6, 0),
+    ("mtl_1", 0, 0),
+    ("mtl_1_told", 6, 0),
+    ("mtl_3", 3, 2),
+    ("mtl_6", 6, 2),
+    ("uniform", 6, 0),
+    ("random", 6, 2),
+    ("transfer_base", 6, 1.25),
+    ("transfer_unfrozen", 6, 0),
+    ("moe_pixels", 0, 0),
+    ("pixels", 0, 0),
+    ("matched", 0, 0),
+  ):
+    changes = by_name[name]
+    assert changes.get("model.tower_sees_gate", 6) == told, name
+    assert changes.get("model.upcycle_epochs", 2) == copied, name
 
 
 def test_a_suite_is_a_part_of_all():
@@ -128,6 +167,7 @@ def test_the_single_expert_has_as_many_parameters():
     (("cub11", "cpu", CUB), "--data='cub11': must be one of cub, cub10"),
     (("cub", "gpu", CUB), "--preset='gpu': must be one of paper, cpu"),
     (("cub10", "cpu", ""), "--data.path is missing: --data=cub10 needs"),
+    (("cub", "paper", CUB, "", "informed"), "--gates='informed': must be one"),
   ],
 )
 def test_a_wrong_base_is_refused(arguments, said):
