@@ -61,6 +61,31 @@ class ClaimSpec:
   controls: tuple[Question, ...]
 
 
+# Why a mixture is better than one expert, or is not.
+_MIXTURE_CONTROLS = (
+  Question("the gate instead of equal weights", "moe", "uniform"),
+  Question("the gate instead of chance", "moe", "random"),
+  Question("two chosen experts instead of all six", "moe", "dense"),
+  Question(
+    "six experts instead of one with as many parameters",
+    "moe",
+    "matched",
+  ),
+  Question(
+    "six experts instead of six networks trained apart",
+    "moe",
+    "ensemble",
+  ),
+  Question("six networks trained apart, not one", "ensemble", "single"),
+  Question(
+    "six experts instead of one that is told what their gate knows",
+    "moe",
+    "single_told",
+  ),
+  Question("informed gates instead of gates of pixels", "moe", "moe_pixels"),
+)
+
+
 def claim_specs(data: str) -> tuple[ClaimSpec, ...]:
   """The four claims.
 
@@ -74,30 +99,7 @@ def claim_specs(data: str) -> tuple[ClaimSpec, ...]:
       "A mixture of experts beats a single expert",
       "96.7 % against 95.0 % (figure 4), 4.4 times the time",
       (Question("six experts instead of one", "moe", "single"),),
-      (
-        Question("the gate instead of equal weights", "moe", "uniform"),
-        Question("the gate instead of chance", "moe", "random"),
-        Question("two chosen experts instead of all six", "moe", "dense"),
-        Question(
-          "six experts instead of one with as many parameters",
-          "moe",
-          "matched",
-        ),
-        Question(
-          "six experts instead of six networks trained apart",
-          "moe",
-          "ensemble",
-        ),
-        Question("six networks trained apart, not one", "ensemble", "single"),
-        Question(
-          "six experts instead of one that is told what their gate knows",
-          "moe",
-          "single_told",
-        ),
-        Question(
-          "informed gates instead of gates of pixels", "moe", "moe_pixels"
-        ),
-      ),
+      _MIXTURE_CONTROLS,
     ),
     ClaimSpec(
       2,
