@@ -9,12 +9,13 @@ Letters: M models, n images of the split, L classes.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 
+from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.evaluation import evaluate, results, test_time
@@ -22,6 +23,10 @@ from mtlmoe_jax.metrics.predictions import Evaluation, Predictions
 
 # Metrics of each model that are kept beside those of all together.
 METRICS = ("top1", "top5", "miou", "acc_iou_50", "top1_loc", "loss_class")
+
+
+# A checkpoint with the config of its evaluation, images -> their batches.
+Batches = Callable[[Restored, data_lib.Source], Sequence[data_lib.Batch] | None]
 
 
 class Member(NamedTuple):
@@ -109,6 +114,7 @@ def evaluate_together(
   batch_size: int = 0,
   views: str = "",
   progress: bool = True,
+  batches_of: Batches | None = None,
 ) -> tuple[list[Member], Evaluation]:
   """Evaluates runs one after the other, and all together.
 
@@ -124,6 +130,8 @@ def evaluate_together(
     batch_size: images at a time; 0 for each run's `config.eval.batch_size`.
     views: of each image; "" for each run's `config.eval.views`.
     progress: whether to show how far it is.
+    batches_of: the batches of a split for a run, if they may be at hand; what
+      it gives None for is read.
 
   Returns:
     (each run's evaluation, that of all).
@@ -150,11 +158,13 @@ def evaluate_together(
         "versions": restored.meta.get("versions"),
         "dataset_fingerprint": data.fingerprint,
       }
+    run = dataclasses.replace(restored, config=config)
     evaluation = evaluate.evaluate_split(
-      dataclasses.replace(restored, config=config),
+      run,
       data,
       split,
       progress=progress,
+      batches=batches_of(run, getattr(data, split)) if batches_of else None,
     )
     members.append(
       Member(

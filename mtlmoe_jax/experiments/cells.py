@@ -23,7 +23,7 @@ from mtlmoe_jax import errors, pretrained
 from mtlmoe_jax.checkpoints import restore_for_eval
 from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.evaluation import ensemble, evaluate
-from mtlmoe_jax.training import loop, workdir
+from mtlmoe_jax.training import features, loop, workdir
 from mtlmoe_jax.utils import files, progress
 
 # The variation that changes nothing.
@@ -362,7 +362,9 @@ def _evaluate(cell: Cell, config: ml_collections.ConfigDict) -> None:
   options = dict(data_path=config.data.path)
   if isinstance(cell.variation, Ensemble):
     runs = (restore_for_eval(run, config.eval.step) for run in cell.needs)
-    ensemble.evaluate_together(runs, cell.evaluation, **options)
+    ensemble.evaluate_together(
+      runs, cell.evaluation, batches_of=features.of_run, **options
+    )
     return
   restored = restore_for_eval(cell.needs[0], config.eval.step)
   # The base's temperature is of its own options of `eval`.

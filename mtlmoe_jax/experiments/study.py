@@ -3,6 +3,7 @@
 Letters: n images of the test split, N experts, L classes.
 """
 
+import dataclasses
 import functools
 import json
 import math
@@ -16,7 +17,6 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.checkpoints import restore
-from mtlmoe_jax.devices import sharding
 from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.experiments import expert_outputs, removal
 from mtlmoe_jax.metrics import cka, split
@@ -73,13 +73,8 @@ def study(
     config=config,
     progress=False,
   )
-  mesh = sharding.make_mesh(**config.mesh)
   batches_of = functools.partial(
-    features.of_split,
-    variables=restored.variables,
-    config=config,
-    mesh=mesh,
-    folder=features.folder_of(config, folder),
+    features.of_run, dataclasses.replace(restored, config=config)
   )
   batches = batches_of(source)
   evaluated = functools.partial(evaluated, batches=batches)

@@ -19,6 +19,7 @@ import numpy as np
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
+from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.data import feature_store, pipeline, source
 from mtlmoe_jax.devices import compilation, processes, sharding
 from mtlmoe_jax.utils import progress
@@ -134,6 +135,21 @@ def of_split(
     pipeline.pad(store.rows(range(i, min(i + size, count))), size)
     for i in range(0, count, size)
   ]
+
+
+def of_run(
+  run: Restored, records: data_lib.Source
+) -> list[data_lib.Batch] | None:
+  """`of_split` for a checkpoint, where its run had its features.
+
+  Args:
+    run: with the config of this evaluation.
+    records: of the split.
+  """
+  config = run.config
+  mesh = sharding.make_mesh(**config.mesh)
+  folder = folder_of(config, run.workdir)
+  return of_split(records, run.variables, config, mesh, folder)
 
 
 def _stem_of(variables: dict[str, Any]) -> dict[str, Any]:
