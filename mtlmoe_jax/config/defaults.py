@@ -232,6 +232,13 @@ _FEATURES = (
     "Folder that keeps them for other runs too; empty: WORKDIR/features.",
     kind=kinds.PATH,
   ),
+  Option(
+    "features.seed",
+    -1,
+    "Seed of their augmentation; -1: `seed`. Runs that differ in `seed` alone "
+    "share features where they share this.",
+    Allowed("-1 (that of the run) or more", lambda value: value >= -1),
+  ),
 )
 
 _MODEL = (

@@ -231,6 +231,9 @@ def config_of(
   for key, value in cell.variation.overrides.items():
     config_lib.set_path(config, key, value)
   config.seed = cell.seed
+  if cell.extra:
+    # Members of an ensemble learn from the same views: the stem runs once.
+    config.features.seed = cell.seed % MEMBER_SEEDS
   if isinstance(cell.variation, Train) and cell.variation.after:
     config.transfer.source = str(cell.needs[0])
     # The checkpoint whose metrics a suite reports first.

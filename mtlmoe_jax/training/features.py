@@ -81,6 +81,9 @@ def prepare(
   Raises:
     InputError: an image that cannot be read, or a damaged folder.
   """
+  if config.features.seed >= 0:
+    config = config.copy_and_resolve_references()
+    config.seed = config.features.seed
   stem = _stem_of(variables)
   place = folder / _digest(records, stem, config)
   if not place.is_dir():
