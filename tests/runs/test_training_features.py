@@ -145,6 +145,22 @@ def test_other_features_have_a_folder_of_their_own(finished, tmp_path, change):
   assert folder_of_features(tmp_path, change) != kept.name
 
 
+def test_runs_may_share_the_augmentation_of_their_features(tmp_path):
+  """With one stem; what is held out would be another seed's."""
+  config = tiny.config(**FROZEN)
+  data = data_lib.open_data(config)
+  model = models.build_model(config, len(data.class_names))
+  mesh = sharding.make_mesh(**config.mesh)
+  variables = initialization.init_variables(model, config, mesh)
+  counts = []
+  for seed, shared in ((0, -1), (1, 0), (0, 0), (1, 1), (1, -1)):
+    config.seed, config.features.seed = seed, shared
+    features.prepare(data.train, variables, config, mesh, tmp_path)
+    assert config.seed == seed
+    counts.append(len(list(tmp_path.iterdir())))
+  assert counts == [1, 1, 1, 2, 2]
+
+
 def test_the_folder_is_named_by_the_options(finished, tmp_path):
   (kept,) = (finished / "cache").iterdir()
   assert folder_of_features(tmp_path, {"steps": 1}) == kept.name
@@ -171,6 +187,7 @@ def test_views_of_a_record_differ_and_keep_their_labels(finished):
     ({"optimizer.frozen": ()}, "optimizer.frozen"),
     ({"model.norm": "batch"}, "norm"),
     ({"features.views": -1}, "features.views"),
+    ({"features.seed": -2}, "features.seed"),
   ],
 )
 def test_a_stem_that_changes_is_refused(tmp_path, change, message):
