@@ -47,16 +47,17 @@ def kept() -> Iterator[None]:
   of another machine may not run on this one. Where the user has such a folder
   (`jax_compilation_cache_dir`) that one is used.
   """
-  if jax.config.values["jax_compilation_cache_dir"]:
+  names = ("jax_compilation_cache_dir", *_KEEP)
+  before = {name: getattr(jax.config, name) for name in names}
+  if before[names[0]]:
     yield
     return
-  before = {name: jax.config.values[name] for name in _KEEP}
   with tempfile.TemporaryDirectory(prefix="programs_") as folder:
-    _set({**_KEEP, "jax_compilation_cache_dir": folder})
+    _set({**_KEEP, names[0]: folder})
     try:
       yield
     finally:
-      _set({**before, "jax_compilation_cache_dir": None})
+      _set(before)
 
 
 # Small programs take most of the time of a short run.
