@@ -28,10 +28,10 @@ GATES = ("pixels", "informed")
 COPIED = 0.25
 # Gates as the poster has them.
 _PIXELS = {
-  "model.gate_input": "pixels",
-  "model.gate_noise": 1.0,
-  "model.tower_sees_gate": 0,
-  "model.upcycle_epochs": 0.0,
+  "model__gate_input": "pixels",
+  "model__gate_noise": 1.0,
+  "model__tower_sees_gate": 0,
+  "model__upcycle_epochs": 0.0,
 }
 
 _EXP1 = "experiment 1: the class alone"
@@ -245,7 +245,9 @@ def _exp1(suite: SuiteOptions) -> list[Variation]:
     told = {**ROWS["exp1_single"].changes, **_told(suite)}
     known = [
       Train("single_told", told, "a single expert, told", _EXP1),
-      Train("moe_pixels", _PIXELS, "six experts, gates of pixels", _EXP1),
+      Train(
+        "moe_pixels", _dotted(_PIXELS), "six experts, gates of pixels", _EXP1
+      ),
     ]
   return [
     Train(
@@ -435,7 +437,7 @@ def _of_informed(
 ) -> list[Variation]:
   """Informed gates without each of what makes them, and with more."""
   return [
-    make("pixels", "gates of pixels", **_undotted(_PIXELS)),
+    make("pixels", "gates of pixels", **_PIXELS),
     make("zeros", "gates start near 0", model__gate_start="zeros"),
     make("uncopied", "experts apart from the start", model__upcycle_epochs=0.0),
     make("untold", "towers are not told", model__tower_sees_gate=0),
@@ -448,11 +450,6 @@ def _of_informed(
     ),
     make("joint", "both gates choose together", model__select="joint"),
   ]
-
-
-def _undotted(options: Mapping[str, object]) -> dict[str, object]:
-  """The inverse of `_dotted`."""
-  return {key.replace(".", "__"): value for key, value in options.items()}
 
 
 _MAKERS: dict[str, Callable[[SuiteOptions], Sequence[Variation]]] = {

@@ -178,7 +178,6 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     window.seconds = meta["train_seconds"]
     window.images = meta["train_images"]
     note = f"resumed at step {latest}"
-  if latest is not None:
     store = _store(config, data, workdir, assembly.variables, mesh)
   iterator = _iterator(config, data, store)
   if position is not None:
