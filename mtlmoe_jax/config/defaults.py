@@ -236,7 +236,8 @@ _FEATURES = (
     "features.seed",
     -1,
     "Seed of their augmentation; -1: `seed`. Runs that differ in `seed` alone "
-    "share features where they share this.",
+    "share features where they share this and hold nothing out "
+    "(`data.validation_fraction`), for that depends on `seed`.",
     Allowed("-1 (that of the run) or more", lambda value: value >= -1),
   ),
 )
