@@ -8,8 +8,8 @@ WORKERS ?= 2
 STAMP := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 
-.PHONY: demo smoke test test-fast test-xla test-newest lint types options site install \
-  wheel-test parity bench tfds-prepare clean
+.PHONY: demo smoke test test-fast test-xla test-newest lint types options site \
+  install wheel-test parity bench tfds-prepare clean
 
 install: $(STAMP)
 
@@ -20,7 +20,8 @@ $(STAMP): setup.cfg setup.py pyproject.toml
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(RUN) launch/train.py --config=configs/demo.py --workdir=$(WORKDIR) $(DEMO_FLAGS)
+	$(RUN) launch/train.py --config=configs/demo.py --workdir=$(WORKDIR) \
+	  $(DEMO_FLAGS)
 	$(RUN) launch/evaluate.py --workdir=$(WORKDIR) --split=test
 	$(RUN) launch/draw_samples.py --out=$(WORKDIR)/samples --count=8
 	$(RUN) launch/predict.py --workdir=$(WORKDIR) \
@@ -101,7 +102,8 @@ endef
 # Comparisons with other libraries, each in an environment of its own.
 # One thread each for PyTorch: there are as many tests at a time as processors.
 parity: .venv-parity/.installed
-	OMP_NUM_THREADS=1 .venv-parity/bin/python -m pytest -n $(WORKERS) --dist=worksteal -q -m parity
+	OMP_NUM_THREADS=1 .venv-parity/bin/python -m pytest -n $(WORKERS) \
+	  --dist=worksteal -q -m parity
 
 # Times this package against PyTorch into benchmarks/RESULTS.md; over an hour on
 # 2 quiet cores. To go on: BENCH_FLAGS="--merge runs/benchmarks.json".
@@ -117,9 +119,9 @@ bench: .venv-parity/.installed
 	  torchvision==0.29.1
 	touch $@
 
-# All pages and pictures of the poster's experiments, from their numbers.
+# All pages and pictures of the suites, from their numbers.
 site: $(STAMP)
-	for data in synthetic cub10; do $(RUN) launch/reproduce.py \
+	for data in synthetic cub10 pay; do $(RUN) launch/reproduce.py \
 	  --from=docs/experiments/$$data.json.xz --out=site/$$data.md || exit 1; done
 
 tfds-prepare: .venv-tfds/.installed

@@ -21,13 +21,8 @@ from mtlmoe_jax.config import presets
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` changes options, as in FILE:experts=6."""
-  config = presets.cub10()
-  config.data.name = "folder"
-  config.data.classes = "all"
+  config = presets.crops()
   config.data.image_size = 256
-  # Crops are tight, and squashed: little is left to crop.
-  config.data.augment.crop_area_min = 0.5
-  config.model.tasks = "class"
   config.model.compute = "sparse"
   config.model.condense = "pool"
   config.model.shared_stages = 5

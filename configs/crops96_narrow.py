@@ -28,15 +28,12 @@ _ONE = {
   "model.tower_sees_gate": 0,
 }
 ARMS = {
-  "": {},
   "one": _ONE,
   "told": {**_ONE, "model.tower_sees_gate": 6},
 }
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """The config; `arg` is `one`, `told`, or changes options."""
+  """The config; `arg` is `one` or `told`, and options: FILE:one,epochs=1."""
   config = presets.narrow_crops()
-  for key, value in ARMS.get(arg, {}).items():
-    config_lib.set_path(config, key, value)
-  return config_lib.apply_overrides(config, "" if arg in ARMS else arg)
+  return config_lib.apply_arm(config, ARMS, arg)

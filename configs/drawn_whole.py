@@ -23,7 +23,6 @@ _ONE = {
   "optimizer.frozen": ("stem/",),
 }
 ARMS = {
-  "": {},
   "one": _ONE,
   "told": {
     **_ONE,
@@ -34,7 +33,7 @@ ARMS = {
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """The config; `arg` is `one`, `told`, or changes options."""
+  """The config; `arg` is `one` or `told`, and options: FILE:one,epochs=1."""
   config = config_lib.default_config()
   config.data.name = "synthetic"
   config.data.image_size = 64
@@ -72,6 +71,4 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.eval.batch_size = 100
   config.eval.step = "latest"
   config.eval.report = False
-  for key, value in ARMS.get(arg, {}).items():
-    config_lib.set_path(config, key, value)
-  return config_lib.apply_overrides(config, "" if arg in ARMS else arg)
+  return config_lib.apply_arm(config, ARMS, arg)

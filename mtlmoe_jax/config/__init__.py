@@ -21,6 +21,7 @@ from mtlmoe_jax.config.option import (
   WrongTypeError,
 )
 from mtlmoe_jax.config.overrides import (
+  apply_arm,
   apply_overrides,
   flat_keys,
   set_path,
@@ -106,6 +107,7 @@ __all__ = [
   "Resolved",
   "UnknownOptionError",
   "WrongTypeError",
+  "apply_arm",
   "apply_overrides",
   "check_config",
   "check_dispatch",

@@ -1,5 +1,6 @@
 """Options set by name from text: `:k=v,k=v` and suites of runs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -45,6 +46,37 @@ def apply_overrides(
       )
     set_path(config, options[0], value)
   return config
+
+
+def apply_arm(
+  config: ml_collections.ConfigDict,
+  arms: Mapping[str, Mapping[str, Any]],
+  text: str,
+) -> ml_collections.ConfigDict:
+  """Applies `ARM`, `ARM,k=v` or `k=v` as in `--config=FILE.py:one,epochs=3`.
+
+  Args:
+    config: the config to change, in place.
+    arms: what sets each arm of a comparison apart, by dotted key.
+    text: an arm or none, then as `apply_overrides` has it.
+
+  Returns:
+    The same config.
+
+  Raises:
+    InputError: neither an arm nor an assignment, or as `apply_overrides`.
+  """
+  arm, _, rest = text.partition(",")
+  if not arm or "=" in arm:
+    return apply_overrides(config, text)
+  if arm not in arms:
+    raise errors.InputError(
+      f"config argument {arm!r} is no arm of this file: use {', '.join(arms)} "
+      "or KEY=VALUE"
+    )
+  for path, value in arms[arm].items():
+    set_path(config, path, value)
+  return apply_overrides(config, rest)
 
 
 def flat_keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:

@@ -62,7 +62,7 @@ class Views:
 
   def rows(self, indices: range) -> dict[str, np.ndarray]:
     """The first view of some records as a batch, with `index` and `valid`."""
-    part = slice(indices.start, indices.stop)
+    part = slice(indices.start, indices.stop, indices.step)
     batch = {name: array[part] for name, array in self._arrays.items()}
     index = np.asarray(indices, np.int32)
     return {**batch, "index": index, "valid": np.ones(len(index), bool)}

@@ -22,7 +22,6 @@ from typing import Any
 
 import ml_collections
 
-from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.config import presets
@@ -31,7 +30,6 @@ from mtlmoe_jax.experiments.claims import Question
 
 SUITE = "pay"
 DATA = ("synthetic", "folder")
-CLASSES = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +95,7 @@ def base_config(
         f"--{flag}={value!r}: the suite {SUITE} has {', '.join(known)}"
       )
   if data == "synthetic":
-    return _drawn()
+    return presets.narrow_drawn()
   if not path:
     raise errors.InputError(
       f"--data.path is missing: --data={data} needs the folder of the images"
@@ -107,36 +105,6 @@ def base_config(
   config.model.experts, config.model.share_gate = 1, True
   config.model.upcycle_epochs, config.model.tower_sees_gate = 0.0, 0
   config.eval.report = False
-  return config
-
-
-def _drawn() -> ml_collections.ConfigDict:
-  config = config_lib.default_config()
-  data, model = config.data, config.model
-  data.name, data.image_size = "synthetic", 96
-  data.synthetic.classes = CLASSES
-  data.synthetic.test_per_class = 70
-  # Drawn birds fill their frames alike (configs/demo.py).
-  data.augment.crop_area_min, data.augment.crop_aspect_max = 0.75, 1.1
-  model.backbone, model.pretrained = "tf_efficientnet_lite0", "lite"
-  model.shared_stages = 8
-  # Of 96 pixels the last map keeps 3 x 3.
-  model.condense, model.grid = "spatial", 3
-  model.condense_dim, model.tower_dim, model.dropout = 64, 128, 0.0
-  model.experts, model.k = 1, "1"
-  model.gate_input, model.share_gate, model.gate_noise = "stem", True, 0.0
-  config.optimizer.frozen = ("stem/",)
-  config.optimizer.lr, config.optimizer.warmup_epochs = 3e-3, 0.5
-  config.features.views = 1
-  config.loss.box_weight = 3.0
-  # No checkpoint is chosen, and seeds share their images: what is held out
-  # depends on the seed.
-  data.validation_fraction = 0.0
-  config.batch_size = 64
-  config.eval.batch_size = 100
-  config.eval.step, config.eval.report = "latest", False
-  config.eval.watch_test = True
-  config.eval.every_epochs = config.checkpoint.every_steps = 10**6
   return config
 
 
@@ -155,7 +123,7 @@ def training_sets(
   if base.data.name == "synthetic":
     return [
       TrainingSet(
-        CLASSES * count,
+        base.data.synthetic.classes * count,
         # More passes over few, yet fewer steps.
         round(8 * (300 / count) ** 0.5, 1),
         {"data.synthetic.train_per_class": count},

@@ -133,10 +133,16 @@ def of_split(
     feature_store.write(
       place, count, _with_features(batches, stem, config, mesh)
     )
-  store = feature_store.Views(place, count)
+  return batches_of(feature_store.Views(place, count), range(count), size)
+
+
+def batches_of(
+  store: feature_store.Views, indices: range, size: int
+) -> list[data_lib.Batch]:
+  """The first view of some records, `size` at a time, the last filled up."""
   return [
-    pipeline.pad(store.rows(range(i, min(i + size, count))), size)
-    for i in range(0, count, size)
+    pipeline.pad(store.rows(indices[i : i + size]), size)
+    for i in range(0, len(indices), size)
   ]
 
 

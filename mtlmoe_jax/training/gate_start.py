@@ -245,6 +245,11 @@ def _batches(
       bar.update(1)
 
 
+def shown(count: int) -> range:
+  """The images of a split that `routing` looks at."""
+  return range(0, count, -(-count // _SHOWN))
+
+
 def routing(
   variables: initialization.Variables,
   model: models.MTLMoE,
@@ -259,9 +264,9 @@ def routing(
     variables: of the model, placed.
     model: of the config.
     config: the whole config.
-    source: images; of many some are taken.
+    source: images, of which `shown` are taken.
     mesh: the devices.
-    batches: of the source, with features of the stem, if they are computed.
+    batches: of these, with features of the stem, if they are computed.
 
   Returns:
     `<task>/<name>`, see `metrics.split.routing_metrics`; nothing for gates that
@@ -274,7 +279,7 @@ def routing(
     functools.partial(model.apply, method="routings"),
     out_shardings=sharding.replicated(mesh),
   )
-  chosen = np.linspace(0, len(source) - 1, min(len(source), _SHOWN)).astype(int)
+  chosen = np.asarray(shown(len(source)))
   parts: list[dict[str, Any]] = []
   labels: list[np.ndarray] = []
   with jax.set_mesh(mesh):

@@ -196,21 +196,30 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     start_note=note,
   )
   if latest is None:
-    _log_start(run)
+    _log_start(run, store)
   return run
 
 
-def _log_start(run: Run) -> None:
-  """How gates that know something use the experts before the first step."""
-  name = "validation" if run.data.validation else "train"
-  known = run.watched.get(name)
+def _log_start(run: Run, store: feature_store.Views | None) -> None:
+  """How gates that know something use the experts before the first step.
+
+  Without images held out that is told of training images, which gates know.
+  """
+  source, batches = run.data.train, None
+  if "validation" in run.watched:
+    held_out = run.watched["validation"]
+    source, batches = held_out.source, held_out.batches
+  elif store is not None:
+    batches = features.batches_of(
+      store, gate_start.shown(len(source)), run.config.eval.batch_size
+    )
   found = gate_start.routing(
     run.assembly.variables,
     run.assembly.model,
     run.config,
-    getattr(run.data, name),
+    source,
     run.assembly.mesh,
-    known.batches if known else None,
+    batches,
   )
   if found:
     run.log.write(step=0, epoch=0.0, split="start", seconds=0.0, **found)

@@ -45,9 +45,21 @@ def test_the_ablation_is_made_of_its_numbers():
   assert (DOCS / "ablation_differences.svg").stat().st_size > 0
 
 
+def test_the_map_is_made_of_its_numbers():
+  page = DOCS / "experiments" / "pay.md"
+  found = stored.read(page.with_suffix(".json.xz"))
+  assert (found.suite, found.preset) == ("pay", "cpu")
+  assert page.read_text("utf-8") == story.text(found, "pay.json.xz")
+  assert [p.name for p in story.pictures(found)] == ["map"]
+  for row in found.rows:
+    for figure in row.figures.values():
+      assert len(figure.per_seed) == 3
+
+
 def test_nothing_else_is_committed():
   """All other pictures and pages are made of the numbers."""
-  kept = {f"{data}.{kind}" for data in DATA for kind in ("md", "json.xz")}
+  kept = {f"{d}.{kind}" for d in (*DATA, "pay") for kind in ("md", "json.xz")}
+  kept.add("pay_map.svg")
   shown = set(story.SHOWN) - {"differences", "map"}
   kept |= {f"{data}_{name}.svg" for data in ILLUSTRATED for name in shown}
   assert {path.name for path in (DOCS / "experiments").iterdir()} == kept

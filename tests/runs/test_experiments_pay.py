@@ -115,6 +115,18 @@ def test_cells_are_what_they_are_called(base):
   assert sets[-1].epochs == (8 if drawn else 16)
 
 
+def test_the_line_goes_around_what_is_clear():
+  inside = np.array([[True, True, False], [False, True, False]])
+  lines = map_lib.outline(inside)
+  assert len(lines) == 8  # three cells in an L
+  # Every end of a line is where another starts: it is closed.
+  ends = [end for line in lines for end in line]
+  assert all(ends.count(end) == 2 for end in ends)
+  # Cells lie around whole numbers.
+  assert min(ends) == (-0.5, -0.5) and max(ends) == (1.5, 1.5)
+  assert not map_lib.outline(np.zeros((2, 2), bool))
+
+
 def test_the_page_and_its_picture(findings, tmp_path):
   out = tmp_path / "pay.md"
   written = publish.publish(findings, out)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest import mock
 
 import jax
 import numpy as np
@@ -122,6 +123,32 @@ def test_features_alone_are_enough(tmp_path):
     images = np.load(place / "image.npy")
     assert images.size == 0  # No image is kept.
     assert {p.stem for p in place.iterdir()} == set(feature_store.COLUMNS)
+
+
+def test_what_is_stored_is_not_read_again(tmp_path):
+  """Gates before training are looked at on features, held out or not."""
+  for share in (0.0, 0.25):
+    config = tiny.config(
+      **INFORMED,
+      **{
+        "optimizer.frozen": ("stem/",),
+        "features.views": 1,
+        "data.validation_fraction": share,
+      },
+    )
+    with mock.patch.object(gate_start, "_batches", side_effect=OSError):
+      run_lib.set_up(config, str(tmp_path / f"run_{share}"))
+    (first,) = metric_log.read(tmp_path / f"run_{share}")
+    assert first["split"] == "start"
+    assert 0 <= first["class/specialisation"] <= 1
+
+
+def test_of_many_images_some_are_shown():
+  assert gate_start.shown(3) == range(3)
+  for count in (2000, 2001, 9000):
+    some = gate_start.shown(count)
+    assert 1000 <= len(some) <= 2000
+    assert some[0] == 0 and some[-1] < count
 
 
 def test_gates_may_see_the_whole_backbone(finished_run, tmp_path):

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from mtlmoe_jax.reports import plots
 from mtlmoe_jax.reports.plots import Picture
@@ -66,6 +66,23 @@ class Grid:
     return f"**{text}**" if answer.is_clear else text
 
 
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Something at every width.
+
+  Attributes:
+    title: what it is.
+    first: what its rows are.
+    widths: W numbers.
+    rows: (name, W cells).
+  """
+
+  title: str
+  first: str
+  widths: Sequence[int]
+  rows: Sequence[tuple[str, Sequence[str]]]
+
+
 def place_of(name: str) -> tuple[str, int, int] | None:
   """(arm, images, width) of a variation's name."""
   match = _PLACE.fullmatch(name)
@@ -98,37 +115,47 @@ def grids(findings: Findings) -> list[Grid]:
   ]
 
 
-def arms(
-  findings: Findings,
-) -> list[tuple[str, list[int], list[tuple[str, list[str]]]]]:
-  """What each arm reaches: (title, widths, (images, cells by width))."""
-  tables: dict[tuple[str, str], dict[tuple[int, int], Measured]] = {}
+def tables(findings: Findings) -> list[Table]:
+  """Comparisons, then what each arm reaches, then what it costs."""
+  compared = [
+    Table(
+      grid.title,
+      "images",
+      grid.widths,
+      [
+        (f"{images:,}", [grid.cell(images, width) for width in grid.widths])
+        for images in grid.images
+      ],
+    )
+    for grid in grids(findings)
+  ]
+  return [*compared, *_levels(findings), *_costs(findings)]
+
+
+def _levels(findings: Findings) -> list[Table]:
+  found: dict[tuple[str, str], dict[tuple[int, int], Measured]] = {}
   for row in findings.rows:
     if place := place_of(row.name):
       for figure in _LEVELS:
         if figure in row.figures:
-          table = tables.setdefault((row.what, figure), {})
+          table = found.setdefault((row.what, figure), {})
           table[place[1:]] = row.figures[figure]
   return [
-    (
+    Table(
       f"{what}: {_LEVELS[figure]}, per cent",
+      "images",
       widths := sorted({w for _, w in table}),
       [
         (f"{i:,}", [wording.spread(table.get((i, w))) for w in widths])
         for i in sorted({i for i, _ in table})
       ],
     )
-    for (what, figure), table in tables.items()
+    for (what, figure), table in found.items()
   ]
 
 
-def costs(
-  findings: Findings,
-) -> list[tuple[str, list[int], list[tuple[str, list[str]]]]]:
-  """What each arm costs: (title, widths, (arm, cells by width)).
-
-  The time is that with the most images.
-  """
+def _costs(findings: Findings) -> list[Table]:
+  """By arm; the time is that with the most images."""
   found = [
     (place[1], place[2], row)
     for row in findings.rows
@@ -142,25 +169,30 @@ def costs(
   widths = sorted({width for _, width in known})
   nothing = (math.nan, math.nan)
 
-  def table(column: int, digits: int) -> list[tuple[str, list[str]]]:
-    return [
-      (
-        what,
-        [
-          wording.decimal(known.get((what, width), nothing)[column], digits)
-          for width in widths
-        ],
-      )
-      for what in dict.fromkeys(what for what, _ in known)
-    ]
+  def table(title: str, column: int, digits: int) -> Table:
+    return Table(
+      title,
+      "",
+      widths,
+      [
+        (
+          what,
+          [
+            wording.decimal(known.get((what, width), nothing)[column], digits)
+            for width in widths
+          ],
+        )
+        for what in dict.fromkeys(what for what, _ in known)
+      ],
+    )
 
   return [
-    (
+    table(
       "Parameters that an image meets, the frozen backbone's too, thousands",
-      widths,
-      table(0, 1),
+      0,
+      1,
     ),
-    ("Seconds of a run with the most images", widths, table(1, 0)),
+    table("Seconds of a run with the most images", 1, 0),
   ]
 
 
@@ -183,42 +215,49 @@ def picture(findings: Findings) -> Picture | None:
     plots.color_bar(image, list(axes), "points of top-1")
 
   height = 1.6 + 0.5 * max(len(grid.widths) for grid in drawn)
-  title = "Top-1, points; framed: the interval leaves zero"
+  title = "Top-1, points; within the line the interval leaves zero"
   return Picture("map", title, draw, (3.6 * len(drawn) + 1, height))
 
 
 def _panel(axis: plots.Axes, grid: Grid) -> plots.AxesImage:
   shape = (len(grid.widths), len(grid.images))
   values, texts = np.full(shape, np.nan), np.full(shape, "", object)
+  clear = np.zeros(shape, int)
   for (images, width), answer in grid.answers.items():
     place = grid.widths.index(width), grid.images.index(images)
     values[place] = 100 * answer.difference
     texts[place] = wording.decimal(values[place], 1, "+")
-    if answer.is_clear:
-      corner = (place[1] - 0.5, place[0] - 0.5)
-      frame = Rectangle(
-        corner, 1, 1, fill=False, edgecolor=plots.INK, linewidth=1.4, zorder=3
-      )
-      axis.add_patch(frame)
+    clear[place] = np.sign(answer.difference) if answer.is_clear else 0
   image = plots.heat_map(
     axis, values, texts, cmap="PuOr_r", vmin=-_FULL, vmax=_FULL
   )
   image.axes.invert_yaxis()
+  for sign, style in ((1, "solid"), (-1, "dashed")):
+    axis.add_collection(
+      LineCollection(
+        outline(clear == sign), colors=plots.INK, linestyles=style, zorder=3
+      )
+    )
   axis.set_xticks(range(shape[1]), [f"{n:,}" for n in grid.images])
   axis.set_yticks(range(shape[0]), map(str, grid.widths))
   axis.set(title=_wrapped(grid.question), xlabel="training images")
   return image
 
 
+def outline(
+  inside: np.ndarray,
+) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+  """Lines around the cells that are True: ((x, y), (x, y)) each."""
+  padded = np.pad(inside, 1)
+  lines = []
+  for y, x in np.argwhere(padded[:, 1:] != padded[:, :-1]):
+    lines.append(((x - 0.5, y - 1.5), (x - 0.5, y - 0.5)))
+  for y, x in np.argwhere(padded[1:] != padded[:-1]):
+    lines.append(((x - 1.5, y - 0.5), (x - 0.5, y - 0.5)))
+  return lines
+
+
 def _wrapped(text: str) -> str:
   return text.replace(", instead of ", "\ninstead of ").replace(
     " instead of ", "\ninstead of ", 1 if "\n" not in text else 0
   )
-
-
-def table_rows(grid: Grid) -> Sequence[tuple[str, list[str]]]:
-  """(images, cells by width) of a comparison."""
-  return [
-    (f"{images:,}", [grid.cell(images, width) for width in grid.widths])
-    for images in grid.images
-  ]

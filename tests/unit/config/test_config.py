@@ -103,6 +103,37 @@ def test_bad_overrides(text, message):
     config_lib.apply_overrides(config_lib.default_config(), text)
 
 
+@pytest.mark.parametrize(
+  ("text", "experts", "epochs"),
+  [
+    ("", 3, 8.0),
+    ("one", 1, 2.0),
+    ("one,epochs=5", 1, 5.0),
+    ("experts=4,epochs=5", 4, 5.0),
+  ],
+)
+def test_arms_of_a_config_file(text, experts, epochs):
+  config = config_lib.default_config()
+  config.model.experts, config.epochs = 3, 8.0
+  arms = {"one": {"model.experts": 1, "epochs": 2.0}, "two": {}}
+  assert config_lib.apply_arm(config, arms, text) is config
+  assert (config.model.experts, config.epochs) == (experts, epochs)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("three", "'three' is no arm of this file: use one, two or KEY=VALUE"),
+    ("one,depth=3", "'depth' is unknown"),
+    ("experts=many,one", "not of type int"),
+  ],
+)
+def test_bad_arms(text, message):
+  arms = {"one": {"model.experts": 1}, "two": {}}
+  with pytest.raises(errors.InputError, match=message):
+    config_lib.apply_arm(config_lib.default_config(), arms, text)
+
+
 def test_k_per_task_and_task_order():
   config = config_lib.default_config()
   config.model.tasks = "box,class"
