@@ -7,7 +7,8 @@ r"""Says what a training step needs on devices that need not be there.
 Compiles the step of the config ahead of time for so many virtual devices (no
 accelerator, data or weights are needed) and prints, for each device, memory,
 operations, the messages and bytes of a step, and how long a step takes on a
-chip at the full speed of each of its parts, with what it then waits for.
+chip at the full speed of each of its parts, with what it then waits for; and
+of --classes and --images whether several experts are likely to pay.
 --topology compiles for a described TPU slice in place of virtual devices, where
 libtpu is installed.
 """
@@ -39,6 +40,9 @@ def define() -> None:
   flags.DEFINE_integer(
     "classes", 200, "Classes of the data set.", lower_bound=2
   )
+  flags.DEFINE_integer(
+    "images", 0, "Training images of the data set; 0: unknown.", lower_bound=0
+  )
   flags.DEFINE_string("json", "", "File to write the numbers into.")
 
 
@@ -52,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
   # Here: the number of devices is fixed when JAX starts.
   from mtlmoe_jax import config as config_lib
   from mtlmoe_jax.devices import sharding
-  from mtlmoe_jax.planning import forecast
+  from mtlmoe_jax.planning import forecast, paying
   from mtlmoe_jax.utils import files
 
   config = cli_flags.config()
@@ -66,6 +70,8 @@ def main(argv: Sequence[str]) -> None:
     config, mesh, options.classes, chips.CHIPS[options.chip].backend
   )
   print(forecast.table(made, options.chip))
+  if said := paying.advice(config, options.classes, options.images):
+    print(said)
   if options.json:
     files.write_json(pathlib.Path(options.json), forecast.to_dict(made))
 

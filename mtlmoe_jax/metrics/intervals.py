@@ -3,6 +3,8 @@
 Letters: S seeds, n images, R resamples.
 """
 
+import functools
+
 import numpy as np
 from scipy import stats
 
@@ -38,16 +40,26 @@ def crossed_interval(
   values = np.asarray(differences, np.float64)[:, known]
   seeds, images = values.shape
   mean = float(values.mean())
-  random = np.random.default_rng(seed)
   rows, columns = (
-    random.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size
-    for size in (seeds, images)
+    counts / size
+    for counts, size in zip(_resampled(seeds, images, seed), values.shape)
   )
   if seeds > 1:
     rows = 1 / seeds + (rows - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
   means = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True)
   low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
   return mean, float(low), float(high)
+
+
+# A page has hundreds of differences over the same images.
+@functools.lru_cache(maxsize=1)
+def _resampled(seeds: int, images: int, seed: int) -> tuple[np.ndarray, ...]:
+  """How often each is in each sample: i32 [R, S] and [R, n]."""
+  random = np.random.default_rng(seed)
+  return tuple(
+    random.multinomial(size, np.full(size, 1 / size), RESAMPLES).astype("i4")
+    for size in (seeds, images)
+  )
 
 
 def deviation(values: np.ndarray) -> float:

@@ -7,7 +7,7 @@ import pytest
 from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.moe import engine
-from mtlmoe_jax.planning import chips, collectives, forecast
+from mtlmoe_jax.planning import chips, collectives, forecast, paying
 from tests.support import tiny
 
 TEXT = """
@@ -100,6 +100,31 @@ def test_a_forecast_takes_the_forms_of_the_devices_that_are_meant():
   assert compilation.backend() == "cpu"
 
 
+@pytest.mark.parametrize(
+  ("experts", "width", "images", "said"),
+  [
+    (1, 8, 9000, ""),
+    (6, 32, 9000, "no gain to expect over one (from about 10 wide on"),
+    (6, 8, 1679, "that is told what their router knows (it takes about 1,680"),
+    (6, 8, 1680, "1,680 images (280 an expert): may be better than one of"),
+    (6, 8, 0, "of equal compute, from about 1,680 images on; a wider one"),
+  ],
+)
+def test_advice_on_experts(experts, width, images, said):
+  config = tiny.config(
+    **{
+      "model.experts": experts,
+      "model.shared_stages": 1,
+      "model.expert_dim": width,
+      "model.condense_dim": 64,
+    }
+  )
+  line = paying.advice(config, 30, images)
+  assert said in line and bool(line) == (experts > 1)
+  config.model.condense_dim = 4  # Whichever is narrower.
+  assert paying.width_of(config) == 4
+
+
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
   """What the script says of a tiny model on 8 devices."""
@@ -117,6 +142,7 @@ def planned(tmp_path_factory):
 
 def test_the_script_plans_without_devices(planned):
   text, figures = planned
+  assert text.splitlines()[-1].startswith("experts: 4, 16 wide, for 200 cl")
   assert "8 x v5e: data 2 x expert 4 x fsdp 1" in text
   kinds = {(m["kind"], m["group"]): m["count"] for m in figures["messages"]}
   # There and back, and the results' gradients: images need none.

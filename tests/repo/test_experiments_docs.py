@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from mtlmoe_jax.planning import paying
 from mtlmoe_jax.reports.suite import page as story
-from mtlmoe_jax.reports.suite import stored
+from mtlmoe_jax.reports.suite import pay, stored
 from tests.support import tiny
 
 DOCS = tiny.ROOT / "docs"
@@ -54,6 +55,22 @@ def test_the_map_is_made_of_its_numbers():
   for row in found.rows:
     for figure in row.figures.values():
       assert len(figure.per_seed) == 3
+
+
+def test_the_rule_of_thumb_is_that_of_the_map():
+  """What `mtlmoe plan` says of experts, at every place of the map."""
+  found = stored.read(DOCS / "experiments" / "pay.json.xz")
+  (over_told,) = (
+    grid
+    for grid in pay.grids(found)
+    if grid.arms == ("mix_6_1", "told") and grid.figure == "top1"
+  )
+  assert len(over_told.answers) == 12
+  for (images, width), answer in over_told.answers.items():
+    if paying.pays(width, 30, images / 6):
+      assert answer.difference > 0.01, (images, width)
+    else:
+      assert not (answer.is_clear and answer.difference > 0), (images, width)
 
 
 def test_nothing_else_is_committed():

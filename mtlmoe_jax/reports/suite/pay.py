@@ -215,7 +215,10 @@ def picture(findings: Findings) -> Picture | None:
     plots.color_bar(image, list(axes), "points of top-1")
 
   height = 1.6 + 0.5 * max(len(grid.widths) for grid in drawn)
-  title = "Top-1, points; within the line the interval leaves zero"
+  title = (
+    "Top-1, points; within the line the interval lies above zero, within the "
+    "dashed one below"
+  )
   return Picture("map", title, draw, (3.6 * len(drawn) + 1, height))
 
 
@@ -229,7 +232,13 @@ def _panel(axis: plots.Axes, grid: Grid) -> plots.AxesImage:
     texts[place] = wording.decimal(values[place], 1, "+")
     clear[place] = np.sign(answer.difference) if answer.is_clear else 0
   image = plots.heat_map(
-    axis, values, texts, cmap="PuOr_r", vmin=-_FULL, vmax=_FULL
+    axis,
+    values,
+    texts,
+    cmap="PuOr_r",
+    vmin=-_FULL,
+    vmax=_FULL,
+    aspect="auto",  # Else titles find no room.
   )
   image.axes.invert_yaxis()
   for sign, style in ((1, "solid"), (-1, "dashed")):
