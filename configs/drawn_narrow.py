@@ -7,6 +7,11 @@ Of six experts each gate chooses two for an image: each gate for itself
 (`--config=configs/drawn_narrow.py`); both started from classes (`:alike`); both
 together (`:joint`, `:joint_alike`); one gate for both tasks (`:shared`).
 With `--config.features.cache=DIR` all share the features.
+
+2,100 drawn test images, seeds 0, 1 and 2: top1 0.620, 0.615, 0.631, miou 0.698,
+0.694, 0.691, an image meets 3.44, 3.35, 3.47 experts; `:joint` 0.616, 0.604,
+0.626, miou 0.697, 0.694, 0.689 and two experts. Half a minute a run on one core
+once features are there, four minutes for these.
 """
 
 import ml_collections
