@@ -133,17 +133,15 @@ def of_split(
     feature_store.write(
       place, count, _with_features(batches, stem, config, mesh)
     )
-  return batches_of(feature_store.Views(place, count), range(count), size)
+  return list(batches_of(feature_store.Views(place, count), range(count), size))
 
 
 def batches_of(
   store: feature_store.Views, indices: range, size: int
-) -> list[data_lib.Batch]:
+) -> Iterator[data_lib.Batch]:
   """The first view of some records, `size` at a time, the last filled up."""
-  return [
-    pipeline.pad(store.rows(indices[i : i + size]), size)
-    for i in range(0, len(indices), size)
-  ]
+  for i in range(0, len(indices), size):
+    yield pipeline.pad(store.rows(indices[i : i + size]), size)
 
 
 def of_run(

@@ -8,7 +8,7 @@ Letters: n images, N experts, F features.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -256,7 +256,7 @@ def routing(
   config: ml_collections.ConfigDict,
   source: data_lib.Source,
   mesh: jax.sharding.Mesh,
-  batches: list[data_lib.Batch] | None,
+  batches: Iterable[data_lib.Batch] | None,
 ) -> dict[str, Any]:
   """How gates that see features use the experts before training.
 
@@ -266,7 +266,8 @@ def routing(
     config: the whole config.
     source: images, of which `shown` are taken.
     mesh: the devices.
-    batches: of these, with features of the stem, if they are computed.
+    batches: of the source or of these, with features of the stem, if they are
+      computed; not read for gates that see pixels.
 
   Returns:
     `<task>/<name>`, see `metrics.split.routing_metrics`; nothing for gates that
@@ -283,7 +284,9 @@ def routing(
   parts: list[dict[str, Any]] = []
   labels: list[np.ndarray] = []
   with jax.set_mesh(mesh):
-    for batch in batches or _batches(source, config, chosen, "gates, before"):
+    if batches is None:
+      batches = _batches(source, config, chosen, "gates, before")
+    for batch in batches:
       names = ("image", "features", "gate_features")
       known = sharding.put_whole(
         {n: batch[n] for n in names if n in batch}, mesh

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -205,7 +205,8 @@ def _log_start(run: Run, store: feature_store.Views | None) -> None:
 
   Without images held out that is told of training images, which gates know.
   """
-  source, batches = run.data.train, None
+  source = run.data.train
+  batches: Iterable[data_lib.Batch] | None = None
   if "validation" in run.watched:
     held_out = run.watched["validation"]
     source, batches = held_out.source, held_out.batches
