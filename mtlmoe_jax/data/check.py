@@ -48,12 +48,13 @@ def check(config: ml_collections.ConfigDict) -> Report:
   try:
     whole = opening.open_whole(config, problems)
     source = whole.source
-    good, boxes = _decode_all(source, config.data.threads, problems)
-    sections.append(_boxes_text(boxes, len(good)))
+    good, records = _decode_all(source, config.data.threads, problems)
+    sections.append(_boxes_text(records))
+    sections += _attributes_text(records)
     extra = opening.open_extra(config, problems)
     if extra is not None:
-      read, boxes = _decode_all(extra, config.data.threads, problems)
-      sections.append("extra " + _boxes_text(boxes, len(read)))
+      _, records = _decode_all(extra, config.data.threads, problems)
+      sections.append("extra " + _boxes_text(records))
     data = opening.split_data(config, whole, extra)
   except errors.InputError as error:
     # Nothing to split; what was seen so far is still reported.
@@ -81,8 +82,8 @@ def check(config: ml_collections.ConfigDict) -> Report:
 
 def _decode_all(
   source: Source, threads: int, problems: Problems
-) -> tuple[list[int], np.ndarray]:
-  """Decodes every image; returns positions of good ones, and all boxes."""
+) -> tuple[list[int], list[Record]]:
+  """Decodes every image; the good ones' positions, and records without it."""
 
   def one(index: int) -> Record | errors.InputError:
     try:
@@ -93,7 +94,7 @@ def _decode_all(
     record["image"] = np.empty((0, 0, 3), np.uint8)
     return record
 
-  good, boxes = [], []
+  good, records = [], []
   with (
     concurrent.futures.ThreadPoolExecutor(threads) as pool,
     Progress(len(source), unit="image", label="decoding") as progress,
@@ -104,9 +105,8 @@ def _decode_all(
         problems(str(result))
         continue
       good.append(index)
-      if result["has_box"]:
-        boxes.append(result["box"])
-  return good, np.asarray(boxes, np.float64).reshape(-1, 4)
+      records.append(result)
+  return good, records
 
 
 def _counts_text(
@@ -126,8 +126,27 @@ def _counts_text(
   return "\n".join(lines)
 
 
-def _boxes_text(boxes: np.ndarray, images_read: int) -> str:
-  lines = [f"boxes: {len(boxes)} of {images_read} readable images"]
+def _attributes_text(records: Sequence[Record]) -> list[str]:
+  """Of text attributes: how many values, and of how many images."""
+  lines = []
+  known_of = records[0].get("attributes", {}) if records else {}
+  for name, first in known_of.items():
+    if not isinstance(first, str):
+      continue
+    values = [record["attributes"][name] for record in records]
+    known = [value for value in values if value]
+    lines.append(
+      f"attribute {name}: {len(set(known))} value(s), known of {len(known)} of "
+      f"{len(values)} readable images"
+    )
+  return lines
+
+
+def _boxes_text(records: Sequence[Record]) -> str:
+  boxes = np.asarray(
+    [record["box"] for record in records if record["has_box"]], np.float64
+  ).reshape(-1, 4)
+  lines = [f"boxes: {len(boxes)} of {len(records)} readable images"]
   if len(boxes):
     sides = boxes[:, 2:] - boxes[:, :2]
     rows = {

@@ -20,7 +20,8 @@ class Record(TypedDict):
     has_label: whether `label` counts.
     has_box: whether `box` counts.
     id: stable name, for example a relative file path.
-    attributes: further numbers (the pose of a synthetic object).
+    attributes: what else is known, the same names in all records of a source:
+      numbers (the pose of a synthetic object) or text (the camera; "": none).
   """
 
   image: np.ndarray
@@ -29,7 +30,7 @@ class Record(TypedDict):
   has_label: bool
   has_box: bool
   id: str
-  attributes: NotRequired[dict[str, float]]
+  attributes: NotRequired[Mapping[str, float | str]]
 
 
 class Source(Protocol):

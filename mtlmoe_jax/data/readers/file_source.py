@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -47,9 +47,23 @@ class FileSource:
   """Reads image files; one file is opened per record."""
 
   def __init__(
-    self, name: str, class_names: Sequence[str], items: Sequence[Item]
+    self,
+    name: str,
+    class_names: Sequence[str],
+    items: Sequence[Item],
+    attributes: Mapping[str, Mapping[str, str]] | None = None,
   ) -> None:
+    """Takes what was listed.
+
+    Args:
+      name: of the kind of data set.
+      class_names: name of each label.
+      items: n images.
+      attributes: of each image, by id; None where nothing is known. No part of
+        the fingerprint: neither training nor metrics depend on them.
+    """
     self.name = name
+    self._attributes = attributes
     self.class_names = tuple(class_names)
     self.ids = [item.id for item in items]
     self.labels = np.asarray([item.label for item in items], np.int32)
@@ -67,7 +81,7 @@ class FileSource:
     return len(self.ids)
 
   def __getitem__(self, index: int) -> Record:
-    return {
+    record: Record = {
       "image": images.load_image(self._paths[index]),
       "label": self.labels[index],
       "box": self._boxes[index].copy(),
@@ -75,3 +89,6 @@ class FileSource:
       "has_box": bool(self._has_box[index]),
       "id": self.ids[index],
     }
+    if self._attributes is not None:
+      record["attributes"] = dict(self._attributes[self.ids[index]])
+    return record

@@ -6,6 +6,7 @@ DIR/{train,test}/<class>/*.jpg             split as it is
 DIR/{train,val,test}/<class>/*.jpg         val chooses the best checkpoint
 DIR/{train,val}/<class>/*.jpg              val is the test split
 DIR/boxes.csv                              optional
+DIR/attributes.csv                         optional, see attributes.py
 ```
 
 `boxes.csv` begins with a header that tells the unit. Pixels of the upright
@@ -27,6 +28,7 @@ import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images, splits
+from mtlmoe_jax.data.readers.attributes import read_attributes
 from mtlmoe_jax.data.readers.file_source import FileSource, Item, Whole
 from mtlmoe_jax.data.readers.problems import Problems, checked_box
 from mtlmoe_jax.ops import boxes
@@ -50,7 +52,7 @@ _SPLITS = {
 
 
 def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
-  """Opens the folder; reads `boxes.csv` and every image's header.
+  """Opens the folder; reads its tables and every image's header.
 
   Args:
     path: the folder.
@@ -90,7 +92,10 @@ def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
       f"{root / BOXES} line {line}: no image {name!r} in a class folder: "
       "correct or remove the row"
     )
-  source = FileSource("folder", names, items)
+  # Of all images, those with a bad box too: their rows are no mistakes.
+  ids = [file.relative_to(root).as_posix() for _, _, file in files]
+  known = read_attributes(root, ids, problems)
+  source = FileSource("folder", names, items, known)
   official = _official(np.asarray(kinds, object))
   if set(official) >= {"train", "test"}:
     return Whole(source, official)

@@ -27,12 +27,15 @@ from mtlmoe_jax.utils import files
 
 # Attributes are known only by drawing an image, so not all of a large split.
 ATTRIBUTE_IMAGES = 500
-# Attributes shown, where a source has them, and the names of their values.
+# Attributes drawn, where a source has them, and the names of their values;
+# those that are text are drawn, too.
 ATTRIBUTES: dict[str, Sequence[str] | None] = {
   "pose": synthetic.POSES,
   "background": scenery.BACKGROUNDS,
   "scale": None,
 }
+# More values of an attribute than this are told in bits alone.
+MOST_DRAWN = 40
 # Options that stand in the header.
 HIGHLIGHTS = (
   "data.name",
@@ -73,6 +76,8 @@ FACTS = {
 _HEADS = ("top1", "miou", "acc_iou_50", "top1_loc")
 # Of a page: SVG, a name that stands there once, title.
 Plot = tuple[bytes, str, str]
+# Positions of some images, and the value of each attribute for each of these.
+Known = tuple[np.ndarray, dict[str, list[float | str]]]
 
 
 class ToldLine(NamedTuple):
@@ -116,6 +121,7 @@ def write_report(
   p, metrics = evaluation.predictions, evaluation.metrics
   whole = {"config": meta.get("config") or {}, "versions": meta.get("versions")}
   lines = metric_table.lines(metrics)
+  known = _known(len(p), source)
   text = html.render(
     "evaluation.html.j2",
     split=meta.get("split", "evaluation"),
@@ -130,11 +136,11 @@ def write_report(
       for task in metric_table.gate_tasks(metrics)
     ],
     before=_before(metrics_jsonl),
-    told=list(_told(p, source)),
+    told=list(_told(p, known)),
     curves=list(_curves(metrics_jsonl)),
     **_classes(evaluation, source, class_names),
     ious=list(_ious(p)),
-    experts=list(_experts(p, source, class_names)),
+    experts=list(_experts(p, known, class_names)),
     galleries=[]
     if source is None
     else gallery.galleries(p, source, class_names),
@@ -147,24 +153,38 @@ def _before(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
   return next((row for row in rows if row["split"] == "start"), {})
 
 
-def _told(p: Predictions, source: data_lib.Source | None) -> Iterator[ToldLine]:
+def _known(n: int, source: data_lib.Source | None) -> Known | None:
+  """What a source knows of its images beside class and box."""
+  if source is None or "attributes" not in source[0]:
+    return None
+  index = gallery.spread(n, ATTRIBUTE_IMAGES)
+  rows = [source[int(i)]["attributes"] for i in index]
+  return index, {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _told(p: Predictions, known: Known | None) -> Iterator[ToldLine]:
   """What the experts of an image tell of its class and its attributes."""
   gates = {t: g for t, g in p.routing.items() if g.probs.shape[1] > 1}
   if not gates:
     return
   groups = {"class": (np.arange(len(p)), np.where(p.has_label, p.labels, -1))}
-  if source is not None and "attributes" in source[0]:
-    index = gallery.spread(len(p), ATTRIBUTE_IMAGES)
-    known = [source[int(i)]["attributes"] for i in index]
-    for name in known[0]:
-      values = np.unique([a[name] for a in known], return_inverse=True)[1]
-      # What is another number for each image parts nothing.
-      if 1 < len(np.unique(values)) <= len(index) / 4:
-        groups[name] = (index, values)
-  for name, (index, values) in groups.items():
+  index, attributes = known or (np.arange(0), {})
+  for name, values in attributes.items():
+    group = _numbered(values)[0]
+    # What is another for each image parts nothing.
+    if 1 < len(np.unique(group[group >= 0])) <= len(index) / 4:
+      groups[name] = (index, group)
+  for name, (index, group) in groups.items():
     for task, gate in gates.items():
-      found = permutation.information(gate.dense[index], values)
+      found = permutation.information(gate.dense[index], group)
       yield ToldLine(name, task, found["bits"], found["null_mean"], found["p"])
+
+
+def _numbered(values: Sequence[float | str]) -> tuple[np.ndarray, list[str]]:
+  """Group of each value, -1 where it is "", and the groups' names."""
+  names = sorted(set(values) - {""})
+  place = {name: number for number, name in enumerate(names)} | {"": -1}
+  return np.asarray([place[value] for value in values]), list(map(str, names))
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> Iterator[Plot]:
@@ -281,7 +301,7 @@ def _ious(p: Predictions) -> Iterator[Plot]:
 
 
 def _experts(
-  p: Predictions, source: data_lib.Source | None, names: Sequence[str]
+  p: Predictions, known: Known | None, names: Sequence[str]
 ) -> Iterator[Plot]:
   gates = {t: g for t, g in p.routing.items() if g.probs.shape[1] > 1}
   if not gates:
@@ -292,29 +312,33 @@ def _experts(
     groups = np.where(p.has_label, p.labels, -1)
     svg = plots.expert_by_group(gates, groups, names, "true class")
     yield svg, "true_class", "mean weight of each expert for each class"
-  if source is not None:
-    yield from _by_attribute(len(p), gates, source)
+  if known is not None:
+    yield from _by_attribute(gates, *known)
 
 
 def _by_attribute(
-  n: int, gates: dict[str, Choices], source: data_lib.Source
+  gates: dict[str, Choices],
+  index: np.ndarray,
+  attributes: Mapping[str, Sequence[float | str]],
 ) -> Iterator[Plot]:
-  """Expert weights against what a source knows beside class and box."""
-  if "attributes" not in source[0]:
-    return
-  index = gallery.spread(n, ATTRIBUTE_IMAGES)
-  known = [source[int(i)]["attributes"] for i in index]
+  """Expert weights of some images against what is known of them."""
   some = {
     task: Choices(g.experts[index], g.weights[index], g.probs[index])
     for task, g in gates.items()
   }
-  for name, names in ATTRIBUTES.items():
-    if name not in known[0]:
+  for number, (name, values) in enumerate(attributes.items()):
+    plot = name
+    if isinstance(values[0], str):
+      # A user's own word: it may be any text.
+      plot = f"attribute_{number}"
+      groups, labels = _numbered(values)
+      if not 1 < len(labels) <= MOST_DRAWN:
+        continue
+    elif name not in ATTRIBUTES:
       continue
-    values = np.asarray([attributes[name] for attributes in known], float)
-    if names is None:
-      groups, labels = plots.group_values(values)
+    elif (names := ATTRIBUTES[name]) is None:
+      groups, labels = plots.group_values(np.asarray(values, float))
     else:
-      groups, labels = values.astype(int), list(names)
+      groups, labels = np.asarray(values, int), list(names)
     svg = plots.expert_by_group(some, groups, labels, name)
-    yield svg, name, f"mean weight of each expert by {name}"
+    yield svg, plot, f"mean weight of each expert by {name}"

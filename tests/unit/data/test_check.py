@@ -72,6 +72,19 @@ def test_every_problem_is_listed(root):
     assert part in text
 
 
+def test_attributes_of_a_folder_are_counted(tmp_path):
+  rows = ["path,camera"]
+  for i in range(4):
+    file = tmp_path / "ab"[i % 2] / f"{i}.jpg"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(layouts.encode(layouts.picture(i, 20, 10)))
+    rows.append(f"{file.relative_to(tmp_path)},{('north', 'south', '')[i % 3]}")
+  (tmp_path / "attributes.csv").write_text("\n".join(rows))
+  report = check.check(make_config(tmp_path, "folder"))
+  assert report.problems == []
+  assert "attribute camera: 2 value(s), known of 3 of 4 readable" in report.text
+
+
 def test_class_without_training_images(root):
   layouts.edit(root / "train_test_split.txt", "6 1", "6 0")
   report = check.check(make_config(root))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html.parser
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlmoe_jax.evaluation import evaluate
+from mtlmoe_jax.metrics import permutation
 from mtlmoe_jax.metrics.predictions import (
   Choices,
   Evaluation,
@@ -35,7 +37,12 @@ class Noise:
     image = np.random.default_rng(i).integers(0, 256, self.shape, np.uint8)
     record = {"image": image}
     if self.attributes:
-      record["attributes"] = {"pose": float(i % 3), "scale": 0.1 * i}
+      record["attributes"] = {
+        "pose": float(i % 3),
+        "scale": 0.1 * i,
+        "<i>camera": ("north", "south", "")[i % 3],
+        "file": f"{i}.jpg",
+      }
     return record
 
 
@@ -167,9 +174,27 @@ def test_the_page_tells_facts_figures_and_intervals(page):
     "accuracy against",
     "IoU",
     "each expert by pose",
+    "each expert by <i>camera",
     "each expert for each class",
   ):
     assert any(what in alt for alt in alts), what
+
+
+def test_what_gates_tell_of_a_camera_stands_beside_chance(page):
+  told = page[page.index("What the gates tell apart") :]
+  rows = re.findall(r"<tr><td>([^<]*)</td><td>(class|box)</td>", told)
+  # What is another for each image (file, scale) parts nothing.
+  assert rows == [
+    (name, task)
+    for name in ("class", "pose", "&lt;i&gt;camera")
+    for task in ("class", "box")
+  ]
+  p = evaluation().predictions
+  known = np.arange(len(p)) % 3 < 2
+  camera = np.where(known, np.arange(len(p)) % 3, -1)
+  want = permutation.information(p.routing["box"].dense, camera)["bits"]
+  row = told[told.index("&lt;i&gt;camera</td><td>box") :]
+  assert re.search(r"num.>([\d.]+)<", row).group(1) == f"{want:.3f}"
 
 
 def test_worst_images_come_first(page):

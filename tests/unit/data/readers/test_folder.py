@@ -103,6 +103,49 @@ def test_bad_boxes_file(tmp_path, text):
   assert "\n" not in str(info.value)
 
 
+def test_attributes_are_known_of_each_image_and_change_nothing(tmp_path):
+  fill(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
+  plain = opened(tmp_path).source
+  assert "attributes" not in plain[0]
+  (tmp_path / "attributes.csv").write_text(
+    "\ufeffcamera, path,night\n north ,a\\1.jpg,no\n\n,./b/3.jpg,yes\n",
+    encoding="utf-8",
+  )
+  source = opened(tmp_path).source
+  assert [source[i]["attributes"] for i in range(3)] == [
+    {"camera": "north", "night": "no"},
+    {"camera": "", "night": ""},
+    {"camera": "", "night": "yes"},
+  ]
+  assert source.fingerprint == plain.fingerprint
+
+
+BAD_ATTRIBUTES = {
+  "path,camera\na/9.jpg,x\n": r"attributes\.csv line 2: no image 'a/9\.jpg'",
+  "path,camera\na/1.jpg,x\na/1.jpg,y\n": "line 3: .* already",
+  "path,camera\na/1.jpg,x,y\n": "3 entries under 2 columns",
+  "path,camera\na/1.jpg\n": "1 entries under 2 columns",
+  "path\na/1.jpg\n": "at least one attribute",
+  "": "at least one attribute",
+  "file,camera\na/1.jpg,x\n": "must be path and",
+  "path,class\na/1.jpg,x\n": "column 'class'",
+  "path,camera,camera\na/1.jpg,x,y\n": "name of its own",
+  "path,camera,\na/1.jpg,x,y\n": "name of its own",
+}
+
+
+@pytest.mark.parametrize("text", BAD_ATTRIBUTES)
+def test_bad_attributes_file(tmp_path, text):
+  fill(tmp_path, "a/1.jpg", "a/2.jpg")
+  (tmp_path / "attributes.csv").write_text(text)
+  with pytest.raises(errors.InputError, match=BAD_ATTRIBUTES[text]) as info:
+    opened(tmp_path)
+  assert "\n" not in str(info.value)
+  problems = Problems(collect=True)
+  assert len(folder.open_folder(str(tmp_path), problems).source) == 2
+  assert len(problems.messages) == 1
+
+
 def test_wrong_folders(tmp_path):
   with pytest.raises(errors.InputError, match="no such folder"):
     opened(tmp_path / "none")
