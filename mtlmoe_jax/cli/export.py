@@ -11,7 +11,9 @@ whole backbone without classifier, in timm's names for its network with
 num_classes=0. Either can start a new run as config.model.pretrained.
 
 --prune drops experts that the gates chose for no image of the validation split
-(of the training split, where nothing is held out), if outputs stay equal.
+(of the training split, where nothing is held out), if outputs stay equal. Where
+gates give all of these images the same weights and an expert is its condense
+layer alone, it folds all into one network without gates.
 """
 
 import pathlib
@@ -46,7 +48,9 @@ def define() -> None:
     "expert", None, "Write only the backbone of this expert, counted from 0."
   )
   flags.DEFINE_bool(
-    "prune", False, "Leave out experts that the gates never choose."
+    "prune",
+    False,
+    "Leave out experts that the gates never choose; fold constant gates.",
   )
   flags.DEFINE_string("data.path", "", "Of --prune: where the data set is now.")
   flags.DEFINE_enum(
@@ -90,23 +94,38 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _pruned(restored: Any) -> Any:
-  """The checkpoint without the experts that are never chosen."""
-  from mtlmoe_jax.evaluation import evaluate, pruning
+  """The checkpoint without what its gates do not need."""
+  from mtlmoe_jax.evaluation import evaluate, folding, pruning
 
   held_out = restored.config.data.validation_fraction > 0
   split = "validation" if held_out else "train"
   path = flags.FLAGS["data.path"].value or ""
   _, data = evaluate.open_split(restored, split, data_path=path)
-  found = pruning.prune(restored, getattr(data, split))
+  source = getattr(data, split)
   total = restored.config.model.experts
+  folded = folding.fold(restored, source)
+  if folded is not None:
+    print(
+      f"the gates give all {folded.images} {split} images the same weights: "
+      f"folded {total} experts into one network without gates: "
+      f"{_saved(folded)}"
+    )
+    return folded.restored
+  found = pruning.prune(restored, source)
   if not found.dropped:
     print(f"all {total} experts are chosen by the {split} images: none dropped")
     return restored
   names = ", ".join(map(str, found.dropped))
-  before, after = (f"{count / 1e6:.2f}" for count in found.parameters)
   print(
     f"dropped experts {names} of {total}, which none of {found.images} {split} "
-    f"images chose: {before} to {after} million parameters, outputs equal "
-    f"to {found.difference:.1g}"
+    f"images chose: {_saved(found)}"
   )
   return found.restored
+
+
+def _saved(found: Any) -> str:
+  before, after = (f"{count / 1e6:.2f}" for count in found.parameters)
+  return (
+    f"{before} to {after} million parameters, outputs equal to "
+    f"{found.difference:.1g}"
+  )

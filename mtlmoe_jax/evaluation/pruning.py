@@ -71,14 +71,14 @@ def prune(restored: Restored, source: data_lib.Source) -> Pruned:
   """
   config = restored.config
   experts = config.model.experts
-  whole = _evaluated(restored, source)
+  whole = evaluated(restored, source)
   used = {
     int(i)
     for choices in whole.routing.values()
     for i in np.unique(choices.experts)
   }
   dropped = tuple(i for i in range(experts) if i not in used)
-  before = _count(restored)
+  before = count(restored)
   if not dropped:
     return Pruned(restored, (), len(source), 0.0, (before, before))
   if config.model.tower_sees_gate == experts:
@@ -92,7 +92,7 @@ def prune(restored: Restored, source: data_lib.Source) -> Pruned:
     config=_config(config, dropped),
     variables=without(restored.variables, dropped, config.model.shared_experts),
   )
-  difference = _difference(whole, _evaluated(smaller, source))
+  difference = largest_difference(whole, evaluated(smaller, source))
   if not difference <= TOLERANCE:
     raise errors.InputError(
       f"--prune: experts {_names(dropped)} are never chosen, but without them "
@@ -101,7 +101,7 @@ def prune(restored: Restored, source: data_lib.Source) -> Pruned:
       f"config.model.k={config.model.k!r} a weight is a share of all experts; "
       "nothing was dropped"
     )
-  after = _count(smaller)
+  after = count(smaller)
   return Pruned(smaller, dropped, len(source), difference, (before, after))
 
 
@@ -138,7 +138,8 @@ def _config(
   return config
 
 
-def _evaluated(restored: Restored, source: data_lib.Source) -> Predictions:
+def evaluated(restored: Restored, source: data_lib.Source) -> Predictions:
+  """What a checkpoint says of the whole images of a source."""
   config = copy.deepcopy(restored.config)
   config.eval.views = "whole"
   model = models.build_model(config, len(restored.class_names))
@@ -147,7 +148,8 @@ def _evaluated(restored: Restored, source: data_lib.Source) -> Predictions:
   ).predictions
 
 
-def _difference(one: Predictions, other: Predictions) -> float:
+def largest_difference(one: Predictions, other: Predictions) -> float:
+  """The largest difference of a logit or a corner."""
   pairs = ((one.logits, other.logits), (one.boxes, other.boxes))
   return max(
     float(np.max(np.abs(a - b)))
@@ -156,7 +158,8 @@ def _difference(one: Predictions, other: Predictions) -> float:
   )
 
 
-def _count(restored: Restored) -> int:
+def count(restored: Restored) -> int:
+  """Parameters."""
   params = trees.flatten(dict(restored.variables["params"]))
   return sum(int(np.prod(np.shape(leaf))) for leaf in params.values())
 

@@ -58,20 +58,20 @@ def test_what_a_tower_is_told_is_not_dropped(restored, images):
   config = copy.deepcopy(restored.config)
   config.model.tower_sees_gate = 3
   told = dataclasses.replace(without(restored, 1), config=config)
-  plain = pruning._evaluated(without(restored, 1), images)
+  plain = pruning.evaluated(without(restored, 1), images)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(pruning, "_evaluated", lambda *_: plain)
+    patch.setattr(pruning, "evaluated", lambda *_: plain)
     with pytest.raises(errors.InputError, match="towers are told"):
       pruning.prune(told, images)
 
 
 def test_a_model_whose_outputs_would_change_is_refused(restored, images):
   """Weights that are shares of all experts, the unused one's among them."""
-  plain = pruning._evaluated(without(restored, 1), images)
+  plain = pruning.evaluated(without(restored, 1), images)
   other = dataclasses.replace(plain, logits=plain.logits + 1)
   answers = iter([plain, other])
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(pruning, "_evaluated", lambda *_: next(answers))
+    patch.setattr(pruning, "evaluated", lambda *_: next(answers))
     with pytest.raises(errors.InputError, match="outputs change by up to 1:"):
       pruning.prune(without(restored, 1), images)
 
