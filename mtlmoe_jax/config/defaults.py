@@ -763,6 +763,14 @@ _TRANSFER = (
     "whose values and statistics stay as they were loaded.",
     EXPRESSIONS,
   ),
+  Option(
+    "transfer.gates",
+    "auto",
+    "`keep` takes the gates too; `new` has them start as in a new run; `auto` "
+    "is `new` where they see features and the classes are others, for what "
+    "they know is of those.",
+    among(words.TRANSFER_GATES),
+  ),
 )
 
 _RECORDS = (

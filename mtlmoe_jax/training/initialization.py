@@ -6,7 +6,7 @@ New ones; or backbone weights of a file or of another run in their place
 
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +18,7 @@ import numpy as np
 from mtlmoe_jax import errors, models, pretrained
 from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.devices import sharding
+from mtlmoe_jax.models.gates import FEATURE_INPUTS
 from mtlmoe_jax.ops import pixels
 from mtlmoe_jax.utils import trees
 
@@ -27,6 +28,8 @@ Variables = dict[str, Any]
 REPLACEABLE = "tower_class/"
 # What may be new in a model that starts from another run.
 NEW = re.compile(r"gate(?!_backbone)|tower|log_variance")
+# Gates, the moments of what they see, routers of towers.
+GATES = re.compile(r"(tower_)?gate(?!_backbone)")
 
 
 def init_variables(
@@ -87,13 +90,16 @@ def _init_of(
 
 
 def start_from(
-  variables: Variables, config: ml_collections.ConfigDict
+  variables: Variables,
+  config: ml_collections.ConfigDict,
+  class_names: Sequence[str] = (),
 ) -> tuple[Variables, str]:
   """Pretrained weights, or another run's parameters, where a config names them.
 
   Args:
     variables: new ones.
     config: the whole config.
+    class_names: those of the new run, for `transfer.gates`.
 
   Returns:
     (variables, lines for the log: what they are).
@@ -111,7 +117,8 @@ def start_from(
       restored.meta["preprocessing"],
       config,
     )
-    return transfer(variables, restored)
+    new_gates = has_new_gates(config, restored.class_names, class_names)
+    return transfer(variables, restored, new_gates)
   if config.model.pretrained:
     return pretrained.insert(
       variables, weights(config), config.model.break_symmetry, config.seed
@@ -187,8 +194,30 @@ def check_preprocessing(
   )
 
 
+def has_new_gates(
+  config: ml_collections.ConfigDict,
+  theirs: Sequence[str],
+  ours: Sequence[str],
+) -> bool:
+  """What `transfer.gates` says of a run that starts from another.
+
+  Args:
+    config: the whole config.
+    theirs: names of the other run's classes.
+    ours: of the new run's.
+  """
+  if config.transfer.gates != "auto":
+    return config.transfer.gates == "new"
+  if config.model.gate_input not in FEATURE_INPUTS:
+    return False
+  # Frozen ones are meant as they are.
+  gates = ("gate/", "gate_class/", "gate_box/")
+  frozen = bool(trees.matching(gates, config.transfer.freeze))
+  return tuple(theirs) != tuple(ours) and not frozen
+
+
 def transfer(
-  variables: Variables, restored: restore.Restored
+  variables: Variables, restored: restore.Restored, new_gates: bool = False
 ) -> tuple[Variables, str]:
   """Copies a finished run's parameters and statistics into a new model.
 
@@ -198,6 +227,7 @@ def transfer(
   Args:
     variables: the new model's initial variables.
     restored: what `restore_for_eval` read.
+    new_gates: whether gates, and moments of what they see, stay new.
 
   Returns:
     (variables, one line that says what was taken and what is new).
@@ -215,7 +245,9 @@ def transfer(
     target = trees.flatten(variables.get(collection, {}))
     for name, value in target.items():
       theirs = source.get(name)
-      if theirs is not None and theirs.shape == value.shape:
+      if new_gates and GATES.match(name):
+        new.append(name)
+      elif theirs is not None and theirs.shape == value.shape:
         target[name], taken = theirs, taken + 1
       elif name.startswith(REPLACEABLE) or (theirs is None and NEW.match(name)):
         new.append(name)

@@ -253,7 +253,7 @@ def _assembled(
   if new:
     model = models.build_model(config, classes)
     drawn = initialization.init_variables(model, config, mesh)
-    variables, note = initialization.start_from(drawn, config)
+    variables, note = initialization.start_from(drawn, config, data.class_names)
     untouched = trees.shared(variables, drawn)
     del drawn
     store = _store(config, data, workdir, variables, mesh)

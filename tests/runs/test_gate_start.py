@@ -10,7 +10,13 @@ import pytest
 
 from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.data import feature_store
-from mtlmoe_jax.training import console, gate_start, loop, metric_log
+from mtlmoe_jax.training import (
+  console,
+  gate_start,
+  initialization,
+  loop,
+  metric_log,
+)
 from mtlmoe_jax.training import run as run_lib
 from mtlmoe_jax.training.finish import constant_gates
 from mtlmoe_jax.utils import trees
@@ -202,6 +208,42 @@ def test_gates_of_another_run_stay_as_they_are(finished, tmp_path):
   np.testing.assert_array_equal(
     moments["mean"], theirs["batch_stats"]["gate_input/mean"]
   )
+
+
+def test_gates_of_other_classes_start_anew(finished, tmp_path):
+  options = {**INFORMED, "model.upcycle_epochs": 0.0}
+  source = {"transfer.source": str(finished), "data.classes": "first:2"}
+  opened = run_lib.set_up(tiny.config(**options, **source), str(tmp_path))
+  assert "gate_class: starts from" in opened.start_note
+  theirs, state = variables(finished, "best"), opened.assembly.state
+  kernel = "gate_class/logits/kernel"
+  assert np.any(state.params[kernel] != theirs["params"][kernel])
+  # Moments are of the images here; what is behind the gates is taken.
+  mean = state.batch_stats["gate_input"]["mean"]
+  assert np.any(mean != theirs["batch_stats"]["gate_input/mean"])
+  condense = "experts/condense/kernel"
+  np.testing.assert_array_equal(
+    state.params[condense], theirs["params"][condense]
+  )
+
+
+@pytest.mark.parametrize(
+  ("changes", "others", "new"),
+  [
+    ({}, True, True),
+    ({}, False, False),
+    ({"transfer.gates": "keep"}, True, False),
+    ({"transfer.gates": "new"}, False, True),
+    ({"model.gate_input": "pixels"}, True, False),
+    ({"model.gate_input": "pixels", "transfer.gates": "new"}, True, True),
+    ({"transfer.freeze": ("gate.*",)}, True, False),
+    ({"transfer.freeze": ("experts/",)}, True, True),
+  ],
+)
+def test_whether_gates_of_another_run_are_taken(changes, others, new):
+  config = tiny.config(**{**INFORMED, **changes})
+  ours = ("a", "c") if others else ("a", "b")
+  assert initialization.has_new_gates(config, ("a", "b"), ours) == new
 
 
 Z = np.random.default_rng(0).normal(size=(40, 6))
