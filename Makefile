@@ -121,8 +121,8 @@ bench: .venv-parity/.installed
 
 # All pages and pictures of the suites, from their numbers.
 site: $(STAMP)
-	for data in synthetic cub10 pay; do $(RUN) launch/reproduce.py \
-	  --from=docs/experiments/$$data.json.xz --out=site/$$data.md || exit 1; done
+	for file in docs/experiments/*.json.xz; do $(RUN) launch/reproduce.py \
+	  --from=$$file --out=site/$$(basename $$file .json.xz).md || exit 1; done
 
 tfds-prepare: .venv-tfds/.installed
 	.venv-tfds/bin/python -m pytest -q -m tfds_prepare

@@ -11,11 +11,18 @@ from tests.support import tiny
 
 DOCS = tiny.ROOT / "docs"
 DATA = ("synthetic", "cub10")
-# Whose pictures are committed; `make site` draws those of both.
-ILLUSTRATED = ("cub10",)
+# Name of the numbers -> what their gates know.
+NUMBERS = {
+  f"{data}{ending}": gates
+  for data in DATA
+  for ending, gates in (("", "pixels"), ("_informed", "informed"))
+}
+PAGES = [name for name, gates in NUMBERS.items() if gates == "informed"]
+# Whose pictures are committed; `make site` draws all, and the other pages.
+ILLUSTRATED = ("cub10_informed",)
 
 
-@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("data", PAGES)
 def test_a_page_is_made_of_its_numbers(data):
   page = DOCS / "experiments" / f"{data}.md"
   found = stored.read(page.with_suffix(".json.xz"))
@@ -75,16 +82,19 @@ def test_the_rule_of_thumb_is_that_of_the_map():
 
 def test_nothing_else_is_committed():
   """All other pictures and pages are made of the numbers."""
-  kept = {f"{d}.{kind}" for d in (*DATA, "pay") for kind in ("md", "json.xz")}
+  kept = {f"{name}.json.xz" for name in (*NUMBERS, "pay")}
+  kept |= {f"{name}.md" for name in (*PAGES, "pay")}
   kept.add("pay_map.svg")
   shown = set(story.SHOWN) - {"differences", "map"}
   kept |= {f"{data}_{name}.svg" for data in ILLUSTRATED for name in shown}
   assert {path.name for path in (DOCS / "experiments").iterdir()} == kept
 
 
-@pytest.mark.parametrize("data", DATA)
-def test_all_suites_have_run_with_three_seeds(data):
-  found = stored.read(DOCS / "experiments" / f"{data}.json.xz")
+@pytest.mark.parametrize("name", NUMBERS)
+def test_all_suites_have_run_with_three_seeds(name):
+  found = stored.read(DOCS / "experiments" / f"{name}.json.xz")
+  informed = NUMBERS[name] == "informed"
+  assert ("--gates=informed" in found.command) == informed
   assert (found.suite, found.preset) == ("all", "cpu")
   assert [claim.number for claim in found.claims] == [1, 2, 3, 4]
   for row in found.rows:
@@ -92,10 +102,11 @@ def test_all_suites_have_run_with_three_seeds(data):
       assert len(figure.per_seed) == 3
 
 
-@pytest.mark.parametrize("data", DATA)
-def test_the_summary_has_each_verdict_and_what_was_found(data):
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_summary_has_each_verdict_and_what_was_found(name):
   text = (DOCS / "experiments.md").read_text("utf-8")
-  found = stored.read(DOCS / "experiments" / f"{data}.json.xz")
+  found = stored.read(DOCS / "experiments" / f"{name}.json.xz")
+  what = f"{name.split('_')[0]} | {NUMBERS[name]}"
   for claim in found.claims:
-    row = f"| {claim.number}. {claim.title} | {data} | **{claim.verdict}** |"
+    row = f"| {claim.number}. {claim.title} | {what} | **{claim.verdict}** |"
     assert f"{row} {claim.reason} |" in text
