@@ -32,7 +32,7 @@ def test_a_page_is_made_of_its_numbers(data):
   assert text == story.text(found, f"{data}.json.xz", illustrated=illustrated)
   names = {f"{data}_{picture.name}.svg" for picture in pictures}
   shown = names & {f"{data}_{name}.svg" for name in story.SHOWN}
-  assert len(shown) == 4
+  assert len(shown) == 2
   assert re.findall(r"\]\(([^)]*\.svg)\)", text) == [
     f"{data}_{picture.name}.svg"
     for picture in pictures
@@ -42,7 +42,7 @@ def test_a_page_is_made_of_its_numbers(data):
     for name in shown:
       assert (page.parent / name).stat().st_size > 0
   else:
-    assert text.count("(Picture on the page for a browser: ") == 4
+    assert text.count("(Picture on the page for a browser: ") == 2
 
 
 def test_the_ablation_is_made_of_its_numbers():

@@ -42,10 +42,7 @@ _CURVES = {
   ),
 }
 # Pictures beside the page in Markdown; the page for a browser has all of them.
-SHOWN = (
-  *("verdicts", "differences", "curves_exp1", "cost", "information"),
-  "map",
-)
+SHOWN = ("verdicts", "differences", "information", "map")
 
 _FILTERS: dict[str, Callable[..., object]] = {
   "decimal": wording.decimal,

@@ -477,7 +477,7 @@ def test_markdown(published, findings):
     for p in story.pictures(findings)
     if p.name in story.SHOWN
   ]
-  assert len(shown) == 4
+  assert len(shown) == 2
   assert all((out.parent / name).is_file() for name in shown)
   assert findings.command in text
   assert "[cub10.json](cub10.json)" in text
@@ -620,7 +620,7 @@ def test_a_page_without_pictures(findings, tmp_path):
     for picture in story.pictures(findings)
     if picture.name in story.SHOWN
   ]
-  assert len(titles) == 4 and all(title in text for title in titles)
+  assert len(titles) == 2 and all(title in text for title in titles)
 
 
 def test_what_is_missing_is_left_out(tmp_path):
