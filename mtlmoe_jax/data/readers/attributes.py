@@ -16,7 +16,7 @@ import csv
 import pathlib
 from collections.abc import Sequence
 
-from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.data.readers.problems import Problems, rows_of
 
 ATTRIBUTES = "attributes.csv"
 # What reports call the class of an image.
@@ -56,7 +56,7 @@ def read_attributes(
       return None
     rows: Rows = {}
     known = frozenset(ids)
-    for entries in reader:
+    for entries in rows_of(reader, path, problems):
       if not any(entries):
         continue
       what = f"{path} line {reader.line_num}"

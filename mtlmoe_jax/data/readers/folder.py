@@ -30,7 +30,11 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.data import images, splits
 from mtlmoe_jax.data.readers.attributes import read_attributes
 from mtlmoe_jax.data.readers.file_source import FileSource, Item, Whole
-from mtlmoe_jax.data.readers.problems import Problems, checked_box
+from mtlmoe_jax.data.readers.problems import (
+  Problems,
+  checked_box,
+  rows_of,
+)
 from mtlmoe_jax.ops import boxes
 
 # Share of each class that is held out where the folder has no split. Its seed
@@ -155,7 +159,7 @@ def _read_boxes(
         "of the image, 0 to 1)"
       )
       return {}
-    for row in reader:
+    for row in rows_of(reader, path, problems):
       row = {(k or "").strip(): v for k, v in row.items()}
       name = (row["path"] or "").strip().replace("\\", "/").removeprefix("./")
       if name in rows:

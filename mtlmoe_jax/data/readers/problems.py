@@ -1,5 +1,10 @@
 """One list of what is wrong with a data set, and the rule for its boxes."""
 
+import csv
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from mtlmoe_jax import errors
@@ -31,6 +36,24 @@ class Problems:
     if not self._collect:
       raise errors.InputError(message)
     self.messages.append(message)
+
+
+def rows_of(
+  reader: Any, path: pathlib.Path, problems: Problems
+) -> Iterator[Any]:
+  """The rows of a CSV file, up to one that cannot be parted.
+
+  Args:
+    reader: `csv.reader` or `csv.DictReader`.
+    path: of the file.
+    problems: where such a row is reported.
+  """
+  try:
+    yield from reader
+  except csv.Error as error:
+    # A DictReader counts a line only once it is read.
+    line = getattr(reader, "reader", reader).line_num
+    problems(f"{path} line {line}: {error}: correct the row")
 
 
 def checked_box(

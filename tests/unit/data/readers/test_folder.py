@@ -90,6 +90,7 @@ BAD = {
   PIXELS + "a/1.jpg,1,2\n": "four numbers",
   PIXELS + "a/1.jpg,0,0,5,5\na/1.jpg,0,0,6,6\n": "line 3: .* already",
   SHARES + "a/1.jpg,0,0,15,8\n": "looks like pixels",
+  PIXELS + "a/1.jpg,0,0,5," + "5" * 200_000: r"line 2: field larger than",
   "path,x,y,w,h\na/1.jpg,0,0,5,5\n": "header 'path,x,y,w,h' must be",
 }
 
@@ -125,6 +126,7 @@ BAD_ATTRIBUTES = {
   "path,camera\na/1.jpg,x\na/1.jpg,y\n": "line 3: .* already",
   "path,camera\na/1.jpg,x,y\n": "3 entries under 2 columns",
   "path,camera\na/1.jpg\n": "1 entries under 2 columns",
+  "path,camera\na/1.jpg," + "x" * 200_000: "line 2: field larger than",
   "path\na/1.jpg\n": "at least one attribute",
   "": "at least one attribute",
   "file,camera\na/1.jpg,x\n": "must be path and",
