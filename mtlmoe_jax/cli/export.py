@@ -108,7 +108,7 @@ def _pruned(restored: Any) -> Any:
     print(
       f"the gates give all {folded.images} {split} images the same weights: "
       f"folded {total} experts into one network without gates: "
-      f"{_saved(folded)}"
+      f"{folded.saved}"
     )
     return folded.restored
   found = pruning.prune(restored, source)
@@ -118,14 +118,6 @@ def _pruned(restored: Any) -> Any:
   names = ", ".join(map(str, found.dropped))
   print(
     f"dropped experts {names} of {total}, which none of {found.images} {split} "
-    f"images chose: {_saved(found)}"
+    f"images chose: {found.saved}"
   )
   return found.restored
-
-
-def _saved(found: Any) -> str:
-  before, after = (f"{count / 1e6:.2f}" for count in found.parameters)
-  return (
-    f"{before} to {after} million parameters, outputs equal to "
-    f"{found.difference:.1g}"
-  )

@@ -48,6 +48,15 @@ class Pruned:
   difference: float
   parameters: tuple[int, int]
 
+  @property
+  def saved(self) -> str:
+    """What it saved, in words."""
+    before, after = (f"{number / 1e6:.2f}" for number in self.parameters)
+    return (
+      f"{before} to {after} million parameters, outputs equal to "
+      f"{self.difference:.1g}"
+    )
+
 
 def prune(restored: Restored, source: data_lib.Source) -> Pruned:
   """Drops the experts that no image of a source goes to.
