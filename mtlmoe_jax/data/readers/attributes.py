@@ -16,7 +16,7 @@ import csv
 import pathlib
 from collections.abc import Sequence
 
-from mtlmoe_jax.data.readers.problems import Problems, rows_of
+from mtlmoe_jax.data.readers.problems import Problems, id_of, rows_of
 
 ATTRIBUTES = "attributes.csv"
 # What reports call the class of an image.
@@ -67,7 +67,7 @@ def read_attributes(
         )
         continue
       row = dict(zip(header, map(str.strip, entries), strict=True))
-      name = row.pop("path").replace("\\", "/").removeprefix("./")
+      name = id_of(row.pop("path"))
       if name not in known:
         problems(
           f"{what}: no image {name!r} in a class folder: correct or remove the "

@@ -33,6 +33,7 @@ from mtlmoe_jax.data.readers.file_source import FileSource, Item, Whole
 from mtlmoe_jax.data.readers.problems import (
   Problems,
   checked_box,
+  id_of,
   rows_of,
 )
 from mtlmoe_jax.ops import boxes
@@ -161,7 +162,7 @@ def _read_boxes(
       return {}
     for row in rows_of(reader, path, problems):
       row = {(k or "").strip(): v for k, v in row.items()}
-      name = (row["path"] or "").strip().replace("\\", "/").removeprefix("./")
+      name = id_of(row["path"] or "")
       if name in rows:
         problems(
           f"{path} line {reader.line_num}: {name!r} has a row already: one "

@@ -56,6 +56,11 @@ def rows_of(
     problems(f"{path} line {line}: {error}: correct the row")
 
 
+def id_of(path: str) -> str:
+  """The path that a table gives an image, as the image's own id."""
+  return path.strip().replace("\\", "/").removeprefix("./")
+
+
 def checked_box(
   box: np.ndarray, what: str, problems: Problems
 ) -> np.ndarray | None:

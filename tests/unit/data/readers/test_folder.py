@@ -21,6 +21,15 @@ def opened(root):
   return folder.open_folder(str(root), Problems())
 
 
+def refused(root, table, text, said):
+  """Opens two images beside a table that is refused in one line."""
+  fill(root, "a/1.jpg", "a/2.jpg")
+  (root / table).write_text(text)
+  with pytest.raises(errors.InputError, match=said) as info:
+    opened(root)
+  assert "\n" not in str(info.value)
+
+
 def test_split_folders_and_hidden_files(tmp_path):
   fill(
     tmp_path,
@@ -97,11 +106,7 @@ BAD = {
 
 @pytest.mark.parametrize("text", BAD)
 def test_bad_boxes_file(tmp_path, text):
-  fill(tmp_path, "a/1.jpg", "a/2.jpg")
-  (tmp_path / "boxes.csv").write_text(text)
-  with pytest.raises(errors.InputError, match=BAD[text]) as info:
-    opened(tmp_path)
-  assert "\n" not in str(info.value)
+  refused(tmp_path, "boxes.csv", text, BAD[text])
 
 
 def test_attributes_are_known_of_each_image_and_change_nothing(tmp_path):
@@ -138,11 +143,7 @@ BAD_ATTRIBUTES = {
 
 @pytest.mark.parametrize("text", BAD_ATTRIBUTES)
 def test_bad_attributes_file(tmp_path, text):
-  fill(tmp_path, "a/1.jpg", "a/2.jpg")
-  (tmp_path / "attributes.csv").write_text(text)
-  with pytest.raises(errors.InputError, match=BAD_ATTRIBUTES[text]) as info:
-    opened(tmp_path)
-  assert "\n" not in str(info.value)
+  refused(tmp_path, "attributes.csv", text, BAD_ATTRIBUTES[text])
   problems = Problems(collect=True)
   assert len(folder.open_folder(str(tmp_path), problems).source) == 2
   assert len(problems.messages) == 1
