@@ -121,7 +121,9 @@ def write_report(
   p, metrics = evaluation.predictions, evaluation.metrics
   whole = {"config": meta.get("config") or {}, "versions": meta.get("versions")}
   lines = metric_table.lines(metrics)
-  known = _known(len(p), source)
+  # Of a single expert there is nothing to tell or draw.
+  gates = {t: g for t, g in p.routing.items() if g.probs.shape[1] > 1}
+  known = _known(len(p), source) if gates else None
   text = html.render(
     "evaluation.html.j2",
     split=meta.get("split", "evaluation"),
@@ -136,11 +138,11 @@ def write_report(
       for task in metric_table.gate_tasks(metrics)
     ],
     before=_before(metrics_jsonl),
-    told=list(_told(p, known)),
+    told=list(_told(p, gates, known)),
     curves=list(_curves(metrics_jsonl)),
     **_classes(evaluation, source, class_names),
     ious=list(_ious(p)),
-    experts=list(_experts(p, known, class_names)),
+    experts=list(_experts(p, gates, known, class_names)),
     galleries=[]
     if source is None
     else gallery.galleries(p, source, class_names),
@@ -162,9 +164,10 @@ def _known(n: int, source: data_lib.Source | None) -> Known | None:
   return index, {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def _told(p: Predictions, known: Known | None) -> Iterator[ToldLine]:
+def _told(
+  p: Predictions, gates: dict[str, Choices], known: Known | None
+) -> Iterator[ToldLine]:
   """What the experts of an image tell of its class and its attributes."""
-  gates = {t: g for t, g in p.routing.items() if g.probs.shape[1] > 1}
   if not gates:
     return
   groups = {"class": (np.arange(len(p)), np.where(p.has_label, p.labels, -1))}
@@ -301,9 +304,11 @@ def _ious(p: Predictions) -> Iterator[Plot]:
 
 
 def _experts(
-  p: Predictions, known: Known | None, names: Sequence[str]
+  p: Predictions,
+  gates: dict[str, Choices],
+  known: Known | None,
+  names: Sequence[str],
 ) -> Iterator[Plot]:
-  gates = {t: g for t, g in p.routing.items() if g.probs.shape[1] > 1}
   if not gates:
     return
   svg = plots.expert_use(gates)

@@ -4,6 +4,7 @@ import dataclasses
 import html.parser
 import re
 import xml.etree.ElementTree as ET
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -195,6 +196,12 @@ def test_what_gates_tell_of_a_camera_stands_beside_chance(page):
   want = permutation.information(p.routing["box"].dense, camera)["bits"]
   row = told[told.index("&lt;i&gt;camera</td><td>box") :]
   assert re.search(r"num.>([\d.]+)<", row).group(1) == f"{want:.3f}"
+
+
+def test_of_one_expert_no_image_is_read_for_its_attributes(tmp_path):
+  with mock.patch.object(report, "_known", side_effect=AssertionError):
+    text = write(tmp_path, evaluation(experts=1), Noise(attributes=True), NAMES)
+  assert "What the gates tell apart" not in text
 
 
 def test_worst_images_come_first(page):
