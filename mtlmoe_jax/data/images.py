@@ -3,6 +3,7 @@
 Letters: h w height and width of an image.
 """
 
+import functools
 import io
 import os
 import pathlib
@@ -10,12 +11,18 @@ import struct
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from mtlmoe_jax import errors
 
-# File name endings that count as images.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# File name endings that count as images: photographs that Pillow reads.
+SUFFIXES = (
+  *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".avif"),
+  *(".jp2", ".j2k", ".jpx", ".jpf", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+  *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".heic", ".heif"),
+)
+# Of these, what it reads with the extra `heic` alone.
+_HEIC = (".heic", ".heif")
 
 _BAD_FILE = (
   OSError,  # with UnidentifiedImageError and truncated files
@@ -25,16 +32,26 @@ _BAD_FILE = (
   struct.error,
   Image.DecompressionBombError,
 )
-_EXIF_ORIENTATION = 0x0112
+# What makes a picture upright; whatever else cameras write (0, text) says no
+# more than 1 does.
+_UPRIGHT = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 def load_image(path: str | os.PathLike) -> np.ndarray:
   """Reads an image file as RGB, upright.
 
-  EXIF orientation is applied; greyscale, 16-bit, palette and CMYK are
-  converted; transparent parts become white; of an animation the first frame
-  is taken.
+  EXIF orientation is applied; greyscale, palette and CMYK are converted, 16-bit
+  grey is rounded to 8; transparent parts become white; of an animation the
+  first frame is taken.
 
   Args:
     path: the file.
@@ -43,9 +60,10 @@ def load_image(path: str | os.PathLike) -> np.ndarray:
     u8 [h, w, 3].
 
   Raises:
-    InputError: a file that is missing, no image, or truncated.
+    InputError: a file that is missing, no image, or truncated; HEIC without the
+      extra `heic`; pixels that are floating-point numbers.
   """
-  path = existing(path)
+  path = _readable(path)
   try:
     data = path.read_bytes()
   except OSError as error:
@@ -82,12 +100,14 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     (h, w) in pixels.
 
   Raises:
-    InputError: a file that is missing or no image.
+    InputError: a file that is missing or no image; HEIC without the extra
+      `heic`.
   """
   try:
-    with Image.open(existing(path)) as image:
+    with Image.open(_readable(path)) as image:
       width, height = image.size
-      sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+      # Pillow tells a TIFF's size upright, though its tag is still there.
+      sideways = image.format != "TIFF" and _orientation(image) in _SIDEWAYS
   except _BAD_FILE as error:
     raise _not_an_image(path, error) from None
   return (width, height) if sideways else (height, width)
@@ -103,6 +123,28 @@ def existing(path: str | os.PathLike) -> pathlib.Path:
   if not path.is_file():
     raise errors.InputError(f"no such image file: {path}")
   return path
+
+
+def _readable(path: str | os.PathLike) -> pathlib.Path:
+  """As `existing`, with a decoder for it."""
+  path = existing(path)
+  if path.suffix.lower() in _HEIC and not _decodes_heic():
+    raise errors.InputError(
+      f"{path} is a HEIC picture: pip install 'mtlmoe_jax[heic]', or save it "
+      "as JPEG"
+    )
+  return path
+
+
+@functools.cache
+def _decodes_heic() -> bool:
+  """Has Pillow read HEIC; False without the extra."""
+  try:
+    import pi_heif
+  except ImportError:
+    return False
+  pi_heif.register_heif_opener()
+  return True
 
 
 def from_pillow(image: Image.Image, what: str) -> np.ndarray:
@@ -122,9 +164,7 @@ def from_pillow(image: Image.Image, what: str) -> np.ndarray:
     raise errors.InputError(f"{what} has no pixels: its size is {image.size}")
   try:
     image.load()
-    if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
-      image = ImageOps.exif_transpose(image)
-    return np.asarray(_to_rgb(image))
+    return np.asarray(_to_rgb(_turned(image), what))
   except _BAD_FILE as error:
     raise _not_an_image(what, error) from None
 
@@ -132,18 +172,35 @@ def from_pillow(image: Image.Image, what: str) -> np.ndarray:
 def _decode(data: bytes, what: str, upright: bool) -> np.ndarray:
   try:
     with Image.open(io.BytesIO(data)) as image:
-      turned = upright and image.getexif().get(_EXIF_ORIENTATION, 1) != 1
+      turned = upright and _orientation(image) != 1
       if image.format == "JPEG" and image.mode in ("RGB", "L") and not turned:
         pixels = _decode_jpeg(data)
         if pixels is not None:
           return pixels
+      # Pillow turns a TIFF while it loads it, and takes its tag away.
       image.load()
-      # `exif_transpose` copies an image that is upright already.
-      if turned:
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-      return np.asarray(_to_rgb(image))
+      return np.asarray(_to_rgb(_turned(image) if upright else image, what))
   except _BAD_FILE as error:
     raise _not_an_image(what, error) from None
+
+
+def _orientation(image: Image.Image) -> int:
+  """EXIF orientation, 1 to 8; 1 where there is none that can be understood.
+
+  Nothing else of the metadata is looked at: what is broken there is no fault of
+  the pixels.
+  """
+  try:
+    found = image.getexif().get(ExifTags.Base.Orientation, 1)
+  except (*_BAD_FILE, AttributeError, KeyError, TypeError):
+    return 1
+  return found if found in _UPRIGHT else 1
+
+
+def _turned(image: Image.Image) -> Image.Image:
+  """A loaded picture as its EXIF orientation wants it seen."""
+  orientation = _orientation(image)
+  return image if orientation == 1 else image.transpose(_UPRIGHT[orientation])
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray | None:
@@ -157,14 +214,20 @@ def _decode_jpeg(data: bytes) -> np.ndarray | None:
     return None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, what: str) -> Image.Image:
   if image.mode == "RGB" and "transparency" not in image.info:
     return image
   if image.mode.startswith("I;16") or image.mode == "I":
     # 16 bits a pixel: Pillow's own conversion would cut instead of scale.
-    return Image.fromarray(
-      (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
-    ).convert("RGB")
+    grey = np.asarray(image).clip(0, 65535).astype(np.uint32)
+    return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert(
+      "RGB"
+    )
+  if image.mode == "F":
+    raise errors.InputError(
+      f"{what} has floating-point pixels, whose black and white nothing tells: "
+      "save it with 8 or 16 bits"
+    )
   if image.has_transparency_data:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")

@@ -1,12 +1,13 @@
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
-from tests.support import layouts
+from tests.support import layouts, tiny
 
 # Four flat quarters: red, green / blue, white.
 QUARTERS = np.zeros((16, 24, 3), np.uint8)
@@ -78,20 +79,125 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path, orientation):
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_exif_orientation(tmp_path, orientation, ending):
   exif = Image.Exif()
   exif[0x0112] = orientation
-  path = save(tmp_path / "a.png", Image.fromarray(QUARTERS), exif=exif)
+  path = save(tmp_path / f"a.{ending}", Image.fromarray(QUARTERS), exif=exif)
   out = images.load_image(path)
   np.testing.assert_array_equal(out, UPRIGHT[orientation])
   with Image.open(path) as picture:
     again = images.from_pillow(picture, "a picture")
   np.testing.assert_array_equal(again, out)
   assert images.image_size(path) == out.shape[:2]
+  if ending == "tif":  # Pillow turns it itself.
+    return
   # TFDS boxes refer to the stored pixels.
   np.testing.assert_array_equal(
     images.decode_bytes(path.read_bytes(), "a"), QUARTERS
   )
+
+
+def exif_of(*tags: tuple[int, int, int, bytes]) -> bytes:
+  """As it stands in a file; of each tag: number, type, count, 4 bytes."""
+  rows = [
+    struct.pack("<HHI", *tag[:3]) + tag[3].ljust(4, b"\0") for tag in tags
+  ]
+  head = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(rows))
+  return head + b"".join(rows) + struct.pack("<I", 0)
+
+
+_ORIENTATION, _RESOLUTION = 0x0112, 0x011A
+_TEXT, _SHORT = 2, 3
+
+
+@pytest.mark.parametrize(
+  "tag",
+  [
+    *((_ORIENTATION, _SHORT, 1, struct.pack("<H", n)) for n in (0, 9, 65535)),
+    (_ORIENTATION, _TEXT, 2, b"6"),
+  ],
+)
+def test_an_orientation_that_means_nothing_costs_nothing(
+  tmp_path, tag, monkeypatch
+):
+  """It is as 1: the quick decoder reads it, as 80 of 543 photographs of CUB."""
+  path = tmp_path / "a.jpg"
+  Image.fromarray(QUARTERS).save(path, exif=exif_of(tag))
+  quick = []
+  decode = images._decode_jpeg
+  monkeypatch.setattr(
+    images, "_decode_jpeg", lambda data: quick.append(1) or decode(data)
+  )
+  out = images.load_image(path)
+  assert out.shape == QUARTERS.shape and quick
+  assert images.image_size(path) == QUARTERS.shape[:2]
+
+
+def test_other_tags_need_not_make_sense(tmp_path):
+  """Pillow cannot write them again, and need not: one tag turns a picture."""
+  path = tmp_path / "a.jpg"
+  turned = (_ORIENTATION, _SHORT, 1, struct.pack("<H", 6))
+  exif = exif_of(turned, (_RESOLUTION, _TEXT, 4, b"low"))
+  Image.fromarray(QUARTERS).save(path, exif=exif)
+  with Image.open(path) as picture, pytest.raises(TypeError):
+    ImageOps.exif_transpose(picture)
+  out = images.load_image(path)
+  assert images.image_size(path) == out.shape[:2] == (24, 16)
+  with Image.open(path) as picture:
+    np.testing.assert_array_equal(images.from_pillow(picture, "it"), out)
+
+
+def test_exif_that_is_rubbish_is_none(tmp_path):
+  path = tmp_path / "a.jpg"
+  Image.fromarray(QUARTERS).save(path, exif=b"Exif\0\0rubbish!")
+  assert images.load_image(path).shape == QUARTERS.shape
+  assert images.image_size(path) == QUARTERS.shape[:2]
+
+
+def test_sixteen_bits_are_rounded(tmp_path):
+  values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+  want = np.rint(values / 257).astype(np.uint8)
+  for name in ("a.png", "a.tif", "a.pgm"):
+    out = images.load_image(save(tmp_path / name, Image.fromarray(values)))
+    np.testing.assert_array_equal(out, np.repeat(want[..., None], 3, -1))
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+  path = save(tmp_path / "a.tif", Image.fromarray(np.zeros((4, 4), np.float32)))
+  with pytest.raises(errors.InputError, match=r"a\.tif has floating-point"):
+    images.load_image(path)
+
+
+LOSSLESS = {"jp2", "j2k", "jpx", "jpf", "ppm", "pnm", "tga", "bmp", "dib"}
+
+
+@pytest.mark.parametrize(
+  "ending",
+  [s[1:] for s in images.SUFFIXES if s not in (".heic", ".heif", ".pbm")],
+)
+def test_every_ending_is_read(tmp_path, ending):
+  path = tmp_path / f"a.{ending.upper()}"
+  picture = Image.fromarray(QUARTERS)
+  picture.convert("L" if ending == "pgm" else "RGB").save(path)
+  out = images.load_image(path)
+  assert images.image_size(path) == out.shape[:2] == QUARTERS.shape[:2]
+  if ending in LOSSLESS:
+    np.testing.assert_array_equal(out, QUARTERS)
+  assert out[2, 20].argmax() == 1 or ending == "pgm"
+
+
+def test_heic(tmp_path, monkeypatch):
+  pytest.importorskip("pi_heif", reason="the extra heic is not installed")
+  golden = tiny.ROOT / "tests/support/golden/quarters.heic"
+  out = images.load_image(golden)
+  assert images.image_size(golden) == out.shape[:2] == (32, 48)
+  want = np.repeat(np.repeat(QUARTERS, 2, 0), 2, 1)
+  assert np.abs(out.astype(int) - want).max() <= 8
+  monkeypatch.setattr(images, "_decodes_heic", lambda: False)
+  for read in (images.load_image, images.image_size):
+    with pytest.raises(errors.InputError, match=r"pip install .*\[heic\]"):
+      read(golden)
 
 
 def test_bad_files_are_named(tmp_path):
