@@ -2,7 +2,12 @@
 
 from mtlmoe_jax.data.frames import closer_frames, eval_frames
 from mtlmoe_jax.data.images import load_image
-from mtlmoe_jax.data.opening import Data, open_data
+from mtlmoe_jax.data.opening import (
+  Data,
+  open_data,
+  unlearnable,
+  untrained,
+)
 from mtlmoe_jax.data.pipeline import (
   Batch,
   ProcessSlice,
@@ -31,5 +36,7 @@ __all__ = [
   "open_data",
   "resize",
   "train_iterator",
+  "unlearnable",
+  "untrained",
   "views_iterator",
 ]

@@ -63,19 +63,17 @@ def check(config: ml_collections.ConfigDict) -> Report:
   splits = {"train": data.train, "test": data.test}
   if data.validation is not None:
     splits["validation"] = data.validation
-  trained = data.train.labels
   if data.extra is not None:
     splits["extra"] = data.extra
-    trained = np.concatenate([trained, data.extra.labels])
   sections.insert(0, _counts_text(data.class_names, splits))
-  for label, name in enumerate(data.class_names):
-    if not (trained == label).any() and any(
-      (part.labels == label).any() for part in splits.values()
-    ):
-      problems(
-        f"class {name!r} has no training image: add some or leave it out "
-        "with config.data.classes"
-      )
+  sections[1:1] = data.notes
+  for line in opening.untrained(data):
+    problems(line)
+  lines = opening.unlearnable(config, data)
+  if "class" in lines:
+    problems(lines["class"])
+  # No mistake of the data: nobody need have boxes.
+  sections += [f"note: {line}" for task, line in lines.items() if task == "box"]
   sections.append(f"fingerprint: {data.fingerprint}")
   return Report(problems.messages, "\n".join(sections), source, good)
 

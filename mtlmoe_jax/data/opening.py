@@ -11,7 +11,7 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.data import cache, splits
 from mtlmoe_jax.data.drawn import synthetic
 from mtlmoe_jax.data.readers import cub, folder, tfds
-from mtlmoe_jax.data.readers.file_source import Whole
+from mtlmoe_jax.data.readers.file_source import FileSource, Whole
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.shuffled import ShuffledBoxes
 from mtlmoe_jax.data.source import Concat, Source, Subset, fingerprint
@@ -28,6 +28,8 @@ class Data:
     class_names: name of each label.
     fingerprint: sha256 (hex) of all splits.
     extra: further training records, of `config.data.extra`, or None.
+    notes: lines that tell what else was there, and what became of it.
+    has_boxes: False where it is known that no training image has one.
   """
 
   train: Source
@@ -36,6 +38,8 @@ class Data:
   class_names: tuple[str, ...]
   fingerprint: str
   extra: Source | None = None
+  notes: tuple[str, ...] = ()
+  has_boxes: bool = True
 
 
 def open_data(config: ml_collections.ConfigDict) -> Data:
@@ -57,6 +61,48 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   problems = Problems()
   whole = open_whole(config, problems)
   return split_data(config, whole, open_extra(config, problems))
+
+
+def unlearnable(
+  config: ml_collections.ConfigDict, data: Data
+) -> dict[str, str]:
+  """Why the training images cannot teach a task.
+
+  Args:
+    config: the whole config.
+    data: of it.
+
+  Returns:
+    A line by task, of those that cannot be learned.
+  """
+  tasks = config_lib.resolve(config)
+  lines = {}
+  if tasks.has_class and len(data.class_names) == 1:
+    lines["class"] = (
+      f"there is one class alone, {data.class_names[0]!r}, and nothing to tell "
+      "it from: give at least two, or learn the box alone with "
+      "config.model.tasks='box'"
+    )
+  if tasks.has_box and not data.has_boxes:
+    lines["box"] = (
+      f"config.model.tasks={config.model.tasks!r}: no training image of "
+      f"config.data.path={config.data.path!r} has a box: give boxes.csv, or "
+      "learn the class alone with config.model.tasks='class'"
+    )
+  return lines
+
+
+def untrained(data: Data) -> list[str]:
+  """Lines that tell of classes which no training image shows, but others do."""
+  parts = (data.train, data.extra, data.validation, data.test)
+  present = [set(part.labels.tolist()) for part in parts if part is not None]
+  trained = set.union(*present[: 2 if data.extra is not None else 1])
+  return [
+    f"class {data.class_names[label]!r} has no training image: add some or "
+    "leave it out with config.data.classes"
+    for label in sorted(set.union(*present) - trained)
+    if label >= 0
+  ]
 
 
 def open_whole(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
@@ -221,5 +267,19 @@ def split_data(
     extra = view(extra, np.arange(len(extra)), extra_label)
     prints.append(extra.fingerprint)
   return Data(
-    out["train"], held_out, out["test"], names, fingerprint(*prints), extra
+    out["train"],
+    held_out,
+    out["test"],
+    names,
+    fingerprint(*prints),
+    extra,
+    whole.notes,
+    extra is not None or _has_boxes(source, parts["train"]),
   )
+
+
+def _has_boxes(source: Source, index: np.ndarray) -> bool:
+  """Whether a record has a box, as far as that can be told without reading."""
+  if isinstance(source, FileSource):
+    return bool(source.has_box[index].any())
+  return True

@@ -26,6 +26,8 @@ def banner(run: Run) -> str:
       f"data: {config.data.name}, {len(data.class_names)} classes, "
       f"{len(data.train)} train / {validation} validation / {len(data.test)} "
       "test images",
+      *(f"data: {note}" for note in data.notes),
+      *(f"warning: {line}" for line in data_lib.untrained(data)),
       *_extra_line(data, config),
       f"model: {config.model.experts} x {config.model.backbone}, k "
       f"{config.model.k}, gate {config.model.gate}, tasks "

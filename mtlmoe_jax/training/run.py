@@ -155,6 +155,8 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   """
   mesh = _mesh(config)
   data = data_lib.open_data(config)
+  for line in data_lib.unlearnable(config, data).values():
+    raise errors.InputError(line)
   if config.eval.calibrate:
     calibrate.check(config, data.validation)
   run_length = length(config, data)

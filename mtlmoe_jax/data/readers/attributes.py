@@ -16,7 +16,12 @@ import csv
 import pathlib
 from collections.abc import Sequence
 
-from mtlmoe_jax.data.readers.problems import Problems, id_of, rows_of
+from mtlmoe_jax.data.readers.problems import (
+  Problems,
+  id_of,
+  rows_of,
+  table,
+)
 
 ATTRIBUTES = "attributes.csv"
 # What reports call the class of an image.
@@ -43,8 +48,8 @@ def read_attributes(
   Raises:
     InputError: the first problem, unless `problems` collects.
   """
-  path = root / ATTRIBUTES
-  if not path.is_file():
+  path = table(root, ATTRIBUTES, problems)
+  if path is None:
     return None
   with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
     reader = csv.reader(file, skipinitialspace=True)
@@ -55,10 +60,8 @@ def read_attributes(
       problems(f"{path}: header {','.join(header)!r} {wrong}")
       return None
     rows: Rows = {}
-    known = frozenset(ids)
+    known = frozenset(map(id_of, ids))
     for entries in rows_of(reader, path, problems):
-      if not any(entries):
-        continue
       what = f"{path} line {reader.line_num}"
       if len(entries) != len(header):
         problems(
@@ -78,7 +81,7 @@ def read_attributes(
       else:
         rows[name] = row
   unknown = dict.fromkeys(names, "")
-  return {name: rows.get(name, unknown) for name in ids}
+  return {name: rows.get(id_of(name), unknown) for name in ids}
 
 
 def _wrong(header: Sequence[str], names: Sequence[str]) -> str:

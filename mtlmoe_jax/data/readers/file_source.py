@@ -19,11 +19,13 @@ class Whole:
     official: positions in `source` of "train", "test" and perhaps
       "validation".
     has_split: False where the data set has none and `official` is ours.
+    notes: lines that tell what else was there, and what became of it.
   """
 
   source: Source
   official: dict[str, np.ndarray]
   has_split: bool = True
+  notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,11 @@ class Item:
 
 
 class FileSource:
-  """Reads image files; one file is opened per record."""
+  """Reads image files; one file is opened per record.
+
+  Attributes, beyond those of a source:
+    has_box: bool [n].
+  """
 
   def __init__(
     self,
@@ -68,13 +74,13 @@ class FileSource:
     self.ids = [item.id for item in items]
     self.labels = np.asarray([item.label for item in items], np.int32)
     self._paths = [item.path for item in items]
-    self._has_box = np.asarray([item.box is not None for item in items], bool)
+    self.has_box = np.asarray([item.box is not None for item in items], bool)
     self._boxes = np.zeros((len(items), 4), np.float32)
     for row, item in zip(self._boxes, items):
       if item.box is not None:
         row[:] = item.box
     self.fingerprint = fingerprint(
-      self.class_names, self.ids, self.labels, self._boxes, self._has_box
+      self.class_names, self.ids, self.labels, self._boxes, self.has_box
     )
 
   def __len__(self) -> int:
@@ -86,7 +92,7 @@ class FileSource:
       "label": self.labels[index],
       "box": self._boxes[index].copy(),
       "has_label": True,
-      "has_box": bool(self._has_box[index]),
+      "has_box": bool(self.has_box[index]),
       "id": self.ids[index],
     }
     if self._attributes is not None:

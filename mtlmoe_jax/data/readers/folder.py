@@ -9,6 +9,8 @@ DIR/boxes.csv                              optional
 DIR/attributes.csv                         optional, see attributes.py
 ```
 
+Images may lie deeper in a class folder (class_folders.py).
+
 `boxes.csv` begins with a header that tells the unit. Pixels of the upright
 image (right edge of an image W wide: x = W):
 
@@ -28,6 +30,7 @@ import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images, splits
+from mtlmoe_jax.data.readers import class_folders
 from mtlmoe_jax.data.readers.attributes import read_attributes
 from mtlmoe_jax.data.readers.file_source import FileSource, Item, Whole
 from mtlmoe_jax.data.readers.problems import (
@@ -35,6 +38,7 @@ from mtlmoe_jax.data.readers.problems import (
   checked_box,
   id_of,
   rows_of,
+  table,
 )
 from mtlmoe_jax.ops import boxes
 
@@ -47,13 +51,6 @@ BOXES = "boxes.csv"
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
 _NORMALISED = ("path", *_CORNERS)
 _PIXELS = ("path", *(f"{name}_px" for name in _CORNERS))
-_SPLITS = {
-  "train": "train",
-  "test": "test",
-  "val": "validation",
-  "validation": "validation",
-  "valid": "validation",
-}
 
 
 def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
@@ -72,25 +69,17 @@ def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
       `problems` collects, the first problem.
   """
   root = pathlib.Path(path)
-  if not root.is_dir():
-    raise errors.InputError(
-      f"config.{key}={path!r}: no such folder; give the folder that "
-      "holds the class folders (or train/ and test/)"
-    )
-  files = _list(root)
-  if not files:
-    raise errors.InputError(
-      f"config.{key}={path!r}: no images in class sub-folders; expected "
-      f"CLASS/NAME or train/CLASS/NAME with {', '.join(images.SUFFIXES)}"
-    )
-  names = sorted({folder for _, folder, _ in files})
+  listing = class_folders.list_classes(root, key, problems)
+  names = sorted({file.class_name for file in listing.files})
   rows = _read_boxes(root, problems)
   items, kinds = [], []
-  for split, folder, file in files:
-    item = _item(root, file, names.index(folder), rows, problems)
+  labels = {name: label for label, name in enumerate(names)}
+  for file in listing.files:
+    label = labels[file.class_name]
+    item = _item(root, file.path, label, rows, problems)
     if item is not None:
       items.append(item)
-      kinds.append(split)
+      kinds.append(file.split)
   for name, (line, _) in rows.items():
     # What was found has been taken out of `rows`.
     problems(
@@ -98,37 +87,16 @@ def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
       "correct or remove the row"
     )
   # Of all images, those with a bad box too: their rows are no mistakes.
-  ids = [file.relative_to(root).as_posix() for _, _, file in files]
+  ids = [file.path.relative_to(root).as_posix() for file in listing.files]
   known = read_attributes(root, ids, problems)
   source = FileSource("folder", names, items, known)
   official = _official(np.asarray(kinds, object))
-  if set(official) >= {"train", "test"}:
-    return Whole(source, official)
-  # No split, or only one of its sides: hold out a share of what there is.
-  kept, held_out = splits.hold_out(source.labels, TEST_SHARE, TEST_SEED)
-  return Whole(source, {"train": kept, "test": held_out}, has_split=False)
-
-
-def _list(root: pathlib.Path) -> list[tuple[str, str, pathlib.Path]]:
-  """(split or "", class folder, file), sorted."""
-  tops = [p for p in _folders(root) if p.name.lower() in _SPLITS]
-  out = []
-  for top in tops or [root]:
-    split = _SPLITS[top.name.lower()] if tops else ""
-    for folder in _folders(top):
-      out += [
-        (split, folder.name, file)
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in images.SUFFIXES
-        and not file.name.startswith(".")
-      ]
-  return out
-
-
-def _folders(root: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(
-    p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")
-  )
+  has_split = set(official) >= {"train", "test"}
+  if not has_split:
+    # No split, or only one of its sides: hold out a share of what there is.
+    kept, held_out = splits.hold_out(source.labels, TEST_SHARE, TEST_SEED)
+    official = {"train": kept, "test": held_out}
+  return Whole(source, official, has_split, listing.notes)
 
 
 def _official(kinds: np.ndarray) -> dict[str, np.ndarray]:
@@ -146,8 +114,8 @@ def _read_boxes(
   root: pathlib.Path, problems: Problems
 ) -> dict[str, tuple[int, dict[str, str]]]:
   """Rows of `boxes.csv` by path, each with its line number."""
-  path = root / BOXES
-  if not path.is_file():
+  path = table(root, BOXES, problems)
+  if path is None:
     return {}
   rows: dict[str, tuple[int, dict[str, str]]] = {}
   with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -170,6 +138,8 @@ def _read_boxes(
         )
       else:
         rows[name] = (reader.line_num, row)
+  if not rows:
+    problems(f"{path}: no rows: add the boxes, or remove the file")
   return rows
 
 
@@ -181,7 +151,7 @@ def _item(
   problems: Problems,
 ) -> Item | None:
   name = file.relative_to(root).as_posix()
-  line, row = rows.pop(name, (0, None))
+  line, row = rows.pop(id_of(name), (0, None))
   try:
     size = images.image_size(file)
   except errors.InputError as error:
@@ -202,9 +172,9 @@ def _item(
     values = boxes.convert(values, "pixel_xyxy", "xyxy", size)
   elif (values > 2).any():
     problems(
-      f"{what}: {values.tolist()} looks like pixels, but the header says "
-      f"shares of the image: name the columns {','.join(columns)} with "
-      "_px at their ends"
+      f"{what}: {values.tolist()} are no shares of the image, as the header "
+      f"says: if they are pixels, name the columns {','.join(columns)} with "
+      "_px at their ends; if they are per cent, divide them by 100"
     )
     return None
   box = checked_box(values, what, problems)

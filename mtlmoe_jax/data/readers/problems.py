@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +42,7 @@ class Problems:
 def rows_of(
   reader: Any, path: pathlib.Path, problems: Problems
 ) -> Iterator[Any]:
-  """The rows of a CSV file, up to one that cannot be parted.
+  """The rows of a CSV file that say anything, up to one that cannot be parted.
 
   Args:
     reader: `csv.reader` or `csv.DictReader`.
@@ -49,16 +50,44 @@ def rows_of(
     problems: where such a row is reported.
   """
   try:
-    yield from reader
+    for row in reader:
+      # Spreadsheets write rows of commas alone.
+      if any(map(_says, row.values() if isinstance(row, dict) else row)):
+        yield row
   except csv.Error as error:
     # A DictReader counts a line only once it is read.
     line = getattr(reader, "reader", reader).line_num
     problems(f"{path} line {line}: {error}: correct the row")
 
 
+def _says(cell: Any) -> bool:
+  return bool(cell.strip() if isinstance(cell, str) else cell)
+
+
 def id_of(path: str) -> str:
-  """The path that a table gives an image, as the image's own id."""
-  return path.strip().replace("\\", "/").removeprefix("./")
+  """The path that a table gives an image, as it is looked up.
+
+  Names are composed (NFC): macOS keeps them so in tables, not on its disks.
+  """
+  path = path.strip().replace("\\", "/").removeprefix("./")
+  return unicodedata.normalize("NFC", path)
+
+
+def table(
+  root: pathlib.Path, name: str, problems: Problems
+) -> pathlib.Path | None:
+  """The file of that name, in small or capital letters; None: there is none.
+
+  Args:
+    root: the folder of a data set.
+    name: in small letters.
+    problems: where a second one is reported.
+  """
+  found = sorted(p for p in root.iterdir() if p.name.lower() == name)
+  if len(found) > 1:
+    names = ", ".join(p.name for p in found)
+    problems(f"{root}: {names} are tables of one name: keep one of them")
+  return found[-1] if found else None
 
 
 def checked_box(

@@ -85,6 +85,19 @@ def test_attributes_of_a_folder_are_counted(tmp_path):
   assert "attribute camera: 2 value(s), known of 3 of 4 readable" in report.text
 
 
+def test_what_is_left_out_and_cannot_be_learned_is_told(tmp_path):
+  for name in ("a/1.jpg", "a/deep/2.jpg", "a/3.jpg"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(layouts.encode(layouts.picture(1, 20, 10)))
+  (tmp_path / "a/4.cr2").touch()
+  report = check.check(make_config(tmp_path, "folder"))
+  (problem,) = report.problems
+  assert "one class alone, 'a'" in problem
+  assert "1 of 3 images lie in folders below" in report.text
+  assert "left out: files that are not read (1 .cr2)" in report.text
+  assert "no training image of" in report.text
+
+
 def test_class_without_training_images(root):
   layouts.edit(root / "train_test_split.txt", "6 1", "6 0")
   report = check.check(make_config(root))

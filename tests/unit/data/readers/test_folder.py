@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -98,7 +100,8 @@ BAD = {
   PIXELS + "a/1.jpg,x,0,5,5\n": "four numbers",
   PIXELS + "a/1.jpg,1,2\n": "four numbers",
   PIXELS + "a/1.jpg,0,0,5,5\na/1.jpg,0,0,6,6\n": "line 3: .* already",
-  SHARES + "a/1.jpg,0,0,15,8\n": "looks like pixels",
+  SHARES + "a/1.jpg,0,0,15,8\n": "are no shares .*_px .*by 100",
+  PIXELS: r"boxes\.csv: no rows",
   PIXELS + "a/1.jpg,0,0,5," + "5" * 200_000: r"line 2: field larger than",
   "path,x,y,w,h\na/1.jpg,0,0,5,5\n": "header 'path,x,y,w,h' must be",
 }
@@ -107,6 +110,28 @@ BAD = {
 @pytest.mark.parametrize("text", BAD)
 def test_bad_boxes_file(tmp_path, text):
   refused(tmp_path, "boxes.csv", text, BAD[text])
+
+
+def test_tables_are_found_and_read_as_people_have_them(tmp_path):
+  """Capital letters, rows of commas, names that macOS has composed."""
+  decomposed = unicodedata.normalize("NFD", "Bl\u00e4sshuhn/\u00e9.jpg")
+  composed = unicodedata.normalize("NFC", decomposed)
+  assert decomposed != composed
+  fill(tmp_path, decomposed, "b/2.jpg")
+  (tmp_path / "Boxes.CSV").write_text(
+    PIXELS + f",,,,\n{composed},0,0,20,10\n , , , , \n", encoding="utf-8"
+  )
+  (tmp_path / "Attributes.csv").write_text(
+    f"path,camera\n,\n{composed},north\n", encoding="utf-8"
+  )
+  source = opened(tmp_path).source
+  assert source.class_names == (composed.split("/")[0], "b")
+  assert source.ids == [decomposed, "b/2.jpg"]
+  assert source[0]["has_box"] and not source[1]["has_box"]
+  assert source[0]["attributes"] == {"camera": "north"}
+  (tmp_path / "boxes.csv").write_text(PIXELS + "b/2.jpg,0,0,5,5\n")
+  with pytest.raises(errors.InputError, match=r"Boxes\.CSV, boxes\.csv are"):
+    opened(tmp_path)
 
 
 def test_attributes_are_known_of_each_image_and_change_nothing(tmp_path):

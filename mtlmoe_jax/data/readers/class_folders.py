@@ -1,0 +1,225 @@
+"""Which files below a folder show which class, and what is left out.
+
+Nothing is left out without a word: what is none of a mistake (a note, a
+thumbnail) is counted, what probably is one is a problem.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data import images
+from mtlmoe_jax.data.readers.problems import Problems
+
+_SPLITS = {
+  "train": "train",
+  "test": "test",
+  "val": "validation",
+  "validation": "validation",
+  "valid": "validation",
+}
+# Folders of other layouts (COCO, VOC, YOLO), which hold images of all classes.
+_NO_CLASS = re.compile(
+  r"images?|imgs?|jpegimages|photos|obj_\w+_data|(train|val|valid|test)20\d\d",
+  re.IGNORECASE,
+)
+# Photographs that no decoder here reads.
+_PHOTOS = (
+  *(".jxl", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2"),
+  *(".raf", ".pef", ".srw", ".psd", ".svg", ".eps"),
+)
+# How many names stand in a message.
+_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """One image file.
+
+  Attributes:
+    split: "train", "validation", "test", or "" without a split.
+    class_name: its class folder's name, composed (NFC).
+    path: the file.
+  """
+
+  split: str
+  class_name: str
+  path: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """What is below a folder.
+
+  Attributes:
+    files: sorted by split folder, class folder and path.
+    notes: lines that tell what was left out, or read from deeper folders.
+  """
+
+  files: list[File]
+  notes: tuple[str, ...]
+
+
+def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
+  """Lists CLASS/**/NAME or {train,val,test}/CLASS/**/NAME.
+
+  Images at any depth of a class folder are its images. Folders and files that
+  begin with a dot are not looked at.
+
+  Args:
+    root: the folder.
+    key: of the config, that named it.
+    problems: where folders that are no classes are reported.
+
+  Raises:
+    InputError: no such folder, or no image in class folders; and, unless
+      `problems` collects, the first problem.
+  """
+  option = f"config.{key}={str(root)!r}"
+  if root.is_file():
+    raise errors.InputError(
+      f"{option} is a file: give a folder, of an archive the unpacked one"
+    )
+  if not root.is_dir():
+    raise errors.InputError(
+      f"{option}: no such folder; give the folder that holds the class folders "
+      "(or train/ and test/)"
+    )
+  tops = _splits(root, problems)
+  files: list[File] = []
+  left_out: collections.Counter[str] = collections.Counter()
+  loose: list[str] = []
+  for top in tops or [root]:
+    split = _SPLITS[top.name.lower()] if tops else ""
+    for path in _visible(top):
+      if path.is_dir():
+        files += _of_class(path, root, split, left_out, problems)
+      elif _is_image(path):
+        loose.append(path.relative_to(root).as_posix())
+  if not files:
+    raise errors.InputError(
+      f"{option}: no images in class sub-folders; expected CLASS/NAME or "
+      f"train/CLASS/NAME with {', '.join(images.SUFFIXES)}"
+      + _but(loose, left_out)
+    )
+  return Listing(files, tuple(_notes(files, root, tops, loose, left_out)))
+
+
+def _splits(root: pathlib.Path, problems: Problems) -> list[pathlib.Path]:
+  """Folders that part the data set; empty where there are none."""
+  folders = [path for path in _visible(root) if path.is_dir()]
+  tops = [path for path in folders if path.name.lower() in _SPLITS]
+  others = [p for p in folders if p not in tops and _has_image(p)]
+  if not tops or not others:
+    return tops
+  # A class may be called train: then it holds images, not folders of them.
+  if not any(
+    _has_image(p) for top in tops for p in _visible(top) if p.is_dir()
+  ):
+    return []
+  problems(
+    f"{root}: {_some([p.name for p in tops])} part the images, but "
+    f"{_some([p.name for p in others])} beside them hold images, too: move "
+    "these into them, or out of the folder"
+  )
+  return tops
+
+
+def _of_class(
+  folder: pathlib.Path,
+  root: pathlib.Path,
+  split: str,
+  left_out: collections.Counter[str],
+  problems: Problems,
+) -> list[File]:
+  """The images of a class folder; counts its other files by suffix."""
+  name = unicodedata.normalize("NFC", folder.name)
+  where = folder.relative_to(root).as_posix()
+  files, others = [], collections.Counter[str]()
+  for path in _below(folder):
+    if _is_image(path):
+      files.append(File(split, name, path))
+    else:
+      others[path.suffix.lower() or "no suffix"] += 1
+  if files and _NO_CLASS.fullmatch(name):
+    problems(
+      f"{root}: {where!r} ({len(files)} images) is no class, but a folder of "
+      "another layout (COCO, YOLO, Pascal VOC): data.name='folder' wants one "
+      "folder for each class"
+    )
+  photos = {s: n for s, n in others.items() if s in _PHOTOS}
+  if photos and not files:
+    problems(
+      f"{root}: all photographs of class {where!r} are of a kind that is not "
+      f"read ({_counts(photos)}): save them as JPEG, or remove the folder"
+    )
+  left_out.update(others)
+  return files
+
+
+def _notes(
+  files: list[File],
+  root: pathlib.Path,
+  tops: list[pathlib.Path],
+  loose: list[str],
+  left_out: collections.Counter[str],
+) -> Iterator[str]:
+  depth = 3 if tops else 2
+  deeper = [
+    path
+    for path in (file.path.relative_to(root) for file in files)
+    if len(path.parts) > depth
+  ]
+  if deeper:
+    yield (
+      f"{len(deeper)} of {len(files)} images lie in folders below their class "
+      f"folder, such as {deeper[0].as_posix()}"
+    )
+  if loose:
+    yield f"left out: {len(loose)} images in no class folder ({_some(loose)})"
+  if left_out:
+    yield f"left out: files that are not read ({_counts(left_out)})"
+
+
+def _but(loose: list[str], left_out: collections.Counter[str]) -> str:
+  """What is there instead."""
+  if loose:
+    return f"; {len(loose)} images are in no class folder ({_some(loose)})"
+  return f"; there are others ({_counts(left_out)})" if left_out else ""
+
+
+def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
+  return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Visible files at any depth."""
+  for path in _visible(folder):
+    if not path.is_dir():
+      yield path
+    # A link may lead back to where it lies.
+    elif not path.is_symlink() or not folder.resolve().is_relative_to(
+      path.resolve()
+    ):
+      yield from _below(path)
+
+
+def _has_image(folder: pathlib.Path) -> bool:
+  return any(_is_image(path) for path in _below(folder))
+
+
+def _is_image(path: pathlib.Path) -> bool:
+  return path.suffix.lower() in images.SUFFIXES
+
+
+def _some(names: list[str]) -> str:
+  rest = len(names) - _SHOWN
+  return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _counts(counts: collections.Counter[str] | dict[str, int]) -> str:
+  return ", ".join(f"{n} {suffix}" for suffix, n in sorted(counts.items()))

@@ -1,0 +1,58 @@
+"""What a run says of its data before the first step, or refuses."""
+
+import pytest
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.training import console, run
+from tests.support import layouts, tiny
+
+ONE_ROW = "path,x_min,y_min,x_max,y_max\n{},0,0,1,1\n"
+
+
+def config_of(root, *names, boxes="", **changes):
+  for i, name in enumerate(names):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(layouts.encode(layouts.picture(i, 40, 30)))
+  if boxes:
+    (root / "boxes.csv").write_text(ONE_ROW.format(boxes))
+  return tiny.config(
+    **{
+      "data.name": "folder",
+      "data.path": str(root),
+      "data.validation_fraction": 0.0,
+      "steps": 1,
+      **changes,
+    }
+  )
+
+
+def test_what_cannot_be_learned_is_refused(tmp_path):
+  two = [f"{part}/{c}/1.jpg" for part in ("train", "test") for c in "ab"]
+  cases = {
+    "no training image of .* has a box": config_of(tmp_path / "none", *two),
+    # A box of a test image teaches nothing.
+    r"give boxes\.csv, or learn the class alone": config_of(
+      tmp_path / "test", *two, boxes="test/a/1.jpg"
+    ),
+    "one class alone, 'a'": config_of(
+      tmp_path / "one", "train/a/1.jpg", "test/a/2.jpg", boxes="train/a/1.jpg"
+    ),
+  }
+  for said, config in cases.items():
+    workdir = tmp_path / "run"
+    with pytest.raises(errors.InputError, match=said):
+      run.set_up(config, str(workdir))
+    assert not workdir.exists()
+
+
+def test_the_banner_tells_what_is_left_out_and_untrained(tmp_path):
+  config = config_of(
+    tmp_path / "data",
+    *("train/a/1.jpg", "train/b/deep/2.jpg", "test/a/3.jpg", "test/c/4.jpg"),
+    **{"model.tasks": "class", "batch_size": 2},
+  )
+  (tmp_path / "data/train/a/5.cr2").touch()
+  said = console.banner(run.set_up(config, str(tmp_path / "run")))
+  assert "data: 1 of 4 images lie in folders below their class" in said
+  assert "data: left out: files that are not read (1 .cr2)" in said
+  assert "warning: class 'c' has no training image" in said

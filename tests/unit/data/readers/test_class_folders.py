@@ -1,0 +1,119 @@
+"""Nothing below a folder is left out without a word."""
+
+import pytest
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data.readers import class_folders
+from mtlmoe_jax.data.readers.problems import Problems
+
+
+def touch(root, *names):
+  for name in names:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).touch()
+  return root
+
+
+def listed(root, problems=None):
+  return class_folders.list_classes(root, "data.path", problems or Problems())
+
+
+def found(root):
+  """Of each image: split, class, path."""
+  return [
+    (file.split, file.class_name, file.path.relative_to(root).as_posix())
+    for file in listed(root).files
+  ]
+
+
+def test_images_at_any_depth_are_the_classs(tmp_path):
+  touch(tmp_path, "cat/a.jpg", "cat/2025/may/b.JPG", "dog/2025/c.png")
+  touch(tmp_path, "dog/.hidden/d.jpg", ".cache/e.jpg")
+  assert found(tmp_path) == [
+    ("", "cat", "cat/2025/may/b.JPG"),
+    ("", "cat", "cat/a.jpg"),
+    ("", "dog", "dog/2025/c.png"),
+  ]
+  assert listed(tmp_path).notes == (
+    "2 of 3 images lie in folders below their class folder, such as "
+    "cat/2025/may/b.JPG",
+  )
+  parted = touch(tmp_path / "parted", "train/cat/a.jpg", "test/cat/x/b.jpg")
+  assert [note[:6] for note in listed(parted).notes] == ["1 of 2"]
+
+
+def test_a_link_that_leads_back_is_not_followed(tmp_path):
+  touch(tmp_path, "cat/a.jpg", "elsewhere/b.jpg")
+  root = touch(tmp_path / "set", "dog/c.jpg", "cat/sub/d.jpg")
+  (root / "cat/sub/up").symlink_to(root)
+  (root / "bird").symlink_to(tmp_path / "elsewhere")
+  assert [name for _, _, name in found(root)] == [
+    "bird/b.jpg",
+    "cat/sub/d.jpg",
+    "dog/c.jpg",
+  ]
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+  touch(tmp_path, "cat/a.jpg", "cat/b.CR2", "cat/c.cr2", "dog/d.jpg")
+  touch(tmp_path, "dog/Thumbs.db", "dog/README", "loose.jpg", "notes.txt")
+  assert listed(tmp_path).notes == (
+    "left out: 1 images in no class folder (loose.jpg)",
+    "left out: files that are not read (2 .cr2, 1 .db, 1 no suffix)",
+  )
+
+
+def test_a_class_does_not_vanish(tmp_path):
+  touch(tmp_path, "cat/a.jpg", "dog/b.jxl", "dog/c.jxl", "texts/d.txt")
+  problems = Problems(collect=True)
+  assert len(listed(tmp_path, problems).files) == 1
+  (message,) = problems.messages
+  assert "class 'dog' are of a kind that is not read (2 .jxl)" in message
+  with pytest.raises(errors.InputError, match="class 'dog'"):
+    listed(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+  vehicles = touch(tmp_path / "v", "bus/a.jpg", "car/b.jpg", "train/c.jpg")
+  assert [row[:2] for row in found(vehicles)] == [
+    ("", "bus"),
+    ("", "car"),
+    ("", "train"),
+  ]
+  mixed = touch(
+    tmp_path / "m", "train/bus/a.jpg", "test/bus/b.jpg", "car/c.jpg"
+  )
+  with pytest.raises(errors.InputError, match=r"test, train part .*but car "):
+    listed(mixed)
+  beside = touch(tmp_path / "b", "Train/x/a.jpg", "VAL/x/b.jpg", "docs/c.txt")
+  assert [row[0] for row in found(beside)] == ["train", "validation"]
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["images", "JPEGImages", "obj_train_data", "train2017", "val2014", "Image"],
+)
+def test_folders_of_other_layouts_are_no_classes(tmp_path, name):
+  touch(tmp_path, f"{name}/a.jpg", "cat/b.jpg")
+  with pytest.raises(errors.InputError, match=f"'{name}' .*is no class"):
+    listed(tmp_path)
+
+
+def test_nothing_there_is_told_with_what_is(tmp_path):
+  with pytest.raises(errors.InputError, match="no such folder"):
+    listed(tmp_path / "none")
+  archive = tmp_path / "birds.zip"
+  archive.touch()
+  with pytest.raises(errors.InputError, match=r"is a file: .*unpacked"):
+    listed(archive)
+  for i, (name, said) in enumerate(
+    {
+      "a.jpg": r"1 images are in no class folder \(a\.jpg\)",
+      "cat/a.txt": r"there are others \(1 \.txt\)",
+      "train/a.jpg": r"in no class folder \(train/a\.jpg\)",
+    }.items()
+  ):
+    root = touch(tmp_path / str(i), name)
+    with pytest.raises(errors.InputError, match=said) as info:
+      listed(root)
+    assert "no images in class sub-folders" in str(info.value)
