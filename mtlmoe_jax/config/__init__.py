@@ -6,6 +6,7 @@ once, by whatever takes a config from a user.
 """
 
 from mtlmoe_jax.config.checks import (
+  check_best,
   check_config,
   check_dispatch,
   check_mixup,
@@ -109,6 +110,7 @@ __all__ = [
   "WrongTypeError",
   "apply_arm",
   "apply_overrides",
+  "check_best",
   "check_config",
   "check_dispatch",
   "check_mixup",

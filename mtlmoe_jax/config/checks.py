@@ -14,7 +14,7 @@ from mtlmoe_jax.config.typed import (
   named_tasks,
   tasks_of,
 )
-from mtlmoe_jax.config.words import CONTROLS, TASKS, TOKEN_GATES
+from mtlmoe_jax.config.words import CONTROLS, SCORES, TASKS, TOKEN_GATES
 from mtlmoe_jax.moe import strategies
 
 
@@ -193,6 +193,22 @@ def check_mixup(config: ml_collections.ConfigDict) -> None:
       f"config.data.augment.mixup={mixup!r}: mixes labels, and mixed images "
       "have no box; it needs 'class' in "
       f"config.model.tasks={config.model.tasks!r}"
+    )
+
+
+def check_best(config: ml_collections.ConfigDict) -> None:
+  """Checks that a metric of the tasks can choose a checkpoint.
+
+  Raises:
+    InputError: it is none, or less of it is better.
+  """
+  key, tasks = config.checkpoint.best, set(tasks_of(config))
+  known = [name for name, needs in SCORES.items() if tasks >= set(needs)]
+  if key not in known:
+    raise errors.InputError(
+      f"config.checkpoint.best={key!r}: must be a metric of "
+      f"config.model.tasks={config.model.tasks!r} of which more is better: "
+      f"{', '.join(known)}"
     )
 
 

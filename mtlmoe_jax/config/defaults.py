@@ -789,7 +789,8 @@ _RECORDS = (
   Option(
     "checkpoint.best",
     "score",
-    "The validation metric that chooses the best, such as `top1` or `miou`.",
+    "The validation metric that chooses the best, one of which more is better, "
+    "such as `top1` or `miou`.",
     matching(r".+", "the name of a validation metric"),
   ),
   Option(

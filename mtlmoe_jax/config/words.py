@@ -30,6 +30,15 @@ SCHEDULES = ("cosine", "constant")
 WEIGHTINGS = ("fixed", "uncertainty", "pcgrad")
 PRECISIONS = ("float32", "bfloat16")
 EVAL_STEPS = ("best", "latest")
+# Metrics of a split of which more is better, by the tasks that they need.
+SCORES = {
+  "score": (),
+  "top1": ("class",),
+  "top5": ("class",),
+  "top1_loc": ("class", "box"),
+  **dict.fromkeys(("miou", "mciou", "ciou_score"), ("box",)),
+  **{f"acc_iou_{share}": ("box",) for share in (50, 70, 75, 90)},
+}
 VIEWS = (
   *("whole", "flip", "crops", "crops+flip"),
   *("zoom", "flip+zoom", "crops+zoom", "crops+flip+zoom"),

@@ -41,11 +41,12 @@ class CachedSource:
     """Wraps a source.
 
     Args:
-      source: what to read.
+      source: what to read; `uncached` from then on.
       side: longest shorter side of an image that comes out, pixels.
       budget: memory to share; records beyond it are decoded each time.
     """
-    self._source, self._side, self._budget = source, side, budget
+    self._side, self._budget = side, budget
+    self.uncached = source
     self._kept: dict[int, Record] = {}
     self._lock = threading.Lock()
     self.name = source.name
@@ -55,14 +56,14 @@ class CachedSource:
     self.fingerprint = source.fingerprint
 
   def __len__(self) -> int:
-    return len(self._source)
+    return len(self.uncached)
 
   def __getitem__(self, index: int) -> Record:
     record = self._kept.get(index)
     if record is None:
       # Decoded outside the lock: two threads may decode one image twice, but
       # never wait for each other.
-      record = self._source[index]
+      record = self.uncached[index]
       image = resampling.shrink(record["image"], self._side)
       image.flags.writeable = False
       record = record.copy()

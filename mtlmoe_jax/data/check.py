@@ -48,12 +48,12 @@ def check(config: ml_collections.ConfigDict) -> Report:
   try:
     whole = opening.open_whole(config, problems)
     source = whole.source
-    good, records = _decode_all(source, config.data.threads, problems)
+    good, records = decode_all(source, config.data.threads, problems)
     sections.append(_boxes_text(records))
     sections += _attributes_text(records)
     extra = opening.open_extra(config, problems)
     if extra is not None:
-      _, records = _decode_all(extra, config.data.threads, problems)
+      _, records = decode_all(extra, config.data.threads, problems)
       sections.append("extra " + _boxes_text(records))
     data = opening.split_data(config, whole, extra)
   except errors.InputError as error:
@@ -78,10 +78,22 @@ def check(config: ml_collections.ConfigDict) -> Report:
   return Report(problems.messages, "\n".join(sections), source, good)
 
 
-def _decode_all(
+def decode_all(
   source: Source, threads: int, problems: Problems
 ) -> tuple[list[int], list[Record]]:
-  """Decodes every image; the good ones' positions, and records without it."""
+  """Decodes every image.
+
+  Args:
+    source: of the images.
+    threads: that decode side by side.
+    problems: where those that cannot be read are reported.
+
+  Returns:
+    Positions of the good ones, and their records without the image.
+
+  Raises:
+    InputError: the first that cannot be read, unless `problems` collects.
+  """
 
   def one(index: int) -> Record | errors.InputError:
     try:

@@ -13,7 +13,8 @@ import ml_collections
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
-from mtlmoe_jax.data import feature_store, pipeline
+from mtlmoe_jax.data import check, feature_store, pipeline
+from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.devices import compilation, processes, sharding
 from mtlmoe_jax.evaluation import calibrate, evaluate
 from mtlmoe_jax.training import (
@@ -43,6 +44,11 @@ class Watched:
 
   source: data_lib.Source
   batches: list[data_lib.Batch] | None
+
+
+# Fingerprints of sources that this process has decoded: the runs of a suite
+# share theirs.
+_DECODED: set[str] = set()
 
 
 @dataclasses.dataclass
@@ -153,6 +159,7 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   Raises:
     InputError: anything wrong with config, data, weights or workdir.
   """
+  config_lib.check_best(config)
   mesh = _mesh(config)
   data = data_lib.open_data(config)
   for line in data_lib.unlearnable(config, data).values():
@@ -164,6 +171,8 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   processes.wait_for_all("workdir")
   checkpointer = Checkpointer(workdir, config.checkpoint.keep)
   latest = checkpointer.latest_step()
+  if latest is None:
+    _check_images(config, data)
   assembly, note, store = _assembled(
     config, data, mesh, run_length, workdir, latest is None
   )
@@ -200,6 +209,28 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   if latest is None:
     _log_start(run, store)
   return run
+
+
+def _check_images(
+  config: ml_collections.ConfigDict, data: data_lib.Data
+) -> None:
+  """Decodes what is evaluated: a bad file should not end a finished training.
+
+  Past the cache, which is for what is read again and again.
+
+  Raises:
+    InputError: an image that cannot be read.
+  """
+  for part in (data.validation, data.test):
+    if (
+      config.data.name == "synthetic"
+      or part is None
+      or part.fingerprint in _DECODED
+    ):
+      continue
+    source = getattr(part, "uncached", part)
+    check.decode_all(source, config.data.threads, Problems())
+    _DECODED.add(part.fingerprint)
 
 
 def _log_start(run: Run, store: feature_store.Views | None) -> None:

@@ -45,6 +45,38 @@ def test_what_cannot_be_learned_is_refused(tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_truncated_image_is_named_before_the_first_step(tmp_path, part):
+  names = [f"{p}/{c}/1.jpg" for p in ("train", "val", "test") for c in "ab"]
+  config = config_of(
+    tmp_path / "data",
+    *names,
+    **{
+      "model.tasks": "class",
+      "data.validation_fraction": 0.5,
+      "batch_size": 2,
+    },
+  )
+  bad = tmp_path / "data" / part / "b/1.jpg"
+  bad.write_bytes(bad.read_bytes()[:-40])
+  with pytest.raises(errors.InputError, match=f"{part}/b/1.jpg .*truncated"):
+    run.set_up(config, str(tmp_path / "run"))
+
+
+def test_a_metric_that_cannot_choose_is_refused(tmp_path):
+  for best, tasks in {
+    "miuo": "box",
+    "loss_class": "class",
+    "miou": "class",
+  }.items():
+    config = tiny.config(**{"checkpoint.best": best, "model.tasks": tasks})
+    with pytest.raises(
+      errors.InputError, match=f"best='{best}': must be a metric"
+    ):
+      run.set_up(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
 def test_the_banner_tells_what_is_left_out_and_untrained(tmp_path):
   config = config_of(
     tmp_path / "data",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
+from mtlmoe_jax.config import words
 from mtlmoe_jax.metrics import split as metrics
 from mtlmoe_jax.ops import boxes
 
@@ -96,6 +97,21 @@ def test_absent_tasks_are_left_out():
   assert only_boxes["score"] == only_boxes["miou"]
   assert only_classes["score"] == only_classes["top1"]
   assert set(only_boxes) & set(only_classes) == {"n", "score"}
+
+
+def test_what_may_choose_a_checkpoint_is_all_of_which_more_is_better():
+  needs = {
+    (): set(split(logits=None)) & set(split(boxes=None)),
+    ("class",): set(split(boxes=None)),
+    ("box",): set(split(logits=None)),
+    ("class", "box"): set(split()),
+  }
+  assert set(words.SCORES) == set(split()) - {"n", "loss_class", "ece", "brier"}
+  for name, tasks in words.SCORES.items():
+    assert name in needs[tasks]
+  # The box of the third image is bad, its label too.
+  better = split(boxes=TRUE, labels=LOGITS.argmax(-1))
+  assert all(better[name] > split()[name] for name in words.SCORES)
 
 
 def test_figures_without_a_single_image_are_left_out():
