@@ -67,11 +67,22 @@ def open_tfds(
   if "test" not in official:
     official["test"] = official.pop("validation")
   names = _written_names(whole.class_names, sources)
-  return Whole(Subset(whole, np.arange(len(whole)), names), official)
+  without = sum(source.without_box for source in sources)
+  notes = (f"{without} of {len(whole)} examples have no box (0, 0, 0, 0)",)
+  return Whole(
+    Subset(whole, np.arange(len(whole)), names),
+    official,
+    notes=notes if without else (),
+  )
 
 
 class TfdsSource:
-  """One split of a data set."""
+  """One split of a data set.
+
+  Attributes, beyond those of a source:
+    written_names: what the examples call a label.
+    without_box: how many have a box of zeros, which says that there is none.
+  """
 
   def __init__(
     self, builder: Any, split: str, keys: Keys, problems: Problems
@@ -93,6 +104,7 @@ class TfdsSource:
     self.name = builder.name
     self.class_names = tuple(builder.info.features[keys.label].names)
     self.written_names: dict[int, str] = {}
+    self.without_box = 0
     self._keys, self._where = keys, f"{builder.info.full_name} {split}"
     # Images stay encoded: `images` decodes them as it does files.
     skip = {
@@ -139,7 +151,10 @@ class TfdsSource:
     box = None
     if keys.box:
       yxyx = np.asarray(example[keys.box], np.float64)
-      box = checked_box(boxes.convert(yxyx, "yxyx", "xyxy"), where, problems)
+      if yxyx.any():
+        box = checked_box(boxes.convert(yxyx, "yxyx", "xyxy"), where, problems)
+      else:  # As oxford_iiit_pet has it where no head is marked.
+        self.without_box += 1
     name = example[keys.file_name].decode() if keys.file_name else where
     return name, label, box
 

@@ -139,6 +139,16 @@ def test_bad_boxes_are_told(tmp_path):
   assert len(problems.messages) == 4
 
 
+def test_a_box_of_zeros_is_none(tmp_path):
+  """As in oxford_iiit_pet, where an image has no head box."""
+  whole = opened(build(tmp_path, boxes=(BOX, (0.0, 0.0, 0.0, 0.0))))
+  assert [r["has_box"] for r in map(whole.source.__getitem__, range(4))] == [
+    name.endswith(("0.png", "2.png")) for name in whole.source.ids[:4]
+  ]
+  assert whole.notes == ("4 of 8 examples have no box (0, 0, 0, 0)",)
+  assert opened(build(tmp_path / "all")).notes == ()
+
+
 @pytest.mark.parametrize("name", ["tiny", "other", "tiny/x", "a b"])
 def test_wrong_folder_or_name(tmp_path, name):
   with pytest.raises(errors.InputError, match=r"no prepared TFDS data set"):
