@@ -4,6 +4,7 @@ from mtlmoe_jax.data.frames import closer_frames, eval_frames
 from mtlmoe_jax.data.images import load_image
 from mtlmoe_jax.data.opening import (
   Data,
+  open_again,
   open_data,
   unlearnable,
   untrained,
@@ -33,6 +34,7 @@ __all__ = [
   "eval_frames",
   "load_image",
   "num_batches",
+  "open_again",
   "open_data",
   "resize",
   "train_iterator",

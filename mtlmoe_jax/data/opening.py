@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 import numpy as np
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import cache, splits
+from mtlmoe_jax.data import cache, membership, splits
 from mtlmoe_jax.data.drawn import synthetic
 from mtlmoe_jax.data.readers import cub, folder, tfds
 from mtlmoe_jax.data.readers.file_source import FileSource, Whole
@@ -30,6 +31,7 @@ class Data:
     extra: further training records, of `config.data.extra`, or None.
     notes: lines that tell what else was there, and what became of it.
     has_boxes: False where it is known that no training image has one.
+    files: the whole data set, where it is one of files.
   """
 
   train: Source
@@ -40,6 +42,16 @@ class Data:
   extra: Source | None = None
   notes: tuple[str, ...] = ()
   has_boxes: bool = True
+  files: FileSource | None = None
+
+  def write_membership(self, path: str | os.PathLike) -> None:
+    """Keeps which image went where, for data sets of files."""
+    if self.files is not None:
+      parts = {"train": self.train, "test": self.test}
+      if self.validation is not None:
+        parts["validation"] = self.validation
+      ids = {part: source.ids for part, source in parts.items()}
+      membership.write(path, ids, self.files)
 
 
 def open_data(config: ml_collections.ConfigDict) -> Data:
@@ -61,6 +73,48 @@ def open_data(config: ml_collections.ConfigDict) -> Data:
   problems = Problems()
   whole = open_whole(config, problems)
   return split_data(config, whole, open_extra(config, problems))
+
+
+def open_again(
+  config: ml_collections.ConfigDict,
+  class_names: Sequence[str],
+  images: Sequence[membership.Image],
+) -> Data:
+  """Opens the data of a run that has ended: no image changes its part.
+
+  Args:
+    config: of the run; its `data.path` may be another one.
+    class_names: of the run.
+    images: of the run, of `membership.read`.
+
+  Returns:
+    As `open_data`, with the classes of the run; parts may be empty, and `notes`
+    tell what is new, gone or changed.
+
+  Raises:
+    InputError: as `open_data`.
+  """
+  whole = open_whole(config, Problems())
+  if not isinstance(whole.source, FileSource):
+    return split_data(config, whole)
+  own = whole.official if whole.has_split else None
+  parts, notes = membership.find(images, whole.source, own)
+  labels = {name: i for i, name in enumerate(class_names)}
+  known = {
+    label: labels[name]
+    for label, name in enumerate(whole.source.class_names)
+    if name in labels
+  }
+  is_known = np.isin(whole.source.labels, list(known))
+  others = sum(len(p) - int(is_known[p].sum()) for p in parts.values())
+  if others:
+    notes += (f"{others} images are of classes that the run does not have",)
+  parts = {part: index[is_known[index]] for part, index in parts.items()}
+  validation: np.ndarray | None = parts.pop("validation")
+  if not any(image.part == "validation" for image in images):
+    validation = None
+  whole = dataclasses.replace(whole, notes=(*whole.notes, *notes))
+  return _views(config, whole, parts, validation, tuple(class_names), known)
 
 
 def unlearnable(
@@ -238,6 +292,30 @@ def split_data(
       )
   names = tuple(source.class_names[label] for label in chosen)
   new_label = {old: new for new, old in enumerate(chosen)}
+  return _views(config, whole, parts, validation, names, new_label, extra)
+
+
+def _views(
+  config: ml_collections.ConfigDict,
+  whole: Whole,
+  parts: Mapping[str, np.ndarray],
+  validation: np.ndarray | None,
+  names: tuple[str, ...],
+  new_label: dict[int, int],
+  extra: Source | None = None,
+) -> Data:
+  """The parts of a data set, cached.
+
+  Args:
+    config: the whole config.
+    whole: the data set.
+    parts: positions of "train" and "test".
+    validation: those of the images that choose a checkpoint, or None.
+    names: of the classes.
+    new_label: label by that of `whole`.
+    extra: what `open_extra` gave; its further classes come after `names`.
+  """
+  data, source = config.data, whole.source
   if extra is not None:
     # In the order of their labels; classes without an image are left out.
     there = {int(i): extra.class_names[i] for i in np.unique(extra.labels)}
@@ -252,7 +330,7 @@ def split_data(
     return cache.CachedSource(subset, 2 * data.image_size, budget)
 
   out = {name: view(source, index, new_label) for name, index in parts.items()}
-  if data.shuffle_boxes:
+  if data.shuffle_boxes and len(out["train"]):
     # Outside the cache, which has the images that are read for their boxes.
     out["train"] = ShuffledBoxes(out["train"], config.seed)
   held_out = None
@@ -275,6 +353,7 @@ def split_data(
     extra,
     whole.notes,
     extra is not None or _has_boxes(source, parts["train"]),
+    source if isinstance(source, FileSource) else None,
   )
 
 

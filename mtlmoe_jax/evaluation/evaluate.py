@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import functools
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,8 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.checkpoints import Restored
-from mtlmoe_jax.devices import compilation
+from mtlmoe_jax.data import membership
+from mtlmoe_jax.devices import compilation, processes
 from mtlmoe_jax.evaluation import calibrate as calibrate_lib
 from mtlmoe_jax.evaluation import results, test_time
 from mtlmoe_jax.metrics import predictions as predictions_lib
@@ -405,6 +407,7 @@ def evaluate_restored(
       "seed": config.seed,
       # Of the data evaluated, which may not be what was trained on.
       "dataset_fingerprint": data.fingerprint,
+      **({"data_notes": list(data.notes)} if data.notes else {}),
     },
     class_names=restored.class_names,
     source=getattr(data, split),
@@ -449,22 +452,33 @@ def open_split(
   if views:
     config.eval.views = views
   config_lib.check_config(config)
-  expected = names = tuple(restored.class_names)
-  data = data_lib.open_data(_without_extra(config))
-  if config.data.extra.path:
-    # Classes that only the extra data has come last.
-    expected = names[: len(data.class_names)]
+  names = tuple(restored.class_names)
+  images = membership.read(restored.workdir / membership.FILE)
+  if images is not None:
+    data = data_lib.open_again(_without_extra(config), names, images)
+  else:
+    data = data_lib.open_data(_without_extra(config))
   if getattr(data, split) is None:
     raise errors.InputError(
       f"--split={split}: this run held no images out "
       f"(config.data.validation_fraction={config.data.validation_fraction:g})"
     )
-  if tuple(data.class_names) != expected:
+  # Classes that only the extra data has come last.
+  count = len(data.class_names) if config.data.extra.path else len(names)
+  if tuple(data.class_names) != names[:count]:
     raise errors.InputError(
       f"the data in {config.data.path or config.data.name} has classes "
-      f"{_brief(data.class_names)}, the checkpoint {_brief(expected)}: give "
-      "the data it was trained on with --data.path=DIR"
+      f"{_brief(data.class_names)}, the checkpoint {_brief(names[:count])}: "
+      "give the data it was trained on with --data.path=DIR"
     )
+  if not len(getattr(data, split)):
+    raise errors.InputError(
+      f"--split={split}: none of the run's images of this part is in "
+      f"{config.data.path}: give the data it was trained on with "
+      "--data.path=DIR"
+    )
+  for note in data.notes if processes.is_first() else ():
+    print(f"data: {note}", file=sys.stderr)
   return config, data
 
 

@@ -13,7 +13,7 @@ import ml_collections
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
-from mtlmoe_jax.data import check, feature_store, pipeline
+from mtlmoe_jax.data import check, feature_store, membership, pipeline
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.devices import compilation, processes, sharding
 from mtlmoe_jax.evaluation import calibrate, evaluate
@@ -173,6 +173,8 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   latest = checkpointer.latest_step()
   if latest is None:
     _check_images(config, data)
+    if processes.is_first():
+      data.write_membership(workdir / membership.FILE)
   assembly, note, store = _assembled(
     config, data, mesh, run_length, workdir, latest is None
   )

@@ -1,9 +1,13 @@
 """What a run says of its data before the first step, or refuses."""
 
+import json
+
 import pytest
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.training import console, run
+from mtlmoe_jax.checkpoints import restore
+from mtlmoe_jax.evaluation import evaluate
+from mtlmoe_jax.training import console, loop, run
 from tests.support import layouts, tiny
 
 ONE_ROW = "path,x_min,y_min,x_max,y_max\n{},0,0,1,1\n"
@@ -88,3 +92,54 @@ def test_the_banner_tells_what_is_left_out_and_untrained(tmp_path):
   assert "data: 1 of 4 images lie in folders below their class" in said
   assert "data: left out: files that are not read (1 .cr2)" in said
   assert "warning: class 'c' has no training image" in said
+
+
+def test_a_run_keeps_which_image_went_where(tmp_path):
+  """Whatever is done to the folder later, no trained image is judged."""
+  root = tmp_path / "data"
+  names = [f"{c}/{i}.png" for c in "ab" for i in range(5)]
+  config = config_of(
+    root,
+    *names,
+    **{
+      "model.tasks": "class",
+      "batch_size": 4,
+      "eval.report": False,
+      "data.validation_fraction": 0.25,
+    },
+  )
+  workdir = tmp_path / "run"
+  assert loop.train(config, str(workdir)) == 0
+  before = restore.restore_for_eval(workdir)
+
+  def evaluated(split="test", path=root):
+    found = evaluate.evaluate_restored(
+      before, tmp_path / "eval", split, data_path=str(path)
+    )
+    rows = found.predictions
+    written = (tmp_path / "eval" / split / "metrics.json").read_text()
+    logits = dict(zip(rows.ids, rows.logits.tolist()))
+    return logits, json.loads(written)["meta"]
+
+  test, meta = evaluated()
+  validation, _ = evaluated("validation")
+  assert len(test) == 2 and len(validation) == 2
+  assert "data_notes" not in meta
+  # What a fifth of a longer list would be is another matter.
+  for i in range(5):
+    picture = layouts.encode(layouts.picture(50 + i, 40, 30))
+    (root / "a" / f"0{i} new.jpg").write_bytes(picture)
+  (root / "c").mkdir()
+  (root / "c" / "new.jpg").write_bytes(layouts.encode(layouts.picture(9, 9, 9)))
+  assert evaluated()[0] == test
+  after, meta = evaluated("validation")
+  assert after == validation
+  assert meta["data_notes"][0].startswith("6 images are new")
+  # A copy of the test images alone, of one class, under another name.
+  (name,) = [name for name in test if name.startswith("b")]
+  copy = tmp_path / "copy" / "b" / "x.png"
+  copy.parent.mkdir(parents=True)
+  copy.write_bytes((root / name).read_bytes())
+  assert evaluated(path=copy.parent.parent)[0] == {"b/x.png": test[name]}
+  with pytest.raises(errors.InputError, match="none of the run's images of"):
+    evaluated("validation", copy.parent.parent)

@@ -1,6 +1,8 @@
 """A source of image files that were listed and checked when it was opened."""
 
+import concurrent.futures
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +10,12 @@ import numpy as np
 
 from mtlmoe_jax.data import images
 from mtlmoe_jax.data.source import Record, Source, fingerprint
+
+# Files up to so many bytes are read as a whole to tell them from others, of
+# larger ones three blocks; and threads that read.
+_WHOLE = 2**20
+_BLOCK = 2**16
+_READERS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +91,15 @@ class FileSource:
       self.class_names, self.ids, self.labels, self._boxes, self.has_box
     )
 
+  def contents(self) -> list[str]:
+    """What tells each file from others: n hexadecimal digests.
+
+    Of a large file three parts and the size: photographs differ in all of them,
+    and a disk of photographs need not be read.
+    """
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+      return list(pool.map(_digest, self._paths))
+
   def __len__(self) -> int:
     return len(self.ids)
 
@@ -98,3 +115,16 @@ class FileSource:
     if self._attributes is not None:
       record["attributes"] = dict(self._attributes[self.ids[index]])
     return record
+
+
+def _digest(path: pathlib.Path) -> str:
+  size = path.stat().st_size
+  digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+  with path.open("rb") as file:
+    if size <= _WHOLE:
+      digest.update(file.read())
+    else:
+      for start in (0, size // 2, size - _BLOCK):
+        file.seek(start)
+        digest.update(file.read(_BLOCK))
+  return digest.hexdigest()

@@ -72,6 +72,7 @@ FACTS = {
   "device": "device",
   "commit": "commit",
   "dataset_fingerprint": "data fingerprint",
+  "data_notes": "data",
 }
 _HEADS = ("top1", "miou", "acc_iou_50", "top1_loc")
 # Of a page: SVG, a name that stands there once, title.
@@ -234,6 +235,8 @@ def _fact(key: str, value: Any) -> str:
     return f"{value:,}"
   if key in ("commit", "dataset_fingerprint"):
     return str(value)[:12]
+  if key == "data_notes":
+    return "; ".join(value)
   return str(value)
 
 
