@@ -32,6 +32,8 @@ _PHOTOS = (
   *(".jxl", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2"),
   *(".raf", ".pef", ".srw", ".psd", ".svg", ".eps"),
 )
+# What is read beside the class folders.
+_TABLES = ("boxes.csv", "attributes.csv")
 # How many names stand in a message.
 _SHOWN = 3
 
@@ -93,6 +95,13 @@ def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
   files: list[File] = []
   left_out: collections.Counter[str] = collections.Counter()
   loose: list[str] = []
+  beside = [
+    path.name
+    for path in _visible(root)
+    if not path.is_dir()
+    and not _is_image(path)
+    and path.name.lower() not in _TABLES
+  ]
   for top in tops or [root]:
     split = _SPLITS[top.name.lower()] if tops else ""
     for path in _visible(top):
@@ -106,7 +115,13 @@ def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
       f"train/CLASS/NAME with {', '.join(images.SUFFIXES)}"
       + _but(loose, left_out)
     )
-  return Listing(files, tuple(_notes(files, root, tops, loose, left_out)))
+  notes = list(_notes(files, root, tops, loose, left_out))
+  if beside:
+    notes.append(
+      f"left out: files beside the class folders ({_some(beside)}); boxes are "
+      f"read from {_TABLES[0]} alone"
+    )
+  return Listing(files, tuple(notes))
 
 
 def _splits(root: pathlib.Path, problems: Problems) -> list[pathlib.Path]:

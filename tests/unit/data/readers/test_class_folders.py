@@ -56,10 +56,13 @@ def test_a_link_that_leads_back_is_not_followed(tmp_path):
 
 def test_what_is_left_out_is_counted(tmp_path):
   touch(tmp_path, "cat/a.jpg", "cat/b.CR2", "cat/c.cr2", "dog/d.jpg")
-  touch(tmp_path, "dog/Thumbs.db", "dog/README", "loose.jpg", "notes.txt")
+  touch(tmp_path, "dog/Thumbs.db", "dog/README", "loose.jpg", "Boxes.csv")
+  touch(tmp_path, "annotations.csv")
   assert listed(tmp_path).notes == (
     "left out: 1 images in no class folder (loose.jpg)",
     "left out: files that are not read (2 .cr2, 1 .db, 1 no suffix)",
+    "left out: files beside the class folders (annotations.csv); boxes are "
+    "read from boxes.csv alone",
   )
 
 
