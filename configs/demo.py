@@ -2,7 +2,7 @@
 
 python launch/train.py --config=configs/demo.py --workdir=runs/demo
 
-Two minutes on two cores: top1 0.983, miou 0.829 on 400 test images, one seed.
+Minutes on two cores: top1 0.978, miou 0.827 on 400 test images, one seed.
 """
 
 import ml_collections
