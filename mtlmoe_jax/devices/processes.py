@@ -5,6 +5,7 @@ arrays. The first one alone prints and writes; checkpoints are written by all.
 """
 
 import os
+import sys
 from typing import Any
 
 from mtlmoe_jax import errors
@@ -100,6 +101,12 @@ def index() -> int:
 def is_first() -> bool:
   """Whether this is the one that prints and writes."""
   return index() == 0
+
+
+def say(text: str) -> None:
+  """One message on stderr, beside the progress bar; of the first process."""
+  if is_first():
+    print(text, file=sys.stderr, flush=True)
 
 
 def wait_for_all(name: str) -> None:

@@ -5,7 +5,6 @@ Letters: n images, L classes.
 """
 
 import pathlib
-import sys
 from typing import Any
 
 import ml_collections
@@ -15,6 +14,7 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.checkpoints import calibration as calibration_lib
 from mtlmoe_jax.data import Source
+from mtlmoe_jax.devices import processes
 from mtlmoe_jax.metrics import calibration, split
 from mtlmoe_jax.metrics.predictions import Predictions
 from mtlmoe_jax.utils import files
@@ -74,7 +74,7 @@ def fit(
   logits, labels = predictions.logits[known], predictions.labels[known]
   fitted = calibration.fit_temperature(logits, labels)
   if fitted in (calibration.T_MIN, calibration.T_MAX):
-    _note(
+    processes.say(
       f"{len(labels)} validation images do not tell the temperature (it would "
       f"be at its bound, {fitted:g}): it stays 1"
     )
@@ -109,7 +109,7 @@ def temperature(
     return None
   if not kept.fits(config, restored.step):
     wanted = calibration_lib.belongs_to(config, restored.step)
-    _note(
+    processes.say(
       f"{kept.path} is not used: it was fitted for "
       f"{_described(kept.belongs_to)}, this is {_described(wanted)}; fit it "
       "again with launch/evaluate.py --calibrate"
@@ -120,7 +120,3 @@ def temperature(
 
 def _described(facts: dict[str, Any]) -> str:
   return ", ".join(f"{name} {value}" for name, value in facts.items())
-
-
-def _note(text: str) -> None:
-  print(text, file=sys.stderr, flush=True)

@@ -12,7 +12,6 @@ import copy
 import dataclasses
 import functools
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -477,8 +476,8 @@ def open_split(
       f"{config.data.path}: give the data it was trained on with "
       "--data.path=DIR"
     )
-  for note in data.notes if processes.is_first() else ():
-    print(f"data: {note}", file=sys.stderr)
+  for note in data.notes:
+    processes.say(f"data: {note}")
   return config, data
 
 

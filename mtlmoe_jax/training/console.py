@@ -1,6 +1,5 @@
 """What a run tells the one who started it, on stderr."""
 
-import sys
 from typing import Any
 
 import ml_collections
@@ -9,12 +8,6 @@ from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.devices import processes
 from mtlmoe_jax.training.run import Run
-
-
-def say(text: str) -> None:
-  """One message on stderr, beside the progress bar; of the first process."""
-  if processes.is_first():
-    print(text, file=sys.stderr, flush=True)
 
 
 def banner(run: Run) -> str:

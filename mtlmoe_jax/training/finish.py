@@ -10,9 +10,9 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.checkpoints import restore
 from mtlmoe_jax.devices import processes
+from mtlmoe_jax.devices.processes import say
 from mtlmoe_jax.evaluation import evaluate, results
 from mtlmoe_jax.training import metric_log, workdir
-from mtlmoe_jax.training.console import say
 from mtlmoe_jax.training.run import Run, Watched
 from mtlmoe_jax.utils import files
 

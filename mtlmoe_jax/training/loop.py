@@ -8,8 +8,9 @@ import numpy as np
 
 from mtlmoe_jax import errors, pretrained
 from mtlmoe_jax.devices import processes, sharding
+from mtlmoe_jax.devices.processes import say
 from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.training.console import banner, say
+from mtlmoe_jax.training.console import banner
 from mtlmoe_jax.training.finish import write_result
 from mtlmoe_jax.training.run import Run, set_up
 from mtlmoe_jax.training.schedule import make_schedule
