@@ -46,6 +46,11 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
+def is_named_image(path: pathlib.Path) -> bool:
+  """Whether a file's name ends as that of an image."""
+  return path.suffix.lower() in SUFFIXES
+
+
 def load_image(path: str | os.PathLike) -> np.ndarray:
   """Reads an image file as RGB, upright.
 

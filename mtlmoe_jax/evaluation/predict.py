@@ -172,7 +172,7 @@ def _in_folder(
     )
   for file in folder.rglob("*"):
     hidden = any(p.startswith(".") for p in file.relative_to(folder).parts)
-    if hidden or file.suffix.lower() not in images_lib.SUFFIXES:
+    if hidden or not images_lib.is_named_image(file):
       continue
     if file.is_file() and not file.resolve().is_relative_to(out.resolve()):
       yield file

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
+from mtlmoe_jax.data.readers.attributes import ATTRIBUTES
 from mtlmoe_jax.data.readers.problems import Problems
 
 _SPLITS = {
@@ -32,8 +33,8 @@ _PHOTOS = (
   *(".jxl", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2"),
   *(".raf", ".pef", ".srw", ".psd", ".svg", ".eps"),
 )
-# What is read beside the class folders.
-_TABLES = ("boxes.csv", "attributes.csv")
+BOXES = "boxes.csv"
+_TABLES = (BOXES, ATTRIBUTES)
 # How many names stand in a message.
 _SHOWN = 3
 
@@ -94,21 +95,17 @@ def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
   tops = _splits(root, problems)
   files: list[File] = []
   left_out: collections.Counter[str] = collections.Counter()
-  loose: list[str] = []
-  beside = [
-    path.name
-    for path in _visible(root)
-    if not path.is_dir()
-    and not _is_image(path)
-    and path.name.lower() not in _TABLES
-  ]
   for top in tops or [root]:
     split = _SPLITS[top.name.lower()] if tops else ""
     for path in _visible(top):
       if path.is_dir():
         files += _of_class(path, root, split, left_out, problems)
-      elif _is_image(path):
-        loose.append(path.relative_to(root).as_posix())
+  beside = [p for d in [root, *tops] for p in _visible(d) if not p.is_dir()]
+  loose = [
+    path.relative_to(root).as_posix()
+    for path in beside
+    if images.is_named_image(path)
+  ]
   if not files:
     raise errors.InputError(
       f"{option}: no images in class sub-folders; expected CLASS/NAME or "
@@ -116,10 +113,15 @@ def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
       + _but(loose, left_out)
     )
   notes = list(_notes(files, root, tops, loose, left_out))
-  if beside:
+  others = [
+    path.relative_to(root).as_posix()
+    for path in beside
+    if not images.is_named_image(path) and path.name.lower() not in _TABLES
+  ]
+  if others:
     notes.append(
-      f"left out: files beside the class folders ({_some(beside)}); boxes are "
-      f"read from {_TABLES[0]} alone"
+      f"left out: files beside the class folders ({_some(others)}); boxes are "
+      f"read from {BOXES} alone"
     )
   return Listing(files, tuple(notes))
 
@@ -156,7 +158,7 @@ def _of_class(
   where = folder.relative_to(root).as_posix()
   files, others = [], collections.Counter[str]()
   for path in _below(folder):
-    if _is_image(path):
+    if images.is_named_image(path):
       files.append(File(split, name, path))
     else:
       others[path.suffix.lower() or "no suffix"] += 1
@@ -224,11 +226,7 @@ def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _has_image(folder: pathlib.Path) -> bool:
-  return any(_is_image(path) for path in _below(folder))
-
-
-def _is_image(path: pathlib.Path) -> bool:
-  return path.suffix.lower() in images.SUFFIXES
+  return any(images.is_named_image(path) for path in _below(folder))
 
 
 def _some(names: list[str]) -> str:

@@ -30,8 +30,8 @@ import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images, splits
-from mtlmoe_jax.data.readers import class_folders
 from mtlmoe_jax.data.readers.attributes import read_attributes
+from mtlmoe_jax.data.readers.class_folders import BOXES, list_classes
 from mtlmoe_jax.data.readers.file_source import FileSource, Item, Whole
 from mtlmoe_jax.data.readers.problems import (
   Problems,
@@ -47,7 +47,6 @@ from mtlmoe_jax.ops import boxes
 TEST_SHARE = 0.2
 TEST_SEED = 0
 
-BOXES = "boxes.csv"
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
 _NORMALISED = ("path", *_CORNERS)
 _PIXELS = ("path", *(f"{name}_px" for name in _CORNERS))
@@ -69,7 +68,7 @@ def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
       `problems` collects, the first problem.
   """
   root = pathlib.Path(path)
-  listing = class_folders.list_classes(root, key, problems)
+  listing = list_classes(root, key, problems)
   names = sorted({file.class_name for file in listing.files})
   rows = _read_boxes(root, problems)
   items, kinds = [], []

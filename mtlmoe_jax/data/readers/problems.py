@@ -83,7 +83,9 @@ def table(
     name: in small letters.
     problems: where a second one is reported.
   """
-  found = sorted(p for p in root.iterdir() if p.name.lower() == name)
+  found = sorted(
+    p for p in root.iterdir() if p.name.lower() == name and p.is_file()
+  )
   if len(found) > 1:
     names = ", ".join(p.name for p in found)
     problems(f"{root}: {names} are tables of one name: keep one of them")

@@ -66,6 +66,16 @@ def test_what_is_left_out_is_counted(tmp_path):
   )
 
 
+def test_what_lies_beside_the_parts_is_left_out_with_a_word(tmp_path):
+  touch(tmp_path, "train/a/1.jpg", "test/a/2.jpg", "3.jpg", "test/4.jpg")
+  touch(tmp_path, "x.json", "train/y.csv", "boxes.csv")
+  assert listed(tmp_path).notes == (
+    "left out: 2 images in no class folder (3.jpg, test/4.jpg)",
+    "left out: files beside the class folders (x.json, train/y.csv); boxes are "
+    "read from boxes.csv alone",
+  )
+
+
 def test_a_class_does_not_vanish(tmp_path):
   touch(tmp_path, "cat/a.jpg", "dog/b.jxl", "dog/c.jxl", "texts/d.txt")
   problems = Problems(collect=True)
