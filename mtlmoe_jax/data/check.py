@@ -72,8 +72,8 @@ def check(config: ml_collections.ConfigDict) -> Report:
   lines = opening.unlearnable(config, data)
   if "class" in lines:
     problems(lines["class"])
-  # No mistake of the data: nobody need have boxes.
-  sections += [f"note: {line}" for task, line in lines.items() if task == "box"]
+  if "box" in lines:  # No mistake of the data: nobody need have boxes.
+    sections.append(f"note: {lines['box']}")
   sections.append(f"fingerprint: {data.fingerprint}")
   return Report(problems.messages, "\n".join(sections), source, good)
 

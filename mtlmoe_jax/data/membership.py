@@ -12,12 +12,14 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data.readers.file_source import FileSource
+from mtlmoe_jax.data.readers.problems import Problems, rows_of
 from mtlmoe_jax.utils import files
 
 # In the workdir of a run on image files.
@@ -73,20 +75,23 @@ def read(path: pathlib.Path) -> list[Image] | None:
   """
   if not path.is_file():
     return None
+  images = []
   with path.open(newline="", encoding="utf-8", errors="replace") as file:
-    rows = list(csv.reader(file))
-  if not rows or tuple(rows[0]) != _COLUMNS:
-    raise errors.InputError(
-      f"{path}: is not the list of a run's images ({','.join(_COLUMNS)}): "
-      "restore it, or remove it to go by the split of the data set"
-    )
-  for number, row in enumerate(rows[1:], 2):
-    if len(row) != len(_COLUMNS) or row[0] not in _WORDS:
+    reader = csv.reader(file)
+    rows = rows_of(reader, path, Problems())
+    if tuple(next(rows, ())) != _COLUMNS:
       raise errors.InputError(
-        f"{path} line {number}: {','.join(row)!r} must be one of "
-        f"{', '.join(_WORDS)}, an id and contents: restore the file"
+        f"{path}: is not the list of a run's images ({','.join(_COLUMNS)}): "
+        "restore it, or remove it to go by the split of the data set"
       )
-  return [Image(*row) for row in rows[1:]]
+    for row in rows:
+      if len(row) != len(_COLUMNS) or row[0] not in _WORDS:
+        raise errors.InputError(
+          f"{path} line {reader.line_num}: {','.join(row)!r} must be one of "
+          f"{', '.join(_WORDS)}, an id and contents: restore the file"
+        )
+      images.append(Image(*row))
+  return images
 
 
 def find(
@@ -109,44 +114,8 @@ def find(
   Returns:
     (positions in `source` by part, lines that tell what differs).
   """
-  contents = source.contents()
-  part_of: list[str | None] = [None] * len(source)
-  left = collections.defaultdict[str, list[Image]](list)
-  by_id = {image.id: image for image in images}
-  # Name and contents.
-  exact = set()
-  for i, (name, key) in enumerate(zip(source.ids, contents)):
-    image = by_id.get(name)
-    if image is not None and image.contents == key:
-      part_of[i] = image.part
-      exact.add(name)
-  for image in images:
-    if image.id not in exact:
-      left[image.contents].append(image)
-  known = {image.contents for image in images}
-  renamed, copies, changed, new = [], [], [], []
-  for i, (name, key) in enumerate(zip(source.ids, contents)):
-    if part_of[i] is not None:
-      continue
-    if left[key]:
-      # Of two that were alike the one that was trained on: it is not judged.
-      image = min(left[key], key=lambda image: _WORDS.index(image.part))
-      left[key].remove(image)
-      part_of[i] = image.part
-      renamed.append(name)
-    elif key in known:
-      copies.append(name)
-    else:
-      new.append(i)
-  missing = {image.id: image for rest in left.values() for image in rest}
-  really_new = []
-  for i in new:
-    image = missing.pop(source.ids[i], None)
-    if image is None:
-      really_new.append(i)
-    else:
-      part_of[i] = image.part
-      changed.append(source.ids[i])
+  known = _recognise(images, source)
+  part_of = known.part_of
   if not any(part_of):
     # Another data set: its own parts, where it has them.
     if official is None:
@@ -155,33 +124,95 @@ def find(
     note = f"none of its {len(source)} images is one of the run's"
     return {**empty, **official}, (note,)
   for part, own in (official or {}).items():
-    for i in set(own.tolist()) & set(really_new):
+    for i in set(own.tolist()) & set(known.new):
       part_of[i] = part
-  notes = []
-  if really_new:
-    where = "in the part that its folder says" if official else "in no part"
-    notes.append(
-      f"{len(really_new)} images are new since the training, {where} "
-      f"({_some([source.ids[i] for i in really_new])})"
-    )
+  found = np.asarray(part_of, object)
+  positions = {part: np.flatnonzero(found == part) for part in PARTS}
+  return positions, tuple(_notes(known, source, official is not None))
+
+
+class _Known(NamedTuple):
+  """What became of a run's images.
+
+  Attributes:
+    part_of: of each image of a source; "": of none.
+    new: positions of those that the run did not have.
+    copies: ids of those that are left out for another with their contents.
+    renamed: ids of those known by their contents.
+    changed: ids of those known by their name.
+    missing: images of the run that are not there.
+  """
+
+  part_of: list[str]
+  new: list[int]
+  copies: list[str]
+  renamed: list[str]
+  changed: list[str]
+  missing: list[Image]
+
+
+def _recognise(images: Sequence[Image], source: FileSource) -> _Known:
+  contents = source.contents()
+  by_id = {image.id: image for image in images}
+  contents_of_run = {image.contents for image in images}
+  known = _Known([""] * len(source), [], [], [], [], [])
+  exact = set()
+  for i, (name, key) in enumerate(zip(source.ids, contents)):
+    image = by_id.get(name)
+    if image is not None and image.contents == key:
+      known.part_of[i] = image.part
+      exact.add(name)
+  left = collections.defaultdict[str, list[Image]](list)
+  for image in images:
+    if image.id not in exact:
+      left[image.contents].append(image)
+  unknown = []
+  for i, (name, key) in enumerate(zip(source.ids, contents)):
+    if known.part_of[i]:
+      continue
+    if left[key]:
+      # Of two that were alike the one that was trained on: it is not judged.
+      image = min(left[key], key=lambda image: _WORDS.index(image.part))
+      left[key].remove(image)
+      known.part_of[i] = image.part
+      known.renamed.append(name)
+    elif key in contents_of_run:
+      known.copies.append(name)
+    else:
+      unknown.append(i)
+  missing = {image.id: image for rest in left.values() for image in rest}
+  for i in unknown:
+    image = missing.pop(source.ids[i], None)
+    if image is None:
+      known.new.append(i)
+    else:
+      known.part_of[i] = image.part
+      known.changed.append(image.id)
+  known.missing.extend(missing.values())
+  return known
+
+
+def _notes(known: _Known, source: FileSource, has_split: bool) -> Iterator[str]:
+  where = "in the part that its folder says" if has_split else "in no part"
+  held_out = [m.id for m in known.missing if m.part in ("validation", "test")]
+  trained = [m.id for m in known.missing if m.part == "train"]
+  new = [source.ids[i] for i in known.new]
   for names, what in (
-    (copies, "are copies of others, left out"),
-    (renamed, "have another name than in the training, and keep their part"),
-    (changed, "have other contents than in the training, and keep their part"),
+    (new, f"are new since the training, {where}"),
+    (known.copies, "are copies of others, left out"),
     (
-      [m.id for m in missing.values() if m.part in ("validation", "test")],
-      "that were held out are missing",
+      known.renamed,
+      "have another name than in the training, and keep their part",
     ),
     (
-      [m.id for m in missing.values() if m.part == "train"],
-      "that were trained on are missing",
+      known.changed,
+      "have other contents than in the training, and keep their part",
     ),
+    (held_out, "that were held out are missing"),
+    (trained, "that were trained on are missing"),
   ):
     if names:
-      notes.append(f"{len(names)} images {what} ({_some(names)})")
-  found = np.asarray([part or "" for part in part_of], object)
-  positions = {part: np.flatnonzero(found == part) for part in PARTS}
-  return positions, tuple(notes)
+      yield f"{len(names)} images {what} ({_some(names)})"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -148,13 +148,16 @@ def unlearnable(
 
 def untrained(data: Data) -> list[str]:
   """Lines that tell of classes which no training image shows, but others do."""
-  parts = (data.train, data.extra, data.validation, data.test)
-  present = [set(part.labels.tolist()) for part in parts if part is not None]
-  trained = set.union(*present[: 2 if data.extra is not None else 1])
+
+  def labels(*parts: Source | None) -> set[int]:
+    return {int(i) for part in parts if part is not None for i in part.labels}
+
   return [
     f"class {data.class_names[label]!r} has no training image: add some or "
     "leave it out with config.data.classes"
-    for label in sorted(set.union(*present) - trained)
+    for label in sorted(
+      labels(data.validation, data.test) - labels(data.train, data.extra)
+    )
     if label >= 0
   ]
 

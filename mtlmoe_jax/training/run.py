@@ -162,8 +162,9 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   config_lib.check_best(config)
   mesh = _mesh(config)
   data = data_lib.open_data(config)
-  for line in data_lib.unlearnable(config, data).values():
-    raise errors.InputError(line)
+  lines = data_lib.unlearnable(config, data)
+  if lines:
+    raise errors.InputError(next(iter(lines.values())))
   if config.eval.calibrate:
     calibrate.check(config, data.validation)
   run_length = length(config, data)
@@ -172,7 +173,8 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   checkpointer = Checkpointer(workdir, config.checkpoint.keep)
   latest = checkpointer.latest_step()
   if latest is None:
-    _check_images(config, data)
+    if config.data.name != "synthetic":
+      _check_images(config, data)
     if processes.is_first():
       data.write_membership(workdir / membership.FILE)
   assembly, note, store = _assembled(
@@ -224,15 +226,10 @@ def _check_images(
     InputError: an image that cannot be read.
   """
   for part in (data.validation, data.test):
-    if (
-      config.data.name == "synthetic"
-      or part is None
-      or part.fingerprint in _DECODED
-    ):
-      continue
-    source = getattr(part, "uncached", part)
-    check.decode_all(source, config.data.threads, Problems())
-    _DECODED.add(part.fingerprint)
+    if part is not None and part.fingerprint not in _DECODED:
+      source = getattr(part, "uncached", part)
+      check.decode_all(source, config.data.threads, Problems())
+      _DECODED.add(part.fingerprint)
 
 
 def _log_start(run: Run, store: feature_store.Views | None) -> None:

@@ -187,6 +187,7 @@ def test_a_broken_list_is_refused(tmp_path):
     "a,b\n": "is not the list",
     "part,id,contents\ntrain,a.jpg\n": "line 2: 'train,a.jpg' must be one of",
     "part,id,contents\ntrain,a,b\nx,a,b\n": "line 3: 'x,a,b' must be one of",
+    "part,id,contents\ntrain,a," + "5" * 200_000: "line 2: field larger than",
   }.items():
     path.write_text(text)
     with pytest.raises(errors.InputError, match=said):
