@@ -58,6 +58,9 @@ class FileSource:
 
   Attributes, beyond those of a source:
     has_box: bool [n].
+    boxes: f32 [n, 4] xyxy in [0, 1], zeros where there is none.
+    paths: file of each record.
+    attributes: of `__init__`.
   """
 
   def __init__(
@@ -77,18 +80,18 @@ class FileSource:
         the fingerprint: neither training nor metrics depend on them.
     """
     self.name = name
-    self._attributes = attributes
+    self.attributes = attributes
     self.class_names = tuple(class_names)
     self.ids = [item.id for item in items]
     self.labels = np.asarray([item.label for item in items], np.int32)
-    self._paths = [item.path for item in items]
+    self.paths = [item.path for item in items]
     self.has_box = np.asarray([item.box is not None for item in items], bool)
-    self._boxes = np.zeros((len(items), 4), np.float32)
-    for row, item in zip(self._boxes, items):
+    self.boxes = np.zeros((len(items), 4), np.float32)
+    for row, item in zip(self.boxes, items):
       if item.box is not None:
         row[:] = item.box
     self.fingerprint = fingerprint(
-      self.class_names, self.ids, self.labels, self._boxes, self.has_box
+      self.class_names, self.ids, self.labels, self.boxes, self.has_box
     )
 
   def contents(self) -> list[str]:
@@ -98,22 +101,22 @@ class FileSource:
     and a disk of photographs need not be read.
     """
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-      return list(pool.map(_digest, self._paths))
+      return list(pool.map(_digest, self.paths))
 
   def __len__(self) -> int:
     return len(self.ids)
 
   def __getitem__(self, index: int) -> Record:
     record: Record = {
-      "image": images.load_image(self._paths[index]),
+      "image": images.load_image(self.paths[index]),
       "label": self.labels[index],
-      "box": self._boxes[index].copy(),
+      "box": self.boxes[index].copy(),
       "has_label": True,
       "has_box": bool(self.has_box[index]),
       "id": self.ids[index],
     }
-    if self._attributes is not None:
-      record["attributes"] = dict(self._attributes[self.ids[index]])
+    if self.attributes is not None:
+      record["attributes"] = dict(self.attributes[self.ids[index]])
     return record
 
 
