@@ -10,6 +10,7 @@ from mtlmoe_jax.config.checks import (
   check_config,
   check_dispatch,
   check_mixup,
+  is_drawn,
 )
 from mtlmoe_jax.config.defaults import (
   OPTIONS,
@@ -120,6 +121,7 @@ __all__ = [
   "expert_counts",
   "flat_keys",
   "from_saved",
+  "is_drawn",
   "k_of",
   "override",
   "resolve",

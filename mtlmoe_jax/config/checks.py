@@ -212,6 +212,12 @@ def check_best(config: ml_collections.ConfigDict) -> None:
     )
 
 
+def is_drawn(config: ml_collections.ConfigDict) -> bool:
+  """Whether the data set is that of drawn birds."""
+  data = config.data
+  return data.name == "synthetic" or (data.name == "auto" and not data.path)
+
+
 def _check_data(config: ml_collections.ConfigDict) -> None:
   data = config.data
   if data.extra.path and config.features.views:
@@ -220,10 +226,15 @@ def _check_data(config: ml_collections.ConfigDict) -> None:
       f"the main images alone (config.features.views={config.features.views}); "
       "use one of them"
     )
-  if data.name != "synthetic" and not data.path:
+  if data.name not in ("synthetic", "auto") and not data.path:
     raise errors.InputError(
       f"config.data.path is empty: data.name={data.name!r} needs the folder "
       "of the data set (--config.data.path=DIR)"
+    )
+  if data.name == "synthetic" and data.path:
+    raise errors.InputError(
+      f"config.data.path={data.path!r}: data.name='synthetic' draws its own "
+      "birds; --config.data.name=auto reads the folder"
     )
 
 

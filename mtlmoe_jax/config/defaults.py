@@ -62,16 +62,82 @@ _RUN = (
 _DATA = (
   Option(
     "data.name",
-    "synthetic",
-    "The data set: drawn birds, CUB-200-2011 as published, a data set prepared "
-    "by tensorflow_datasets, or a folder of your own images.",
+    "auto",
+    "The data set's layout. `auto` recognises it, tells by what, and asks if "
+    "two readings are possible; without `data.path` it is drawn birds, as "
+    "`synthetic`. `folder`: one folder for each class; `table`: a CSV or JSON "
+    "lines with a row for each image or object; `cub`: CUB-200-2011 as "
+    "published; `tfds`: prepared by tensorflow_datasets.",
     among(words.DATA_NAMES),
   ),
   Option(
     "data.path",
     "",
-    "Folder of the data set; `synthetic` needs none.",
+    "Folder of the data set, or one file of its annotations; `synthetic` needs "
+    "none.",
     kind=kinds.PATH,
+  ),
+  Option(
+    "data.images",
+    "",
+    "Folder of the images, where they do not lie below `data.path`.",
+    kind=kinds.PATH,
+  ),
+  Option(
+    "data.objects",
+    "single",
+    "Images with several objects: a mistake (`single`), read for their "
+    "`largest`, or for `each`, which is a record of its own in a window around "
+    "it.",
+    among(words.OBJECTS),
+  ),
+  Option(
+    "data.empty",
+    "",
+    "The class of images that are said to show no object, for example "
+    "`nothing`; such a record has no box. Without a name they are left out.",
+  ),
+  Option(
+    "data.class_from",
+    "auto",
+    "Whose word counts where a table or a detector's file and the folders of "
+    "the images name different classes; `auto` asks if it matters.",
+    among(words.CLASS_FROM),
+  ),
+  Option(
+    "data.box_format",
+    "auto",
+    "What the four numbers of a table's boxes are; `auto` goes by the header, "
+    "then by all numbers together, and asks if two are possible.",
+    among(words.BOX_FORMATS),
+  ),
+  Option(
+    "data.box_unit",
+    "auto",
+    "Their unit: `auto` as `data.box_format`.",
+    among(words.BOX_UNITS),
+  ),
+  Option(
+    "data.box_frame",
+    "auto",
+    "Which picture boxes are of where EXIF turns it: the `upright` one that "
+    "people see, or as it is `stored`. `auto` goes by the size that is written "
+    "beside boxes, then by which of the two all boxes fit, else `upright`.",
+    among(words.BOX_FRAMES),
+  ),
+  Option(
+    "data.voc_first_pixel",
+    "auto",
+    "Where Pascal VOC's XML begins to count: VOC from 1, several tools from 0. "
+    "`auto` goes by boxes at an edge and asks if there is none.",
+    among(words.FIRST_PIXELS),
+  ),
+  Option(
+    "data.min_confidence",
+    0.2,
+    "Detections of MegaDetector below that are left out; its authors' usual "
+    "value.",
+    within("[0, 1]"),
   ),
   Option("data.tfds_name", "caltech_birds2011", "Its name, of `tfds`."),
   Option(
@@ -179,8 +245,8 @@ _DATA = (
   ),
   Option(
     "data.extra.name",
-    "folder",
-    "How the further data set lies in its folder.",
+    "auto",
+    "Its layout, as `data.name`.",
     among(words.EXTRA_NAMES),
   ),
   Option(

@@ -3,8 +3,20 @@
 from mtlmoe_jax.moe import strategies
 
 TASKS = ("class", "box")
-DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
-EXTRA_NAMES = ("cub", "folder")
+# Layouts of annotated images that are recognised, beside those with readers of
+# their own.
+LAYOUTS = (
+  *("coco", "yolo", "voc", "table", "megadetector", "camtrap_dp"),
+  "label_studio",
+)
+DATA_NAMES = ("auto", "synthetic", "folder", *LAYOUTS, "cub", "tfds")
+EXTRA_NAMES = ("auto", "folder", *LAYOUTS, "cub")
+OBJECTS = ("single", "largest", "each")
+CLASS_FROM = ("auto", "annotations", "folder")
+BOX_FORMATS = ("auto", "xyxy", "xywh", "cxcywh")
+BOX_UNITS = ("auto", "pixels", "shares", "percent")
+BOX_FRAMES = ("auto", "upright", "stored")
+FIRST_PIXELS = ("auto", "0", "1")
 SPLIT_SCHEMES = ("official", "poster")
 # Gates without parameters, which others are compared to.
 CONTROLS = ("uniform", "random")

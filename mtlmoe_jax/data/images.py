@@ -43,12 +43,12 @@ _UPRIGHT = {
   7: Image.Transpose.TRANSVERSE,
   8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
-def is_named_image(path: pathlib.Path) -> bool:
+def is_named_image(path: str | os.PathLike) -> bool:
   """Whether a file's name ends as that of an image."""
-  return path.suffix.lower() in SUFFIXES
+  return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
 def load_image(path: str | os.PathLike) -> np.ndarray:
@@ -108,14 +108,30 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
     InputError: a file that is missing or no image; HEIC without the extra
       `heic`.
   """
+  return frame(path)[0]
+
+
+def frame(path: str | os.PathLike) -> tuple[tuple[int, int], int]:
+  """Size of an upright image and how it is stored, from its header alone.
+
+  Args:
+    path: the file.
+
+  Returns:
+    ((h, w) in pixels, EXIF orientation, 1 to 8).
+
+  Raises:
+    InputError: as `image_size`.
+  """
   try:
     with Image.open(_readable(path)) as image:
       width, height = image.size
+      orientation = _orientation(image)
       # Pillow tells a TIFF's size upright, though its tag is still there.
-      sideways = image.format != "TIFF" and _orientation(image) in _SIDEWAYS
+      sideways = image.format != "TIFF" and orientation in SIDEWAYS
   except _BAD_FILE as error:
     raise _not_an_image(path, error) from None
-  return (width, height) if sideways else (height, width)
+  return (width, height) if sideways else (height, width), orientation
 
 
 def existing(path: str | os.PathLike) -> pathlib.Path:

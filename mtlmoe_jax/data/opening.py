@@ -11,7 +11,8 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import cache, membership, splits
 from mtlmoe_jax.data.drawn import synthetic
-from mtlmoe_jax.data.readers import cub, folder, tfds
+from mtlmoe_jax.data.layouts import auto
+from mtlmoe_jax.data.readers import tfds
 from mtlmoe_jax.data.readers.file_source import FileSource, Whole
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.shuffled import ShuffledBoxes
@@ -176,7 +177,7 @@ def open_whole(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
     InputError: what makes it impossible to open.
   """
   data = config.data
-  if data.name == "synthetic":
+  if config_lib.is_drawn(config):
     train, test = synthetic.open_splits(data.synthetic)
     total = len(train) + len(test)
     return Whole(
@@ -193,16 +194,11 @@ def open_whole(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
     )
   # A shell leaves the ~ of --config.data.path=~/birds alone.
   path = os.path.expanduser(data.path)
-  if data.name == "cub":
-    return cub.open_cub(path, problems)
-  if data.name == "folder":
-    return folder.open_folder(path, problems)
+  need_box = config_lib.resolve(config).has_box
   if data.name == "tfds":
-    need_box = config_lib.resolve(config).has_box
     return tfds.open_tfds(path, data.tfds_name, need_box, problems)
-  raise errors.InputError(
-    f"config.data.name={data.name!r}: must be one of "
-    f"{', '.join(config_lib.DATA_NAMES)}"
+  return auto.open_layout(
+    data, data.name, path, data.images, need_box, problems
   )
 
 
@@ -227,7 +223,7 @@ def open_extra(
   if not data.extra.path:
     return None
   path = os.path.expanduser(data.extra.path)
-  if data.path and data.name != "synthetic":
+  if data.path and not config_lib.is_drawn(config):
     folders = [os.path.realpath(os.path.expanduser(data.path))]
     folders.append(os.path.realpath(path))
     if os.path.commonpath(folders) in folders:
@@ -236,8 +232,9 @@ def open_extra(
         f"config.data.path={data.path!r}, whose test images would be trained "
         "on; give another data set"
       )
-  opener = cub.open_cub if data.extra.name == "cub" else folder.open_folder
-  whole = opener(path, problems, "data.extra.path")
+  whole = auto.open_layout(
+    data, data.extra.name, path, "", False, problems, "data.extra.path"
+  )
   extra = whole.source
   if whole.has_split:
     extra = Subset(extra, whole.official["train"])

@@ -22,6 +22,7 @@ from typing import Any
 
 import ml_collections
 
+from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.config import presets
@@ -120,7 +121,7 @@ def training_sets(
   Raises:
     InputError: a folder that cannot be opened.
   """
-  if base.data.name == "synthetic":
+  if config_lib.is_drawn(base):
     return [
       TrainingSet(
         base.data.synthetic.classes * count,

@@ -173,7 +173,7 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   checkpointer = Checkpointer(workdir, config.checkpoint.keep)
   latest = checkpointer.latest_step()
   if latest is None:
-    if config.data.name != "synthetic":
+    if not config_lib.is_drawn(config):
       _check_images(config, data)
     if processes.is_first():
       data.write_membership(workdir / membership.FILE)

@@ -39,6 +39,16 @@ _TABLES = (BOXES, ATTRIBUTES)
 _SHOWN = 3
 
 
+def named_split(folder: str) -> str | None:
+  """The part that a folder's name says; None: it is no word for one."""
+  return _SPLITS.get(folder.lower())
+
+
+def is_no_class(folder: str) -> bool:
+  """Whether that is a folder of images of all classes in other layouts."""
+  return _NO_CLASS.fullmatch(folder) is not None
+
+
 @dataclasses.dataclass(frozen=True)
 class File:
   """One image file.
@@ -96,7 +106,7 @@ def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
   files: list[File] = []
   left_out: collections.Counter[str] = collections.Counter()
   for top in tops or [root]:
-    split = _SPLITS[top.name.lower()] if tops else ""
+    split = (named_split(top.name) or "") if tops else ""
     for path in _visible(top):
       if path.is_dir():
         files += _of_class(path, root, split, left_out, problems)
@@ -129,7 +139,7 @@ def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
 def _splits(root: pathlib.Path, problems: Problems) -> list[pathlib.Path]:
   """Folders that part the data set; empty where there are none."""
   folders = [path for path in _visible(root) if path.is_dir()]
-  tops = [path for path in folders if path.name.lower() in _SPLITS]
+  tops = [path for path in folders if named_split(path.name)]
   others = [p for p in folders if p not in tops and _has_image(p)]
   if not tops or not others:
     return tops
@@ -162,7 +172,7 @@ def _of_class(
       files.append(File(split, name, path))
     else:
       others[path.suffix.lower() or "no suffix"] += 1
-  if files and _NO_CLASS.fullmatch(name):
+  if files and is_no_class(name):
     problems(
       f"{root}: {where!r} ({len(files)} images) is no class, but a folder of "
       "another layout (COCO, YOLO, Pascal VOC): data.name='folder' wants one "

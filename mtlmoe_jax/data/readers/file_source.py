@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
+from mtlmoe_jax.data.readers import upright
 from mtlmoe_jax.data.source import Record, Source, fingerprint
 
 # Files up to so many bytes are read as a whole to tell them from others, of
@@ -45,12 +47,17 @@ class Item:
     path: the file.
     label: class, from 0.
     box: f32 [4] xyxy normalised, or None.
+    told: the frame that the box is of, where that is to be compared with the
+      image once it is read; None: it is the upright image.
+    image_id: name of the image, where it has several records; "": `id`.
   """
 
   id: str
   path: pathlib.Path
   label: int
   box: np.ndarray | None
+  told: upright.Told | None = None
+  image_id: str = ""
 
 
 class FileSource:
@@ -58,8 +65,10 @@ class FileSource:
 
   Attributes, beyond those of a source:
     has_box: bool [n].
-    boxes: f32 [n, 4] xyxy in [0, 1], zeros where there is none.
+    boxes: f32 [n, 4] xyxy in [0, 1], zeros where there is none; of the frame
+      that the annotation tells (`upright`).
     paths: file of each record.
+    image_ids: name of each record's image.
     attributes: of `__init__`.
   """
 
@@ -83,8 +92,10 @@ class FileSource:
     self.attributes = attributes
     self.class_names = tuple(class_names)
     self.ids = [item.id for item in items]
+    self.image_ids = [item.image_id or item.id for item in items]
     self.labels = np.asarray([item.label for item in items], np.int32)
     self.paths = [item.path for item in items]
+    self._told = [item.told for item in items]
     self.has_box = np.asarray([item.box is not None for item in items], bool)
     self.boxes = np.zeros((len(items), 4), np.float32)
     for row, item in zip(self.boxes, items):
@@ -100,17 +111,51 @@ class FileSource:
     Of a large file three parts and the size: photographs differ in all of them,
     and a disk of photographs need not be read.
     """
+    paths = list(dict.fromkeys(self.paths))
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-      return list(pool.map(_digest, self.paths))
+      digests = dict(zip(paths, pool.map(_digest, paths), strict=True))
+    return [digests[path] for path in self.paths]
+
+  def upright(self, index: int) -> tuple[tuple[int, int], np.ndarray]:
+    """Size and box of a record's upright image, from the file's header.
+
+    Returns:
+      ((h, w) in pixels, f32 [4] xyxy as shares; zeros where there is no box).
+
+    Raises:
+      InputError: a file that is missing or no image; an annotation that is of
+        an image of another shape.
+    """
+    size, orientation = images.frame(self.paths[index])
+    return size, self._box(index, size, orientation)
+
+  def _box(
+    self, index: int, size: tuple[int, int], orientation: int | None = None
+  ) -> np.ndarray:
+    """The box in the frame of an image of that size."""
+    box, told = self.boxes[index], self._told[index]
+    if told is None or told.size == size:
+      return box.copy()
+    if orientation is None:
+      orientation = images.frame(self.paths[index])[1]
+    moved = upright.settled(box.astype(np.float64), told, size, orientation)
+    inside = np.clip(moved, 0, 1)
+    if self.has_box[index] and not (inside[2:] > inside[:2]).all():
+      raise errors.InputError(
+        f"{told.where}: its box is outside of {self.paths[index]}: correct or "
+        "remove it"
+      )
+    return inside.astype(np.float32)
 
   def __len__(self) -> int:
     return len(self.ids)
 
   def __getitem__(self, index: int) -> Record:
+    image = images.load_image(self.paths[index])
     record: Record = {
-      "image": images.load_image(self.paths[index]),
+      "image": image,
       "label": self.labels[index],
-      "box": self.boxes[index].copy(),
+      "box": self._box(index, image.shape[:2]),
       "has_label": True,
       "has_box": bool(self.has_box[index]),
       "id": self.ids[index],

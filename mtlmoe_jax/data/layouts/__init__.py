@@ -1,0 +1,1 @@
+"""What labelling tools, detectors and camera-trap projects write, read."""

@@ -1,0 +1,158 @@
+"""The frame of each scene's boxes: shares of the upright image.
+
+Where an annotation says how large its image is, that is taken at its word here
+and compared when the image is read: fifty thousand headers take longer than
+fifty thousand boxes. Where it does not, the headers are read now; of pictures
+on their side, boxes that fit one frame alone then tell which one is meant.
+"""
+
+import concurrent.futures
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data import images
+from mtlmoe_jax.data.layouts.scenes import Corners, Scene
+from mtlmoe_jax.data.layouts.tree import Tree
+from mtlmoe_jax.data.readers import upright
+from mtlmoe_jax.data.readers.problems import MIN_INSIDE, Problems
+from mtlmoe_jax.ops import boxes
+
+_READERS = 8
+_WHOLE = np.array([0.0, 0.0, 1.0, 1.0])
+Header = tuple[tuple[int, int], int]
+
+
+class Frames:
+  """Turns boxes of scenes into shares.
+
+  Attributes:
+    notes: what was found of pictures on their side.
+  """
+
+  def __init__(
+    self,
+    tree: Tree,
+    choice: str,
+    scenes: Sequence[Scene],
+    problems: Problems,
+  ) -> None:
+    """Reads the headers that are needed.
+
+    Args:
+      tree: of the images.
+      choice: `config.data.box_frame`.
+      scenes: whose boxes are asked for.
+      problems: where images that cannot be read are reported.
+
+    Raises:
+      InputError: boxes of one data set fit different frames.
+    """
+    self._tree = tree
+    self.notes: list[str] = []
+    self._headers = self._read([s for s in scenes if s.size is None], problems)
+    self._stored = choice == "stored"
+    if choice == "auto":
+      self._stored = self._told_by_boxes(scenes)
+
+  def _read(
+    self, scenes: Sequence[Scene], problems: Problems
+  ) -> dict[str, Header | None]:
+    def header(scene: Scene) -> Header | errors.InputError:
+      try:
+        return images.frame(self._tree.file(scene.path))
+      except errors.InputError as error:
+        return error
+
+    headers: dict[str, Header | None] = {}
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+      for scene, found in zip(scenes, pool.map(header, scenes)):
+        headers[scene.path] = None
+        if isinstance(found, errors.InputError):
+          problems(str(found))
+        else:
+          headers[scene.path] = found
+    return headers
+
+  def told(self, scene: Scene) -> upright.Told | None:
+    """What is to be compared with the image once it is read."""
+    if scene.size is None:
+      return None
+    return upright.Told(scene.size, scene.pixels, scene.where)
+
+  def is_readable(self, scene: Scene) -> bool:
+    """False after a report that an image's header is none."""
+    return scene.size is not None or self._headers[scene.path] is not None
+
+  def shares(self, scene: Scene, box: Corners) -> np.ndarray:
+    """A box as shares of its frame: that of `told`, or the upright image.
+
+    Args:
+      scene: a readable one.
+      box: one of its boxes.
+
+    Returns:
+      f64 [4] xyxy, not cut.
+
+    Raises:
+      InputError: the image has another shape than the annotation says.
+    """
+    header = self._headers.get(scene.path)
+    if scene.size is not None:
+      return _shares(scene, box, scene.size)
+    assert header is not None
+    size, orientation = header
+    if not self._stored:
+      return _shares(scene, box, size)
+    stored = size[::-1] if orientation in images.SIDEWAYS else size
+    return upright.turned(_shares(scene, box, stored), orientation)
+
+  def _told_by_boxes(self, scenes: Sequence[Scene]) -> bool:
+    """Whether the boxes of pictures on their side are of the stored frame."""
+    turned = mirrored = only_upright = only_stored = 0
+    for scene in scenes:
+      header = self._headers.get(scene.path)
+      found = [thing.box for thing in scene.things if thing.box is not None]
+      if header is None or header[1] == 1 or not found:
+        continue
+      turned += 1
+      size, orientation = header
+      if orientation not in images.SIDEWAYS or not scene.pixels:
+        mirrored += 1
+        continue
+      fits = [_inside(_shares(scene, box, size)) for box in found]
+      other = [_inside(_shares(scene, box, size[::-1])) for box in found]
+      only_upright += all(fits) and not all(other)
+      only_stored += all(other) and not all(fits)
+    if only_upright and only_stored:
+      raise errors.InputError(
+        f"{self._tree.root}: of {turned} pictures that EXIF turns, the boxes "
+        f"of {only_upright} fit the upright picture alone, those of "
+        f"{only_stored} the stored one alone: annotate them alike, or choose "
+        "config.data.box_frame='upright' or config.data.box_frame='stored'"
+      )
+    if turned:
+      which = "stored" if only_stored else "upright"
+      why = (
+        f"{only_stored or only_upright} fit no other frame"
+        if only_stored or only_upright
+        else "nothing tells of another frame"
+      )
+      self.notes.append(
+        f"{turned} pictures with boxes are turned by EXIF: boxes are taken to "
+        f"be of the {which} picture, for {why} (config.data.box_frame)"
+      )
+    return bool(only_stored)
+
+
+def _shares(scene: Scene, box: Corners, size: tuple[int, int]) -> np.ndarray:
+  values = np.asarray(box, np.float64)
+  if not scene.pixels:
+    return values
+  height, width = size
+  return values / np.array([width, height, width, height], np.float64)
+
+
+def _inside(box: np.ndarray) -> bool:
+  return bool(boxes.crop(box, _WHOLE)[1] >= MIN_INSIDE)

@@ -1,0 +1,283 @@
+"""Which layout a folder is in, by which evidence."""
+
+import dataclasses
+import functools
+import pathlib
+import posixpath
+from collections.abc import Callable, Iterator
+
+import ml_collections
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data.layouts import (
+  camtrap,
+  coco,
+  label_studio,
+  megadetector,
+  tables,
+  texts,
+  voc,
+  yolo,
+)
+from mtlmoe_jax.data.layouts.numbers import Meaning
+from mtlmoe_jax.data.layouts.scenes import Scenes, some
+from mtlmoe_jax.data.layouts.tree import Tree
+from mtlmoe_jax.data.readers.problems import Problems
+
+# Files that may be named as `config.data.path`.
+_FILES = (".json", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml")
+# More JSON files than that are one for each image, which no layout here has.
+_MOST_JSON = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """One way to read a folder.
+
+  Attributes:
+    name: of the layout, a word of `config.data.name`.
+    evidence: the files that speak for it.
+    read: does so.
+    file: what to give as `config.data.path` for this reading alone; "": it is
+      told by its name.
+  """
+
+  name: str
+  evidence: str
+  read: Callable[[Problems], Scenes]
+  file: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where a data set is.
+
+  Attributes:
+    annotations: tree of its annotations.
+    images: tree of its images.
+    file: the annotation file that was named, in `annotations`; "": none.
+  """
+
+  annotations: Tree
+  images: Tree
+  file: str
+
+  def base(self, path: str) -> str:
+    """The folder, in the images' tree, that names in a file start from."""
+    if self.annotations.root == self.images.root:
+      return posixpath.dirname(path)
+    return ""
+
+
+def place_of(path: str, images: str, key: str) -> Place:
+  """Lists the folders of a data set.
+
+  Args:
+    path: a folder, or one file of annotations.
+    images: where the images are, if not below it; else "".
+    key: of the config, that gave `path`.
+
+  Raises:
+    InputError: no such folder or file, or a file of another kind.
+  """
+  option = f"config.{key}={path!r}"
+  root, file = pathlib.Path(path), ""
+  if root.is_file():
+    if root.suffix.lower() not in _FILES:
+      raise errors.InputError(
+        f"{option} is a file: give a folder (of an archive the unpacked one), "
+        f"or a file of annotations ({', '.join(_FILES)})"
+      )
+    root, file = root.parent, root.name
+  if not root.is_dir():
+    raise errors.InputError(f"{option}: no such folder; give the data set's")
+  tree = Tree(root)
+  if not images:
+    if file and not tree.images and root.parent != root:
+      # As COCO has it: annotations/ beside the folders of the images.
+      file = f"{root.resolve().name}/{file}"
+      tree = Tree(root.resolve().parent)
+    return Place(tree, tree, file)
+  if not pathlib.Path(images).is_dir():
+    raise errors.InputError(
+      f"config.data.images={images!r}: no such folder; give the one that the "
+      "images lie in"
+    )
+  return Place(tree, Tree(images), file)
+
+
+def tfds_of(place: Place) -> tuple[str, str] | None:
+  """(data directory, name) of a data set that TFDS has prepared, or None.
+
+  Raises:
+    InputError: there are several.
+  """
+  tree = place.annotations
+  found = [
+    posixpath.dirname(path)
+    for path in tree.named("dataset_info.json")
+    if posixpath.join(posixpath.dirname(path), "features.json") in tree.files
+  ]
+  if not found:
+    return None
+  if len(found) > 1:
+    raise errors.InputError(
+      f"{tree.root}: has {len(found)} data sets of TFDS ({some(found)}): give "
+      "the folder of one of them"
+    )
+  # DIR/NAME/VERSION or DIR/NAME/CONFIG/VERSION.
+  folder = (tree.root / found[0]).resolve()
+  info = texts.json_value(folder / "dataset_info.json")
+  parts = [str(info.get(key) or "") for key in ("name", "configName")]
+  name = "/".join(part for part in parts if part)
+  return str(folder.parents[len(name.split("/"))]), f"{name}:{folder.name}"
+
+
+def readings(
+  place: Place, data: ml_collections.ConfigDict
+) -> tuple[list[Reading], list[str]]:
+  """All ways to read a folder but as one of classes.
+
+  Args:
+    place: of the data set.
+    data: `config.data`.
+
+  Returns:
+    (readings, lines about files that none of them reads).
+
+  Raises:
+    InputError: a file that cannot be read.
+  """
+  notes: list[str] = []
+  found = [
+    *_of_json(place, data, notes),
+    *_of_tables(place, data, notes),
+    *_of_yolo(place),
+    *_of_voc(place, data),
+  ]
+  return found, notes
+
+
+def _named(place: Place, *suffixes: str) -> list[str]:
+  if place.file:
+    return [place.file] if place.file.lower().endswith(suffixes) else []
+  return place.annotations.named(*suffixes)
+
+
+def _of_json(
+  place: Place, data: ml_collections.ConfigDict, notes: list[str]
+) -> Iterator[Reading]:
+  tree = place.annotations
+  paths = _named(place, ".json")
+  if len(paths) > _MOST_JSON:
+    raise errors.InputError(
+      f"{tree.root}: {len(paths)} JSON files ({some(paths)}); one for each "
+      "image, as labelme writes them, is not read: export them as COCO"
+    )
+  in_coco: list[coco.File] = []
+  for path in paths:
+    value = texts.json_value(tree.file(path))
+    file = coco.File(path, place.base(path), value)
+    if coco.is_coco(value):
+      in_coco.append(file)
+    elif megadetector.is_megadetector(value):
+      yield Reading(
+        "megadetector",
+        f"{path} has images and detection_categories",
+        functools.partial(
+          megadetector.read,
+          file,
+          place.images,
+          data.class_from,
+          data.min_confidence,
+        ),
+        path,
+      )
+    elif label_studio.is_label_studio(value):
+      yield Reading(
+        "label_studio",
+        f"{path} is a list of tasks",
+        functools.partial(label_studio.read, file, place.images),
+        path,
+      )
+    else:
+      notes.append(f"left out: {path}, no JSON of a known layout")
+  if in_coco:
+    yield Reading(
+      "coco",
+      f"{some(f.path for f in in_coco)} has images and annotations",
+      functools.partial(coco.read, in_coco, place.images),
+      in_coco[0].path if len(in_coco) == 1 else "",
+    )
+
+
+def _of_tables(
+  place: Place, data: ml_collections.ConfigDict, notes: list[str]
+) -> Iterator[Reading]:
+  tree = place.annotations
+  if place.file and not _named(place, *tables.SUFFIXES):
+    return
+  package = None if place.file else _camtrap(tree)
+  if package is not None:
+    yield Reading(
+      "camtrap_dp",
+      f"{package[0]} and {package[1]}",
+      functools.partial(
+        camtrap.read,
+        texts.table(tree.file(package[0]), package[0]),
+        texts.table(tree.file(package[1]), package[1]),
+        place.images,
+      ),
+    )
+  paths = _named(place, *tables.SUFFIXES)
+  if package is not None:
+    folder = posixpath.dirname(package[0])
+    paths = [path for path in paths if posixpath.dirname(path) != folder]
+  found, others = tables.find(tree, paths, place.images)
+  notes += others
+  if found:
+    meaning = Meaning(data.box_format, data.box_unit)
+    yield Reading(
+      "table",
+      f"{some(table.path for table in found)} names images",
+      functools.partial(tables.read, found, place.images, meaning),
+      found[0].path if len(found) == 1 else "",
+    )
+
+
+def _camtrap(tree: Tree) -> tuple[str, str] | None:
+  for path in tree.named(camtrap.MEDIA):
+    beside = posixpath.join(posixpath.dirname(path), camtrap.OBSERVATIONS)
+    if beside in tree.files:
+      return path, beside
+  return None
+
+
+def _of_yolo(place: Place) -> Iterator[Reading]:
+  if place.file and not _named(place, ".yaml", ".yml"):
+    return
+  files = yolo.find(place.annotations)
+  if files is not None:
+    names = files.settings or files.names or "no list of names"
+    yield Reading(
+      "yolo",
+      f"{len(files.labels)} label files ({some(files.labels)}), {names}",
+      functools.partial(yolo.read, files, place.images),
+      files.settings,
+    )
+
+
+def _of_voc(place: Place, data: ml_collections.ConfigDict) -> Iterator[Reading]:
+  files = [] if place.file else voc.find(place.annotations)
+  if files:
+    yield Reading(
+      "voc",
+      f"{len(files)} XML files of <annotation> ({some(files)})",
+      functools.partial(
+        voc.read,
+        files,
+        place.annotations,
+        place.images,
+        data.voc_first_pixel,
+      ),
+    )

@@ -1,0 +1,110 @@
+"""What annotations say of images, whatever wrote them.
+
+A layout's reader makes `Scenes` of its files; `records` makes a data set of
+them. Boxes are xyxy, in pixels of the frame that the annotation means, or as
+shares of it.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from mtlmoe_jax.data.layouts.tree import Tree
+
+Corners = tuple[float, float, float, float]
+
+# How many names stand in a message.
+_SHOWN = 3
+
+
+class Thing(NamedTuple):
+  """One object.
+
+  Attributes:
+    class_name: its class.
+    box: xyxy, or None where it is only known to be there.
+  """
+
+  class_name: str
+  box: Corners | None
+
+
+@dataclasses.dataclass(slots=True)
+class Scene:
+  """One image with all that is said of it.
+
+  Attributes:
+    path: the image, in the tree of the images.
+    things: its objects; none: it is said to show none.
+    where: the place that says so, to begin a message with.
+    split: "train", "validation", "test" or "".
+    size: (height, width) of the frame as the annotation says; None: it does
+      not.
+    pixels: whether boxes are in pixels; else in shares.
+  """
+
+  path: str
+  things: list[Thing]
+  where: str
+  split: str = ""
+  size: tuple[int, int] | None = None
+  pixels: bool = True
+
+
+@dataclasses.dataclass(slots=True)
+class Scenes:
+  """A data set as a layout's files describe it.
+
+  Attributes:
+    name: of the layout.
+    tree: of the images.
+    class_names: in the order of the files; further ones of things follow,
+      sorted.
+    scenes: of each image once.
+    evidence: what was recognised, by what.
+    notes: what was read in which way, and what was left out.
+  """
+
+  name: str
+  tree: Tree
+  class_names: Sequence[str]
+  scenes: list[Scene]
+  evidence: str = ""
+  notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def some(names: Iterable[object]) -> str:
+  """The first few names, and how many more there are."""
+  shown = [str(name) for name in names]
+  rest = len(shown) - _SHOWN
+  return ", ".join(shown[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def number(value: object) -> float | None:
+  """A finite number as annotations write it, text too; None: it is none."""
+  if isinstance(value, bool) or not isinstance(value, int | float | str):
+    return None
+  try:
+    result = float(value)
+  except ValueError:
+    return None
+  return result if abs(result) < float("inf") else None
+
+
+def numbers(values: object, count: int) -> tuple[float, ...] | None:
+  """So many finite numbers; None: it is something else."""
+  if not isinstance(values, Sequence) or isinstance(values, str):
+    return None
+  found = [n for n in map(number, values) if n is not None]
+  return tuple(found) if len(values) == len(found) == count else None
+
+
+def frame(height: object, width: object) -> tuple[int, int] | None:
+  """(height, width) as an annotation writes it; None: it does not say."""
+  h, w = number(height), number(width)
+  return (round(h), round(w)) if h and w and h >= 1 and w >= 1 else None
+
+
+def from_corner(x: float, y: float, width: float, height: float) -> Corners:
+  """The box of a top left corner and sides."""
+  return (x, y, x + width, y + height)

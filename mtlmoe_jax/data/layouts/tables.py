@@ -1,0 +1,332 @@
+"""A table of images: CSV, JSON lines, Hugging Face's `metadata` files.
+
+A row is an image, or one object of it. Columns go by their usual names
+(`columns`); where none names the class, it is that of the image's folder.
+"""
+
+import collections
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mtlmoe_jax import errors
+from mtlmoe_jax.data import images
+from mtlmoe_jax.data.layouts import columns, placing, texts
+from mtlmoe_jax.data.layouts.numbers import Meaning, Numbers, settled
+from mtlmoe_jax.data.layouts.scenes import (
+  Scenes,
+  Thing,
+  frame,
+  number,
+  numbers,
+  some,
+)
+from mtlmoe_jax.data.layouts.tree import Tree, named_split, split_of
+from mtlmoe_jax.data.readers.attributes import ATTRIBUTES
+from mtlmoe_jax.data.readers.problems import Problems
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+# Tables of ours that list no classes or boxes.
+_OTHERS = (ATTRIBUTES, "split.csv")
+# Keys of Hugging Face's `objects`.
+_CATEGORIES = ("categories", "category", "labels", "label", "class", "id")
+# Rows that are looked up before a table is taken for one of images.
+_LOOKED_AT = 50
+# Of tables without a header: columns by their number.
+_HEADERS = {
+  2: ("path", "class"),
+  5: ("path", "x1", "y1", "x2", "y2"),
+  6: ("path", "x1", "y1", "x2", "y2", "class"),
+}
+
+
+class Found(NamedTuple):
+  """A table that names images.
+
+  Attributes:
+    path: in its tree.
+    rows: (line, value by column).
+    columns: what is read of it; None: `objects` alone.
+    is_headless: whether columns go by their places.
+  """
+
+  path: str
+  rows: list[tuple[int, dict[str, Any]]]
+  columns: columns.Columns
+  is_headless: bool
+
+
+def find(
+  tree: Tree, paths: Sequence[str], images_tree: Tree
+) -> tuple[list[Found], list[str]]:
+  """Tables of images that are there.
+
+  Args:
+    tree: of the tables.
+    paths: of files that may be some.
+    images_tree: of the images.
+
+  Returns:
+    (tables, lines about files that are none).
+
+  Raises:
+    InputError: a table that cannot be read.
+  """
+  tables, notes = [], []
+  for path in paths:
+    if path.rpartition("/")[2].lower() in _OTHERS:
+      continue
+    if path.lower().endswith(".parquet"):
+      notes.append(f"left out: {path} (save it as CSV or JSON lines)")
+      continue
+    found = _open(tree, path)
+    if found is None:
+      notes.append(f"left out: {path}, whose columns name no image")
+    elif not _is_there(found, images_tree):
+      notes.append(f"left out: {path}, none of whose images is there")
+    else:
+      tables.append(found)
+  return tables, notes
+
+
+def _open(tree: Tree, path: str) -> Found | None:
+  file = tree.file(path)
+  if path.lower().endswith((".jsonl", ".ndjson")):
+    rows = _json_lines(file)
+    header = tuple(dict.fromkeys(key for _, row in rows for key in row))
+    return _found(path, rows, header, False)
+  table = texts.table(file, path)
+  rows = [(line, dict(row)) for line, row in table.rows]
+  header = table.columns
+  names = _HEADERS.get(len(header))
+  if names and header and images.is_named_image(header[0]):
+    first = (1, dict(zip(header, header)))
+    rows = [
+      (line, dict(zip(names, row.values()))) for line, row in [first, *rows]
+    ]
+    return _found(path, rows, names, True)
+  return _found(path, rows, header, False)
+
+
+def _found(
+  path: str,
+  rows: list[tuple[int, dict[str, Any]]],
+  header: Sequence[str],
+  is_headless: bool,
+) -> Found | None:
+  meant = columns.meant(header)
+  if meant is None:
+    return None
+  if not (meant.label or meant.box or "objects" in header):
+    return None
+  return Found(path, rows, meant, is_headless)
+
+
+def _json_lines(file: Any) -> list[tuple[int, dict[str, Any]]]:
+  rows = []
+  for line_number, line in enumerate(texts.text(file).splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+      raise errors.InputError(
+        f"{file} line {line_number}: is no JSON, or is cut ({error}): correct "
+        "or remove it"
+      ) from None
+    if not isinstance(value, dict):
+      raise errors.InputError(
+        f"{file} line {line_number}: {line.strip()!r:.60} must be an object "
+        "with the columns as keys"
+      )
+    rows.append((line_number, value))
+  return rows
+
+
+def _is_there(found: Found, tree: Tree) -> bool:
+  names = [str(row.get(found.columns.path)) for _, row in found.rows]
+  return any(
+    tree.ending(name) or tree.ending_stem(name) for name in names[:_LOOKED_AT]
+  )
+
+
+class Row(NamedTuple):
+  """What one row says, before its numbers are understood.
+
+  Attributes:
+    label: class, or "" where it has none.
+    values: four numbers of a box, or None.
+  """
+
+  label: str
+  values: tuple[float, ...] | None
+
+
+def read(
+  tables: Sequence[Found],
+  tree: Tree,
+  meaning: Meaning,
+  problems: Problems,
+) -> Scenes:
+  """Reads tables that together are one data set.
+
+  Args:
+    tables: of `find`.
+    tree: of the images.
+    meaning: `config.data.box_format` and `box_unit`.
+    problems: where mistakes are reported.
+
+  Returns:
+    The scenes; classes sorted, numbers as numbers. Objects of tables without a
+    class column have the class "".
+
+  Raises:
+    InputError: it cannot be told what the numbers mean; and see
+      `placing.place`.
+  """
+  notes: list[str] = []
+  said: list[placing.Said] = []
+  for table in tables:
+    said += _said(table, tree, meaning, notes, problems)
+  what = some(table.path for table in tables)
+  scenes = placing.place(said, tree, what, notes, problems)
+  names = {thing.class_name for scene in scenes for thing in scene.things}
+  if names and all(number(name) is not None for name in names):
+    notes.append(f"classes have numbers alone in {what}: these are their names")
+    in_order = sorted(names, key=float)
+  else:
+    in_order = sorted(names)
+  return Scenes("table", tree, in_order, scenes, notes=notes)
+
+
+def _said(
+  table: Found,
+  tree: Tree,
+  meaning: Meaning,
+  notes: list[str],
+  problems: Problems,
+) -> list[placing.Said]:
+  """Entries of one table, one for each image, with boxes as xyxy."""
+  base = table.path.rpartition("/")[0]
+  entries: dict[str, placing.Said] = {}
+  rows_of: dict[str, list[Row]] = collections.defaultdict(list)
+  splits = _split_words(table)
+  for line, row in table.rows:
+    where = f"{table.path} line {line}"
+    name = str(row.get(table.columns.path) or "").strip()
+    if not name:
+      problems(f"{where}: names no image: add it, or remove the row")
+      continue
+    entry = entries.get(name)
+    if entry is None:
+      entry = placing.Said(name, base, [], where, split_of(table.path))
+      entries[name] = entry
+    word = str(row.get(table.columns.split) or "") if splits else ""
+    if word:
+      split = named_split(word)
+      if split is None:
+        problems(
+          f"{where}: {table.columns.split} {word!r} must be train, validation "
+          "or test"
+        )
+      entry.split = split or entry.split
+    if table.columns.size:
+      entry.size = frame(*(row.get(key) for key in table.columns.size))
+    rows_of[name] += _rows(row, table, where, problems)
+  found = [
+    Numbers(row.values, name, entries[name].base, entries[name].size)
+    for name, rows in rows_of.items()
+    for row in rows
+    if row.values is not None
+  ]
+  told = Meaning(
+    meaning.layout if meaning.layout != "auto" else table.columns.layout,
+    meaning.unit if meaning.unit != "auto" else table.columns.unit,
+  )
+  if any("objects" in row for _, row in table.rows):
+    # As Hugging Face's documentation has it.
+    told = Meaning(told.layout or "xywh", told.unit or "pixels")
+  is_forced = meaning.layout != "auto"
+  settled_ = settled(found, told, is_forced, table.path, tree, notes)
+  for name, rows in rows_of.items():
+    entry = entries[name]
+    entry.pixels = settled_.unit == "pixels"
+    for said in rows:
+      box = None if said.values is None else settled_.corners(said.values)
+      if said.label or box is not None:
+        entry.things.append(Thing(said.label, box))
+  notes.append(f"{table.path}: {table.columns.text()}")
+  if table.is_headless:
+    notes[-1] += " (by their places: it has no header)"
+  return list(entries.values())
+
+
+def _split_words(table: Found) -> bool:
+  """Whether the column of parts has words for them at all."""
+  return bool(table.columns.split) and any(
+    named_split(str(row.get(table.columns.split))) for _, row in table.rows
+  )
+
+
+def _rows(
+  row: Mapping[str, Any], table: Found, where: str, problems: Problems
+) -> list[Row]:
+  """The objects of a row."""
+  if "objects" in row:
+    return _objects(row["objects"], where, problems)
+  value = row.get(table.columns.label) if table.columns.label else None
+  label = "" if value is None else str(value).strip()
+  box = table.columns.box
+  if not box:
+    return [Row(label, None)]
+  cells = [row.get(column) for column in box]
+  if len(box) == 1:
+    if isinstance(cells[0], list) and any(
+      isinstance(c, list) for c in cells[0]
+    ):
+      return _objects({"bbox": cells[0], "label": value}, where, problems)
+    cells = _parted(cells[0])
+  if all(cell in (None, "") for cell in cells):
+    return [Row(label, None)]
+  values = numbers(cells, 4)
+  if values is None:
+    shown = ",".join("" if cell is None else str(cell) for cell in cells)
+    problems(
+      f"{where}: {shown!r:.80} must be four numbers {','.join(box)}: correct "
+      "the row"
+    )
+    return []
+  return [Row(label, values)]
+
+
+def _parted(cell: Any) -> list[Any]:
+  """The numbers of one cell, as [1, 2, 3, 4] or 1 2 3 4."""
+  if isinstance(cell, list):
+    return cell
+  return re.findall(r"[^\s,;\[\](){}]+", "" if cell is None else str(cell))
+
+
+def _objects(value: Any, where: str, problems: Problems) -> list[Row]:
+  """The rows of Hugging Face's `objects`: boxes and as many categories."""
+  if not isinstance(value, Mapping):
+    problems(f"{where}: objects must hold bbox and categories")
+    return []
+  found = value.get("bbox") or []
+  labels = next((value[key] for key in _CATEGORIES if key in value), None)
+  if not isinstance(labels, list):
+    labels = ["" if labels is None else labels] * len(found)
+  if len(labels) != len(found):
+    problems(
+      f"{where}: objects has {len(found)} boxes and {len(labels)} categories: "
+      "give each box one"
+    )
+    return []
+  rows = []
+  for box, label in zip(found, labels):
+    values = numbers(box, 4)
+    if values is None:
+      problems(f"{where}: bbox {box!r:.80} must be four numbers")
+    else:
+      rows.append(Row(str(label), values))
+  return rows

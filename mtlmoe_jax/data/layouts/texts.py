@@ -1,0 +1,105 @@
+"""Text files of annotations: read as UTF-8, with one line for what is wrong."""
+
+import csv
+import io
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+from mtlmoe_jax import errors
+
+# What parts the columns of tables.
+_DELIMITERS = (",", ";", "\t")
+
+
+class Table(NamedTuple):
+  """A table.
+
+  Attributes:
+    path: in its tree.
+    columns: their names; () where the table has no header.
+    rows: (line, text by column) of those that say anything.
+  """
+
+  path: str
+  columns: tuple[str, ...]
+  rows: list[tuple[int, dict[str, str]]]
+
+
+def text(path: pathlib.Path) -> str:
+  """The text of a file.
+
+  Raises:
+    InputError: it is not UTF-8, or cannot be read.
+  """
+  try:
+    return path.read_bytes().decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise errors.InputError(
+      f"{path}: is not UTF-8 (byte {error.start}): save it as UTF-8"
+    ) from None
+  except OSError as error:
+    raise errors.InputError(f"{path}: cannot be read ({error})") from None
+
+
+def json_value(path: pathlib.Path) -> Any:
+  """The value of a JSON file.
+
+  Raises:
+    InputError: it is no JSON, or is cut.
+  """
+  try:
+    return json.loads(text(path))
+  except ValueError as error:
+    raise errors.InputError(
+      f"{path}: is no JSON, or is cut ({error}): export it again"
+    ) from None
+  except RecursionError:
+    raise errors.InputError(
+      f"{path}: is nested too deep for a list of images"
+    ) from None
+
+
+def table(path: pathlib.Path, name: str) -> Table:
+  """A CSV file with a header.
+
+  Args:
+    path: the file.
+    name: what to call it.
+
+  Raises:
+    InputError: not UTF-8; a row with more columns than the header; a header
+      that names a column twice.
+  """
+  content = text(path)
+  first, _, _ = content.partition("\n")
+  delimiter = max(_DELIMITERS, key=first.count)
+  reader = csv.reader(
+    io.StringIO(content, newline=""),
+    delimiter=delimiter,
+    skipinitialspace=True,
+  )
+  rows: list[tuple[int, dict[str, str]]] = []
+  try:
+    columns = tuple(column.strip() for column in next(reader, ()))
+    named = [column for column in columns if column]
+    if len(set(named)) < len(named):
+      raise errors.InputError(
+        f"{path}: header {delimiter.join(columns)!r} names a column twice"
+      )
+    for row in reader:
+      cells = [cell.strip() for cell in row]
+      if len(cells) > len(columns) and any(cells[len(columns) :]):
+        raise errors.InputError(
+          f"{path} line {reader.line_num}: {len(cells)} entries under "
+          f"{len(columns)} columns: correct the row (text with a comma needs "
+          "quotes)"
+        )
+      if any(cells):
+        cells += [""] * (len(columns) - len(cells))
+        rows.append((reader.line_num, dict(zip(columns, cells))))
+  except csv.Error as error:
+    raise errors.InputError(
+      f"{path} line {reader.line_num}: {error}: correct the row"
+    ) from None
+  return Table(name, columns, rows)
