@@ -90,9 +90,11 @@ def read(
       unknown.add(key)
       continue
     thing = _thing(name, row, where, problems)
+    known.add(key)
     if thing is not None:
-      known.add(key)
       said[key].things.append(thing)
+    else:
+      said[key].is_spoiled = True
   if unknown:
     left_out["images of which something is not named"] = len(unknown)
   silent = len(said.keys() - known - unknown)

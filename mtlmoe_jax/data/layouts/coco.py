@@ -129,7 +129,10 @@ def _said(
       where = f"{file.path} image {key}"
       entries[key] = placing.Said(name, file.base, [], where, split, size)
   for row in file.value["annotations"]:
-    _add(row, file, classes, entries, left_out, problems)
+    before = problems.count
+    entry = _add(row, file, classes, entries, left_out, problems)
+    if entry is not None and problems.count > before:
+      entry.is_spoiled = True
   return list(entries.values())
 
 
@@ -147,11 +150,11 @@ def _add(
   entries: Mapping[str, placing.Said],
   left_out: collections.Counter[str],
   problems: Problems,
-) -> None:
-  """Adds an annotation to its image."""
+) -> placing.Said | None:
+  """Adds an annotation to its image; returns that, if there is one."""
   if not isinstance(row, Mapping):
     problems(f"{file.path}: annotation {row!r:.80} is no object: remove it")
-    return
+    return None
   what = f"{file.path} annotation {row.get('id')}"
   entry = entries.get(str(row.get("image_id")))
   if entry is None:
@@ -159,7 +162,7 @@ def _add(
       f"{what}: image_id {row.get('image_id')!r} is not among the "
       f"{len(entries)} images: correct or remove it"
     )
-    return
+    return None
   key = str(row.get("category_id"))
   name = classes.get(key)
   if name is None:
@@ -168,17 +171,16 @@ def _add(
         f"{what}: category_id {row.get('category_id')!r} is not among the ids "
         f"of the {len(classes)} categories ({some(classes)}): correct it"
       )
-      return
+      return entry
     name = key
   if row.get("iscrowd") in (1, "1", True):
     left_out["crowds (iscrowd=1)"] += 1
-    return
+    return entry
   box, is_wrong = _box(row, what, problems)
-  if is_wrong:
-    return
-  if box is None and name.lower() in NOTHING:
-    return
-  entry.things.append(Thing(name, box))
+  is_nothing = box is None and name.lower() in NOTHING
+  if not is_wrong and not is_nothing:
+    entry.things.append(Thing(name, box))
+  return entry
 
 
 def _box(

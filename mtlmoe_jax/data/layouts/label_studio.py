@@ -131,6 +131,7 @@ def _said(
   problems: Problems,
 ) -> placing.Said:
   entry = placing.Said(name, file.base, [], where, pixels=False)
+  before = problems.count
   choices = []
   for result in results:
     value = result.get("value", result)
@@ -152,6 +153,7 @@ def _said(
     entry.things = [Thing(choice, None) for choice in choices]
   elif choices:
     left_out["choices beside rectangles"] += len(choices)
+  entry.is_spoiled = problems.count > before
   return entry
 
 

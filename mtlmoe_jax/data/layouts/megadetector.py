@@ -82,6 +82,7 @@ def read(
       left_out["images that the detector could not read"] += 1
       continue
     where = f"{file.path} {row['file']}"
+    before = problems.count
     things = [
       _thing(found, where, words, left_out, problems) for found in detections
     ]
@@ -92,6 +93,7 @@ def read(
         [thing for thing in things if thing is not None],
         where,
         pixels=False,
+        is_spoiled=problems.count > before,
       )
     )
   notes: list[str] = []

@@ -19,7 +19,7 @@ class Said:
   Attributes:
     name: of the image, as it is written.
     base: folder, in the tree, that the name may start from.
-    things, where, split, size, pixels: as those of a `Scene`.
+    things, where, split, size, pixels, is_spoiled: as those of a `Scene`.
   """
 
   name: str
@@ -29,6 +29,7 @@ class Said:
   split: str = ""
   size: tuple[int, int] | None = None
   pixels: bool = True
+  is_spoiled: bool = False
 
 
 def place(
@@ -135,6 +136,7 @@ def _merged(
         folder_split(path) or entry.split,
         entry.size,
         entry.pixels,
+        entry.is_spoiled,
       )
     elif sorted(known.things, key=repr) == sorted(set(entry.things), key=repr):
       twice += 1

@@ -12,6 +12,7 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.data.layouts import (
   camtrap,
   coco,
+  folders,
   label_studio,
   megadetector,
   tables,
@@ -40,12 +41,14 @@ class Reading:
     read: does so.
     file: what to give as `config.data.path` for this reading alone; "": it is
       told by its name.
+    names_classes: False for a table of boxes alone.
   """
 
   name: str
   evidence: str
   read: Callable[[Problems], Scenes]
   file: str = ""
+  names_classes: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,13 +137,15 @@ def tfds_of(place: Place) -> tuple[str, str] | None:
 
 
 def readings(
-  place: Place, data: ml_collections.ConfigDict
+  place: Place, data: ml_collections.ConfigDict, name: str, key: str
 ) -> tuple[list[Reading], list[str]]:
-  """All ways to read a folder but as one of classes.
+  """All ways to read a folder.
 
   Args:
     place: of the data set.
     data: `config.data`.
+    name: the reading that is asked for, or "auto".
+    key: of the config, that named the folder.
 
   Returns:
     (readings, lines about files that none of them reads).
@@ -151,11 +156,34 @@ def readings(
   notes: list[str] = []
   found = [
     *_of_json(place, data, notes),
-    *_of_tables(place, data, notes),
+    *_of_tables(place, data, name, key, notes),
     *_of_yolo(place),
     *_of_voc(place, data),
   ]
   return found, notes
+
+
+def likely(found: list[Reading], class_from: str) -> list[Reading]:
+  """The readings that may be meant.
+
+  A folder for each class is meant where nothing else names classes: with
+  annotations, folders are stations, days or parts as well.
+
+  Args:
+    found: all readings.
+    class_from: `config.data.class_from`.
+  """
+  others = [reading for reading in found if reading.name != "folder"]
+  folder = [reading for reading in found if reading.name == "folder"]
+  tables_ = [reading for reading in others if reading.name == "table"]
+  tables_name_none = not any(reading.names_classes for reading in tables_)
+  if (
+    folder
+    and others == tables_
+    and (class_from == "folder" or tables_name_none)
+  ):
+    return folder
+  return others
 
 
 def _named(place: Place, *suffixes: str) -> list[str]:
@@ -212,8 +240,13 @@ def _of_json(
 
 
 def _of_tables(
-  place: Place, data: ml_collections.ConfigDict, notes: list[str]
+  place: Place,
+  data: ml_collections.ConfigDict,
+  name: str,
+  key: str,
+  notes: list[str],
 ) -> Iterator[Reading]:
+  """A package of Camtrap DP, tables of images, folders for each class."""
   tree = place.annotations
   if place.file and not _named(place, *tables.SUFFIXES):
     return
@@ -233,15 +266,26 @@ def _of_tables(
   if package is not None:
     folder = posixpath.dirname(package[0])
     paths = [path for path in paths if posixpath.dirname(path) != folder]
-  found, others = tables.find(tree, paths, place.images)
+  found, absent, others = tables.find(tree, paths, place.images)
   notes += others
+  meaning = Meaning(data.box_format, data.box_unit)
+  if name == "folder" or folders.classes(place.images):
+    yield Reading(
+      "folder",
+      "a folder for each class",
+      functools.partial(
+        folders.read, place.images, found, absent, meaning, key
+      ),
+    )
+  else:
+    notes += absent
   if found:
-    meaning = Meaning(data.box_format, data.box_unit)
     yield Reading(
       "table",
       f"{some(table.path for table in found)} names images",
       functools.partial(tables.read, found, place.images, meaning),
       found[0].path if len(found) == 1 else "",
+      any(table.names_classes for table in found),
     )
 
 

@@ -82,7 +82,10 @@ def _kept(
   problems: Problems,
 ) -> list[Scene]:
   """Scenes with the objects that become records, as `objects`, `empty` say."""
-  kept = _of_one_class(scenes, problems)
+  kept = [s for s in _of_one_class(scenes, problems) if not s.is_spoiled]
+  spoiled = sum(scene.is_spoiled for scene in scenes.scenes)
+  if spoiled:
+    notes.append(f"left out: {spoiled} images with a problem")
   several = [scene for scene in kept if len(scene.things) > 1]
   empty = [scene for scene in kept if not scene.things]
   if empty:

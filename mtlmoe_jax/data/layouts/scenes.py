@@ -41,6 +41,7 @@ class Scene:
     size: (height, width) of the frame as the annotation says; None: it does
       not.
     pixels: whether boxes are in pixels; else in shares.
+    is_spoiled: whether something said of it could not be read.
   """
 
   path: str
@@ -49,6 +50,7 @@ class Scene:
   split: str = ""
   size: tuple[int, int] | None = None
   pixels: bool = True
+  is_spoiled: bool = False
 
 
 @dataclasses.dataclass(slots=True)

@@ -56,10 +56,15 @@ class Found(NamedTuple):
   columns: columns.Columns
   is_headless: bool
 
+  @property
+  def names_classes(self) -> bool:
+    """Whether it has a column for the class."""
+    return bool(self.columns.label) or any("objects" in r for _, r in self.rows)
+
 
 def find(
   tree: Tree, paths: Sequence[str], images_tree: Tree
-) -> tuple[list[Found], list[str]]:
+) -> tuple[list[Found], list[str], list[str]]:
   """Tables of images that are there.
 
   Args:
@@ -68,12 +73,13 @@ def find(
     images_tree: of the images.
 
   Returns:
-    (tables, lines about files that are none).
+    (tables, lines about those whose images are elsewhere, lines about files
+    that are none).
 
   Raises:
-    InputError: a table that cannot be read.
+    InputError: a table that cannot be read, or has no rows.
   """
-  tables, notes = [], []
+  tables, absent, notes = [], [], []
   for path in paths:
     if path.rpartition("/")[2].lower() in _OTHERS:
       continue
@@ -82,12 +88,17 @@ def find(
       continue
     found = _open(tree, path)
     if found is None:
-      notes.append(f"left out: {path}, whose columns name no image")
+      notes.append(f"left out: {path}, whose columns name no image and class")
+    elif not found.rows:
+      raise errors.InputError(
+        f"{tree.file(path)}: no rows: add them, or remove the file"
+      )
     elif not _is_there(found, images_tree):
-      notes.append(f"left out: {path}, none of whose images is there")
+      names = (row.get(found.columns.path) for _, row in found.rows)
+      absent.append(f"none of the images of {path} is there ({some(names)})")
     else:
       tables.append(found)
-  return tables, notes
+  return tables, absent, notes
 
 
 def _open(tree: Tree, path: str) -> Found | None:
@@ -233,7 +244,10 @@ def _said(
       entry.split = split or entry.split
     if table.columns.size:
       entry.size = frame(*(row.get(key) for key in table.columns.size))
+    before = problems.count
     rows_of[name] += _rows(row, table, where, problems)
+    if problems.count > before:
+      entry.is_spoiled = True
   found = [
     Numbers(row.values, name, entries[name].base, entries[name].size)
     for name, rows in rows_of.items()

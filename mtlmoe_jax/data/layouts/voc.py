@@ -71,6 +71,7 @@ def read(
       continue
     name = _image(root, path, tree, problems)
     size = root.find("size")
+    before = problems.count
     things = [
       thing
       for found in root.findall("object")
@@ -79,6 +80,7 @@ def read(
     stem = posixpath.splitext(posixpath.basename(path))[0]
     split = splits.get(stem, "") or folder_split(path)
     entry = placing.Said(name, posixpath.dirname(path), things, path, split)
+    entry.is_spoiled = problems.count > before
     if size is not None:
       entry.size = frame(size.findtext("height"), size.findtext("width"))
     said.append(entry)

@@ -144,13 +144,16 @@ def read(files: Files, images: Tree, problems: Problems) -> Scenes:
     if label is None and posixpath.dirname(path) not in labelled:
       continue
     things: list[Thing] = []
+    before = problems.count
     if label is None:
       without += 1
     else:
       things = _things(files.tree, label, names, numbers_used, notes, problems)
       found_names.update(dict.fromkeys(thing.class_name for thing in things))
     split = splits.get(path, "") or folder_split(path)
-    scenes.append(Scene(path, things, label or path, split, pixels=False))
+    scene = Scene(path, things, label or path, split, pixels=False)
+    scene.is_spoiled = problems.count > before
+    scenes.append(scene)
   if names is None and numbers_used:
     _ask_names(files, numbers_used)
   _tell(files, unused, without, notes, problems)

@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
@@ -33,8 +33,6 @@ _PHOTOS = (
   *(".jxl", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2"),
   *(".raf", ".pef", ".srw", ".psd", ".svg", ".eps"),
 )
-BOXES = "boxes.csv"
-_TABLES = (BOXES, ATTRIBUTES)
 # How many names stand in a message.
 _SHOWN = 3
 
@@ -77,7 +75,9 @@ class Listing:
   notes: tuple[str, ...]
 
 
-def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
+def list_classes(
+  root: pathlib.Path, key: str, tables: Collection[str], problems: Problems
+) -> Listing:
   """Lists CLASS/**/NAME or {train,val,test}/CLASS/**/NAME.
 
   Images at any depth of a class folder are its images. Folders and files that
@@ -86,6 +86,7 @@ def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
   Args:
     root: the folder.
     key: of the config, that named it.
+    tables: paths, relative to it, of files that are read beside.
     problems: where folders that are no classes are reported.
 
   Raises:
@@ -124,15 +125,14 @@ def list_classes(root: pathlib.Path, key: str, problems: Problems) -> Listing:
     )
   notes = list(_notes(files, root, tops, loose, left_out))
   others = [
-    path.relative_to(root).as_posix()
+    name
     for path in beside
-    if not images.is_named_image(path) and path.name.lower() not in _TABLES
+    if not images.is_named_image(path)
+    and (name := path.relative_to(root).as_posix()) not in tables
+    and path.name.lower() != ATTRIBUTES
   ]
   if others:
-    notes.append(
-      f"left out: files beside the class folders ({_some(others)}); boxes are "
-      f"read from {BOXES} alone"
-    )
+    notes.append(f"left out: files beside the class folders ({_some(others)})")
   return Listing(files, tuple(notes))
 
 

@@ -28,6 +28,11 @@ class Problems:
     self._collect = collect
     self.messages: list[str] = []
 
+  @property
+  def count(self) -> int:
+    """How many there are so far."""
+    return len(self.messages)
+
   def __call__(self, message: str) -> None:
     """Reports one problem.
 

@@ -297,6 +297,7 @@ def test_a_config_of_0_2_0_loads():
   wanted.optimizer.frozen = ("stem/",)
   wanted.epochs = 24
   wanted.data.classes = "first:10"
+  wanted.data.name, wanted.data.extra.name = "synthetic", "folder"
   assert config == wanted
 
 

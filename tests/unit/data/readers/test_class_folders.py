@@ -14,8 +14,10 @@ def touch(root, *names):
   return root
 
 
-def listed(root, problems=None):
-  return class_folders.list_classes(root, "data.path", problems or Problems())
+def listed(root, problems=None, tables=()):
+  return class_folders.list_classes(
+    root, "data.path", tables, problems or Problems()
+  )
 
 
 def found(root):
@@ -57,22 +59,20 @@ def test_a_link_that_leads_back_is_not_followed(tmp_path):
 def test_what_is_left_out_is_counted(tmp_path):
   touch(tmp_path, "cat/a.jpg", "cat/b.CR2", "cat/c.cr2", "dog/d.jpg")
   touch(tmp_path, "dog/Thumbs.db", "dog/README", "loose.jpg", "Boxes.csv")
-  touch(tmp_path, "annotations.csv")
-  assert listed(tmp_path).notes == (
+  touch(tmp_path, "annotations.csv", "attributes.csv")
+  assert listed(tmp_path, tables=["Boxes.csv"]).notes == (
     "left out: 1 images in no class folder (loose.jpg)",
     "left out: files that are not read (2 .cr2, 1 .db, 1 no suffix)",
-    "left out: files beside the class folders (annotations.csv); boxes are "
-    "read from boxes.csv alone",
+    "left out: files beside the class folders (annotations.csv)",
   )
 
 
 def test_what_lies_beside_the_parts_is_left_out_with_a_word(tmp_path):
   touch(tmp_path, "train/a/1.jpg", "test/a/2.jpg", "3.jpg", "test/4.jpg")
   touch(tmp_path, "x.json", "train/y.csv", "boxes.csv")
-  assert listed(tmp_path).notes == (
+  assert listed(tmp_path, tables=["boxes.csv"]).notes == (
     "left out: 2 images in no class folder (3.jpg, test/4.jpg)",
-    "left out: files beside the class folders (x.json, train/y.csv); boxes are "
-    "read from boxes.csv alone",
+    "left out: files beside the class folders (x.json, train/y.csv)",
   )
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data.readers import folder
+from mtlmoe_jax.config import default_config
+from mtlmoe_jax.data import opening
 from mtlmoe_jax.data.readers.problems import Problems
 from tests.support import layouts
 
@@ -19,8 +20,10 @@ def fill(root, *names):
   return root
 
 
-def opened(root):
-  return folder.open_folder(str(root), Problems())
+def opened(root, problems=None):
+  config = default_config()
+  config.data.name, config.data.path = "folder", str(root)
+  return opening.open_whole(config, problems or Problems())
 
 
 def refused(root, table, text, said):
@@ -94,16 +97,18 @@ def test_boxes_in_pixels_and_in_shares_are_equal(tmp_path):
 
 
 BAD = {
-  PIXELS + "a/9.jpg,0,0,5,5\n": r"boxes\.csv line 2: no image 'a/9\.jpg'",
+  PIXELS + "a/9.jpg,0,0,5,5\n": r"none of the images of boxes\.csv is there",
+  PIXELS + "a/1.jpg,0,0,5,5\na/9.jpg,0,0,5,5\n": r"1 of 2 images.*\(a/9\.jpg",
   PIXELS + "a/1.jpg,0,0,0,5\n": r"line 2 \(a/1\.jpg\): .*no area",
   PIXELS + "a/1.jpg,30,0,50,5\n": "outside its image",
   PIXELS + "a/1.jpg,x,0,5,5\n": "four numbers",
   PIXELS + "a/1.jpg,1,2\n": "four numbers",
-  PIXELS + "a/1.jpg,0,0,5,5\na/1.jpg,0,0,6,6\n": "line 3: .* already",
-  SHARES + "a/1.jpg,0,0,15,8\n": "are no shares .*_px .*by 100",
+  PIXELS + "a/1.jpg,0,0,5,5\na/1.jpg,0,0,6,6\n": "several objects, 2 together",
+  SHARES + "a/1.jpg,0,0,105,8\n": "outside its image",
   PIXELS: r"boxes\.csv: no rows",
   PIXELS + "a/1.jpg,0,0,5," + "5" * 200_000: r"line 2: field larger than",
-  "path,x,y,w,h\na/1.jpg,0,0,5,5\n": "header 'path,x,y,w,h' must be",
+  PIXELS + "a/1.jpg,0,0,5,5,6\n": "6 entries under 5 columns",
+  "path,x,x,w,h\na/1.jpg,0,0,5,5\n": "names a column twice",
 }
 
 
@@ -129,9 +134,6 @@ def test_tables_are_found_and_read_as_people_have_them(tmp_path):
   assert source.ids == [decomposed, "b/2.jpg"]
   assert source[0]["has_box"] and not source[1]["has_box"]
   assert source[0]["attributes"] == {"camera": "north"}
-  (tmp_path / "boxes.csv").write_text(PIXELS + "b/2.jpg,0,0,5,5\n")
-  with pytest.raises(errors.InputError, match=r"Boxes\.CSV, boxes\.csv are"):
-    opened(tmp_path)
 
 
 def test_attributes_are_known_of_each_image_and_change_nothing(tmp_path):
@@ -170,7 +172,7 @@ BAD_ATTRIBUTES = {
 def test_bad_attributes_file(tmp_path, text):
   refused(tmp_path, "attributes.csv", text, BAD_ATTRIBUTES[text])
   problems = Problems(collect=True)
-  assert len(folder.open_folder(str(tmp_path), problems).source) == 2
+  assert len(opened(tmp_path, problems).source) == 2
   assert len(problems.messages) == 1
 
 
