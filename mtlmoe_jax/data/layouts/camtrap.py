@@ -7,12 +7,14 @@ bboxHeight as shares of the image; the class is `scientificName`.
 import collections
 import posixpath
 
+from mtlmoe_jax import errors
 from mtlmoe_jax.data.layouts import placing
 from mtlmoe_jax.data.layouts.scenes import (
   Scenes,
   Thing,
   from_corner,
   numbers,
+  some,
 )
 from mtlmoe_jax.data.layouts.texts import Table
 from mtlmoe_jax.data.layouts.tree import Tree
@@ -41,8 +43,18 @@ def read(
     The scenes.
 
   Raises:
-    InputError: see `placing.place`.
+    InputError: a column is missing; and see `placing.place`.
   """
+  for table, columns in (
+    (media, ("mediaID", "filePath")),
+    (observations, ("mediaID", "observationType")),
+  ):
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+      raise errors.InputError(
+        f"{tree.root}: {table.path} has no column {', '.join(missing)} (it has "
+        f"{some(table.columns)}): export it again as Camtrap DP"
+      )
   left_out: collections.Counter[str] = collections.Counter()
   notes: list[str] = []
   said: dict[str, placing.Said] = {}

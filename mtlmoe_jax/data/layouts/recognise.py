@@ -290,10 +290,25 @@ def _of_tables(
 
 
 def _camtrap(tree: Tree) -> tuple[str, str] | None:
-  for path in tree.named(camtrap.MEDIA):
-    beside = posixpath.join(posixpath.dirname(path), camtrap.OBSERVATIONS)
-    if beside in tree.files:
-      return path, beside
+  """Paths of its two tables that are read, or None.
+
+  Raises:
+    InputError: one of them alone is there.
+  """
+  pair = (camtrap.MEDIA, camtrap.OBSERVATIONS)
+  for path in tree.files:
+    folder, _, name = path.rpartition("/")
+    if name not in pair:
+      continue
+    media, observations = (posixpath.join(folder, name) for name in pair)
+    missing = {media, observations} - set(tree.files)
+    if not missing:
+      return media, observations
+    if "mediaID" in texts.table(tree.file(path), path).columns:
+      raise errors.InputError(
+        f"{tree.file(path)}: is a table of Camtrap DP, whose {missing.pop()} "
+        "is not there: add it, or remove this one"
+      )
   return None
 
 

@@ -66,8 +66,15 @@ def records(
   source = FileSource(scenes.name, names, items, known)
   official = _official(np.asarray(parts, object), notes)
   has_split = set(official) >= {"train", "test"}
-  if not has_split:
+  if has_split:
+    notes.append(f"split: as it is there ({_sizes(official)})")
+  else:
+    there = f"only a part ({_sizes(official)})" if official else "none there"
     official = _held_out(source)
+    notes.append(
+      f"split: {there}; {TEST_SHARE:.0%} of each class are held out "
+      f"({_sizes(official)})"
+    )
   head = [
     f"read as {scenes.name}: {scenes.evidence}",
     _classes_text(names, source.labels),
@@ -231,6 +238,10 @@ def _official(parts: np.ndarray, notes: list[str]) -> dict[str, np.ndarray]:
   if outside and set(official) >= {"train", "test"}:
     notes.append(f"left out: {outside} records that are in no part")
   return official
+
+
+def _sizes(official: dict[str, np.ndarray]) -> str:
+  return ", ".join(f"{name} {len(index)}" for name, index in official.items())
 
 
 def _held_out(source: FileSource) -> dict[str, np.ndarray]:

@@ -152,6 +152,8 @@ def _json_lines(file: Any) -> list[tuple[int, dict[str, Any]]]:
         "with the columns as keys"
       )
     rows.append((line_number, value))
+  if not rows:
+    raise errors.InputError(f"{file}: is empty: fill it, or remove it")
   return rows
 
 

@@ -48,8 +48,9 @@ def json_value(path: pathlib.Path) -> Any:
   Raises:
     InputError: it is no JSON, or is cut.
   """
+  content = text(path)
   try:
-    return json.loads(text(path))
+    return json.loads(content)
   except ValueError as error:
     raise errors.InputError(
       f"{path}: is no JSON, or is cut ({error}): export it again"
@@ -68,8 +69,8 @@ def table(path: pathlib.Path, name: str) -> Table:
     name: what to call it.
 
   Raises:
-    InputError: not UTF-8; a row with more columns than the header; a header
-      that names a column twice.
+    InputError: not UTF-8; empty; a row with more or fewer entries than the
+      header; a header that names a column twice.
   """
   content = text(path)
   first, _, _ = content.partition("\n")
@@ -82,6 +83,8 @@ def table(path: pathlib.Path, name: str) -> Table:
   rows: list[tuple[int, dict[str, str]]] = []
   try:
     columns = tuple(column.strip() for column in next(reader, ()))
+    if not any(columns):
+      raise errors.InputError(f"{path}: is empty: fill it, or remove it")
     named = [column for column in columns if column]
     if len(set(named)) < len(named):
       raise errors.InputError(
@@ -89,15 +92,15 @@ def table(path: pathlib.Path, name: str) -> Table:
       )
     for row in reader:
       cells = [cell.strip() for cell in row]
-      if len(cells) > len(columns) and any(cells[len(columns) :]):
+      if not any(cells):
+        continue
+      if len(cells) < len(columns) or any(cells[len(columns) :]):
         raise errors.InputError(
           f"{path} line {reader.line_num}: {len(cells)} entries under "
           f"{len(columns)} columns: correct the row (text with a comma needs "
           "quotes)"
         )
-      if any(cells):
-        cells += [""] * (len(columns) - len(cells))
-        rows.append((reader.line_num, dict(zip(columns, cells))))
+      rows.append((reader.line_num, dict(zip(columns, cells))))
   except csv.Error as error:
     raise errors.InputError(
       f"{path} line {reader.line_num}: {error}: correct the row"

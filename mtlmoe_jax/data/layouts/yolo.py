@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.data.images import is_named_image
 from mtlmoe_jax.data.layouts import placing, texts
 from mtlmoe_jax.data.layouts.scenes import (
   Corners,
@@ -24,7 +25,12 @@ from mtlmoe_jax.data.layouts.scenes import (
   number,
   some,
 )
-from mtlmoe_jax.data.layouts.tree import Tree, folder_split, named_split
+from mtlmoe_jax.data.layouts.tree import (
+  Tree,
+  folder_split,
+  named_split,
+  split_of,
+)
 from mtlmoe_jax.data.readers.problems import Problems
 
 _NAMES = (
@@ -128,6 +134,9 @@ def read(files: Files, images: Tree, problems: Problems) -> Scenes:
   settings = _settings(files)
   names = _class_names(files, settings)
   label_of, unused = _labels_of_images(files, images)
+  lists = [path for path in unused if _is_list(files.tree, path)]
+  unused = [path for path in unused if path not in lists]
+  files = dataclasses.replace(files, lists=[*files.lists, *lists])
   if not label_of:
     raise errors.InputError(
       f"{files.tree.root}: none of the {len(files.labels)} label files "
@@ -160,6 +169,13 @@ def read(files: Files, images: Tree, problems: Problems) -> Scenes:
   return Scenes(
     "yolo", images, names or tuple(found_names), scenes, notes=notes
   )
+
+
+def _is_list(tree: Tree, path: str) -> bool:
+  """Whether a text file begins with the name of an image."""
+  with tree.file(path).open("rb") as file:
+    line = file.readline(4096).decode("utf-8", "replace")
+  return is_named_image(line.strip())
 
 
 def _ask_names(files: Files, used: Iterable[int]) -> None:
@@ -221,7 +237,7 @@ def _class_names(
     found = tuple(line.strip() for line in lines)
   else:
     return None
-  if len(set(found)) < len(found) or "" in found:
+  if len(set(found)) < len(found) or "" in found or not found:
     raise errors.InputError(
       f"{files.tree.file(path)}: every class needs a name of its own"
     )
@@ -264,10 +280,7 @@ def _splits(
 ) -> dict[str, str]:
   """The part of each image that a list or `data.yaml` puts somewhere."""
   splits: dict[str, str] = {}
-  lists = {
-    path: named_split(posixpath.splitext(posixpath.basename(path))[0]) or ""
-    for path in files.lists
-  }
+  lists = {path: split_of(posixpath.basename(path)) for path in files.lists}
   base = str(settings.get("path") or "")
   for key in ("train", "val", "test"):
     places = settings.get(key) or []
@@ -278,16 +291,24 @@ def _splits(
         own = [p for p in files.lists if _ends_alike(p, place)]
         lists.update(dict.fromkeys(own, split))
       else:
-        for path in _in_folder(place, images):
-          splits.setdefault(path, split)
+        found = _in_folder(place, images)
+        twice = [p for p in found if splits.setdefault(p, split) != split]
+        if twice:
+          problems(
+            f"{files.tree.file(files.settings)}: {len(twice)} images of {key} "
+            f"are in {splits[twice[0]]} as well ({some(twice)}): give each "
+            "part its own, or name train alone to have a fifth held out"
+          )
   for path, split in lists.items():
-    for name in texts.text(files.tree.file(path)).split("\n"):
-      found = images.ending(name) if name.strip() else []
-      if not name.strip():
-        continue
+    lines = texts.text(files.tree.file(path)).splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+      problems(f"{files.tree.file(path)}: lists no image: fill or remove it")
+    for name in names:
+      found = images.ending(name)
       if len(found) != 1:
         problems(
-          f"{files.tree.file(path)}: {name.strip()!r} "
+          f"{files.tree.file(path)}: {name!r} "
           + ("may be several images" if found else "is not there")
           + ": correct or remove the line"
         )
