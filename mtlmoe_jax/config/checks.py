@@ -226,6 +226,11 @@ def _check_data(config: ml_collections.ConfigDict) -> None:
       f"the main images alone (config.features.views={config.features.views}); "
       "use one of them"
     )
+  if data.objects == "each" and data.shuffle_boxes:
+    raise errors.InputError(
+      "config.data.shuffle_boxes=True: shuffles the boxes of whole images, and "
+      "config.data.objects='each' cuts windows around them; use one of them"
+    )
   if data.name not in ("synthetic", "auto") and not data.path:
     raise errors.InputError(
       f"config.data.path is empty: data.name={data.name!r} needs the folder "

@@ -26,6 +26,7 @@ def augment(
   random: np.random.Generator,
   size: int,
   options: ml_collections.ConfigDict,
+  window: tuple[int, int, int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Random resized crop, left-right flip and colors.
 
@@ -35,6 +36,7 @@ def augment(
     random: the only source of randomness.
     size: S, pixels.
     options: `config.data.augment`.
+    window: (x1, y1, x2, y2) in whole pixels, in place of a random crop.
 
   Returns:
     (image u8 [S, S, 3], box f32 [4] xyxy normalised to it; zeros if the
@@ -43,7 +45,8 @@ def augment(
   image = record["image"]
   height, width = image.shape[:2]
   box = record["box"] if record["has_box"] else None
-  window = random_window(random, height, width, box, options)
+  if window is None:
+    window = random_window(random, height, width, box, options)
   chance, *colors = random.random(4).tolist()
   flip = chance < options.flip
   strengths = (options.brightness, options.contrast, options.saturation)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import cache, membership, splits
+from mtlmoe_jax.data import cache, membership, splits, windows
 from mtlmoe_jax.data.drawn import synthetic
 from mtlmoe_jax.data.layouts import auto
 from mtlmoe_jax.data.readers import tfds
@@ -115,7 +115,15 @@ def open_again(
   if not any(image.part == "validation" for image in images):
     validation = None
   whole = dataclasses.replace(whole, notes=(*whole.notes, *notes))
-  return _views(config, whole, parts, validation, tuple(class_names), known)
+  return _views(
+    config,
+    whole,
+    parts,
+    validation,
+    tuple(class_names),
+    known,
+    is_training=False,
+  )
 
 
 def unlearnable(
@@ -303,6 +311,7 @@ def _views(
   names: tuple[str, ...],
   new_label: dict[int, int],
   extra: Source | None = None,
+  is_training: bool = True,
 ) -> Data:
   """The parts of a data set, cached.
 
@@ -314,6 +323,7 @@ def _views(
     names: of the classes.
     new_label: label by that of `whole`.
     extra: what `open_extra` gave; its further classes come after `names`.
+    is_training: False where all parts are judged, that of training too.
   """
   data, source = config.data, whole.source
   if extra is not None:
@@ -322,27 +332,39 @@ def _views(
     names += tuple(name for name in there.values() if name not in names)
     extra_label = {old: names.index(name) for old, name in there.items()}
   budget = cache.Budget(data.cache_gib)
+  is_windowed = data.objects == "each" and not config_lib.is_drawn(config)
 
   def view(
-    source: Source, index: np.ndarray, label_map: dict[int, int]
+    source: Source,
+    index: np.ndarray,
+    label_map: dict[int, int],
+    is_trained_on: bool,
   ) -> Source:
-    subset = Subset(source, index, names, label_map)
-    return cache.CachedSource(subset, 2 * data.image_size, budget)
+    seen: Source = Subset(source, index, names, label_map)
+    side = 2 * data.image_size
+    if is_windowed:
+      # A window of training is a part of what is kept: that has more pixels.
+      side = 3 * data.image_size
+      seen = windows.Windows(seen, is_trained_on)
+    return cache.CachedSource(seen, side, budget)
 
-  out = {name: view(source, index, new_label) for name, index in parts.items()}
+  out = {
+    name: view(source, index, new_label, is_training and name == "train")
+    for name, index in parts.items()
+  }
   if data.shuffle_boxes and len(out["train"]):
     # Outside the cache, which has the images that are read for their boxes.
     out["train"] = ShuffledBoxes(out["train"], config.seed)
   held_out = None
   if validation is not None:
-    held_out = view(source, validation, new_label)
+    held_out = view(source, validation, new_label, False)
   prints = [
     out["train"].fingerprint,
     held_out.fingerprint if held_out else "",
     out["test"].fingerprint,
   ]
   if extra is not None:
-    extra = view(extra, np.arange(len(extra)), extra_label)
+    extra = view(extra, np.arange(len(extra)), extra_label, True)
     prints.append(extra.fingerprint)
   return Data(
     out["train"],

@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import augment
+from mtlmoe_jax.data import augment, windows
 from mtlmoe_jax.data.feature_store import Views
 from mtlmoe_jax.data.frames import eval_frames
 from mtlmoe_jax.data.source import Concat, Source
@@ -292,8 +292,12 @@ def _augmented(
   """A record under the augmentation of a position in the stream."""
   record = source[index]
   random = np.random.Generator(np.random.Philox(key=(config.seed, position)))
+  window = None
+  if config.data.objects == "each" and record["has_box"]:
+    size = record["image"].shape[:2]
+    window = windows.training_window(random, record["box"], size)
   image, box = augment.augment(
-    record, random, config.data.image_size, config.data.augment
+    record, random, config.data.image_size, config.data.augment, window
   )
   return {**record, "image": image, "box": box, "index": index}
 

@@ -102,7 +102,7 @@ BAD = {
   PIXELS + "a/1.jpg,0,0,0,5\n": r"line 2 \(a/1\.jpg\): .*no area",
   PIXELS + "a/1.jpg,30,0,50,5\n": "outside its image",
   PIXELS + "a/1.jpg,x,0,5,5\n": "four numbers",
-  PIXELS + "a/1.jpg,1,2\n": "four numbers",
+  PIXELS + "a/1.jpg,1,2\n": "3 entries under 5 columns",
   PIXELS + "a/1.jpg,0,0,5,5\na/1.jpg,0,0,6,6\n": "several objects, 2 together",
   SHARES + "a/1.jpg,0,0,105,8\n": "outside its image",
   PIXELS: r"boxes\.csv: no rows",

@@ -1,0 +1,142 @@
+"""Each object of an image as a picture of its own: a window around its box.
+
+Letters: h w height and width of an image, s the longer side of a box, in
+pixels.
+"""
+
+import hashlib
+import math
+
+import numpy as np
+
+from mtlmoe_jax.data.source import Record, Source
+
+Window = tuple[int, int, int, int]
+
+# Side of a window over s: drawn between these in training, one when judged.
+TRAINING = (1.5, 4.0)
+EVALUATION = 2.0
+# How far the box may be from the middle: this share of what keeps it inside.
+# Farther out the window might as well be that of a neighbour.
+_PLAY = 0.5
+# What is kept of an image in training: every window of it lies within.
+_REGION = 6.0
+
+
+def around(
+  box: np.ndarray,
+  size: tuple[int, int],
+  ratio: float,
+  place: tuple[float, float] = (0.0, 0.0),
+) -> Window:
+  """A square window that shows a box and what is around it.
+
+  Where it would stick out of the image it is moved inside; of an image that is
+  smaller it is the whole side.
+
+  Args:
+    box: f32 [4] xyxy, shares of the image.
+    size: (h, w) of the image.
+    ratio: side of the window over s.
+    place: where the box lies in it, x and y, from -1 to 1; 0: in the middle.
+
+  Returns:
+    (x1, y1, x2, y2), whole pixels with an area, inside the image.
+  """
+  height, width = size
+  x1, y1, x2, y2 = (float(v) for v in box * (width, height, width, height))
+  side = ratio * max(x2 - x1, y2 - y1)
+  left, right = _span(x1, x2, side, width, place[0])
+  top, bottom = _span(y1, y2, side, height, place[1])
+  return left, top, right, bottom
+
+
+def _span(
+  low: float, high: float, side: float, length: int, place: float
+) -> tuple[int, int]:
+  """First and last edge of a window along one axis."""
+  whole = max(1, min(length, round(side)))
+  centre = (low + high - place * _PLAY * (side - (high - low))) / 2
+  start = min(max(0, round(centre - whole / 2)), length - whole)
+  return start, start + whole
+
+
+def training_window(
+  random: np.random.Generator, box: np.ndarray, size: tuple[int, int]
+) -> Window:
+  """A window as training sees an object: its side and place are drawn.
+
+  Args:
+    random: three numbers are drawn from it.
+    box: f32 [4] xyxy, shares of the image.
+    size: (h, w) of the image.
+  """
+  u, x, y = random.random(3).tolist()
+  low, high = map(math.log, TRAINING)
+  ratio = math.exp(low + u * (high - low))
+  return around(box, size, ratio, (2 * x - 1, 2 * y - 1))
+
+
+def cropped(record: Record, window: Window) -> Record:
+  """A record whose image is a window of it.
+
+  Args:
+    record: with a box.
+    window: (x1, y1, x2, y2), whole pixels of its image.
+
+  Returns:
+    The record, its box in shares of the window, cut to it.
+  """
+  height, width = record["image"].shape[:2]
+  x1, y1, x2, y2 = window
+  pixels = record["box"] * (width, height, width, height)
+  shares = (pixels - (x1, y1, x1, y1)) / (x2 - x1, y2 - y1, x2 - x1, y2 - y1)
+  return {
+    **record,
+    "image": record["image"][y1:y2, x1:x2],
+    "box": np.clip(shares, 0, 1).astype(np.float32),
+  }
+
+
+class Windows:
+  """A source whose records are windows around their boxes.
+
+  A record without a box stays as it is. In evaluation a window has one size;
+  where in it the box lies depends on the record's id, for in the middle of all
+  windows it would be found without looking. In training what comes out is as
+  much of the image as any window of `training_window` shows.
+  """
+
+  def __init__(self, source: Source, is_training: bool) -> None:
+    """Wraps a source.
+
+    Args:
+      source: whose images are seen as a whole.
+      is_training: whether windows are drawn later.
+    """
+    self._source, self._is_training = source, is_training
+    self.name = source.name
+    self.class_names = source.class_names
+    self.ids = source.ids
+    self.labels = source.labels
+    self.fingerprint = source.fingerprint
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Record:
+    record = self._source[index]
+    if not record["has_box"]:
+      return record
+    size = record["image"].shape[:2]
+    if self._is_training:
+      return cropped(record, around(record["box"], size, _REGION))
+    place = _place(record["id"])
+    return cropped(record, around(record["box"], size, EVALUATION, place))
+
+
+def _place(name: str) -> tuple[float, float]:
+  """Two numbers from -1 to 1 that follow from a name."""
+  digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+  x, y = np.frombuffer(digest, "<u4") / 2**31 - 1
+  return float(x), float(y)
