@@ -56,7 +56,7 @@ def open_layout(
     raise errors.InputError(_nothing(name, f"{key}={path!r}", place, notes))
   if len(found) > 1:
     raise errors.InputError(_question(path, key, found))
-  (reading,) = found
+  reading = found.pop()
   scenes = reading.read(problems)
   scenes.evidence = scenes.evidence or reading.evidence
   scenes.notes += notes

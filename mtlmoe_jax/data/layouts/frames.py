@@ -9,18 +9,14 @@ on their side, boxes that fit one frame alone then tell which one is meant.
 import concurrent.futures
 from collections.abc import Sequence
 
-import numpy as np
-
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
 from mtlmoe_jax.data.layouts.scenes import Corners, Scene
 from mtlmoe_jax.data.layouts.tree import Tree
 from mtlmoe_jax.data.readers import upright
-from mtlmoe_jax.data.readers.problems import MIN_INSIDE, Problems
-from mtlmoe_jax.ops import boxes
+from mtlmoe_jax.data.readers.problems import MIN_INSIDE, Problems, inside
 
 _READERS = 8
-_WHOLE = np.array([0.0, 0.0, 1.0, 1.0])
 Header = tuple[tuple[int, int], int]
 
 
@@ -85,7 +81,7 @@ class Frames:
     """False after a report that an image's header is none."""
     return scene.size is not None or self._headers[scene.path] is not None
 
-  def shares(self, scene: Scene, box: Corners) -> np.ndarray:
+  def shares(self, scene: Scene, box: Corners) -> Corners:
     """A box as shares of its frame: that of `told`, or the upright image.
 
     Args:
@@ -93,7 +89,7 @@ class Frames:
       box: one of its boxes.
 
     Returns:
-      f64 [4] xyxy, not cut.
+      xyxy, not cut.
 
     Raises:
       InputError: the image has another shape than the annotation says.
@@ -121,8 +117,8 @@ class Frames:
       if orientation not in images.SIDEWAYS or not scene.pixels:
         mirrored += 1
         continue
-      fits = [_inside(_shares(scene, box, size)) for box in found]
-      other = [_inside(_shares(scene, box, size[::-1])) for box in found]
+      fits = [_fits(_shares(scene, box, size)) for box in found]
+      other = [_fits(_shares(scene, box, size[::-1])) for box in found]
       only_upright += all(fits) and not all(other)
       only_stored += all(other) and not all(fits)
     if only_upright and only_stored:
@@ -146,13 +142,13 @@ class Frames:
     return bool(only_stored)
 
 
-def _shares(scene: Scene, box: Corners, size: tuple[int, int]) -> np.ndarray:
-  values = np.asarray(box, np.float64)
+def _shares(scene: Scene, box: Corners, size: tuple[int, int]) -> Corners:
   if not scene.pixels:
-    return values
+    return box
   height, width = size
-  return values / np.array([width, height, width, height], np.float64)
+  x1, y1, x2, y2 = box
+  return (x1 / width, y1 / height, x2 / width, y2 / height)
 
 
-def _inside(box: np.ndarray) -> bool:
-  return bool(boxes.crop(box, _WHOLE)[1] >= MIN_INSIDE)
+def _fits(box: Corners) -> bool:
+  return inside(box)[1] >= MIN_INSIDE

@@ -1,6 +1,7 @@
 """From scenes to records: one object each, or one image."""
 
 import collections
+import pathlib
 from collections.abc import Sequence
 
 import ml_collections
@@ -13,13 +14,19 @@ from mtlmoe_jax.data.layouts.scenes import Scene, Scenes, Thing, some
 from mtlmoe_jax.data.readers import upright
 from mtlmoe_jax.data.readers.attributes import read_attributes
 from mtlmoe_jax.data.readers.file_source import FileSource, Item, Whole
-from mtlmoe_jax.data.readers.problems import Problems, checked_box
-from mtlmoe_jax.ops import boxes
+from mtlmoe_jax.data.readers.problems import (
+  Corners,
+  Problems,
+  checked_box,
+  inside,
+)
 
 # Share of each class that is held out where the data set has no split. Its seed
 # is fixed, so that runs with different seeds are tested on the same images.
 TEST_SHARE = 0.2
 TEST_SEED = 0
+# Boxes of which less is inside are looked into: rounding takes less away.
+_INSIDE = 0.999
 # Classes that are written out.
 _SHOWN = 12
 
@@ -175,17 +182,16 @@ def _items(
   problems: Problems,
 ) -> list[Item]:
   items = []
-  file, told = scenes.tree.file(scene.path), frames.told(scene)
-  what = f"{scene.where} ({scene.path})"
+  file, said = scenes.tree.file(scene.path), frames.told(scene)
   for count, thing in enumerate(scene.things):
-    box = None
+    box, told = None, None
     if thing.box is not None:
       try:
-        shares, told = _shares(scene, thing, frames, told, file)
+        shares, told = _shares(scene, thing.box, frames, said, file)
       except errors.InputError as error:
         problems(str(error))
         continue
-      box = checked_box(shares, what, problems)
+      box = checked_box(shares, f"{scene.where} ({scene.path})", problems)
       if box is None:
         continue
     is_object = objects == "each" and box is not None
@@ -195,7 +201,7 @@ def _items(
         file,
         labels[thing.class_name],
         box,
-        told if box is not None else None,
+        told,
         scene.path if is_object else "",
       )
     )
@@ -204,24 +210,21 @@ def _items(
 
 def _shares(
   scene: Scene,
-  thing: Thing,
+  box: Corners,
   frames: Frames,
   told: upright.Told | None,
-  file: object,
-) -> tuple[np.ndarray, upright.Told | None]:
+  file: pathlib.Path,
+) -> tuple[Corners, upright.Told | None]:
   """A box as shares, and the frame that is still to be compared.
 
   A box that is not in the frame that was told may be in the image: then its
   header is read at once.
   """
-  assert thing.box is not None
-  shares = frames.shares(scene, thing.box)
-  if told is not None:
-    whole = np.array([0.0, 0.0, 1.0, 1.0])
-    if boxes.crop(shares, whole)[1] < 1:
-      size, orientation = images.frame(str(file))
-      if size != told.size:
-        return upright.settled(shares, told, size, orientation), None
+  shares = frames.shares(scene, box)
+  if told is not None and inside(shares)[1] < _INSIDE:
+    size, orientation = images.frame(file)
+    if size != told.size:
+      return upright.settled(shares, told, size, orientation), None
   return shares, told
 
 

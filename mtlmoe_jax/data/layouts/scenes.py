@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mtlmoe_jax.data.layouts.tree import Tree
-
-Corners = tuple[float, float, float, float]
+from mtlmoe_jax.data.readers.problems import Corners
 
 # How many names stand in a message.
 _SHOWN = 3

@@ -10,7 +10,7 @@ import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
-from mtlmoe_jax.data.readers import upright
+from mtlmoe_jax.data.readers import problems, upright
 from mtlmoe_jax.data.source import Record, Source, fingerprint
 
 # Files up to so many bytes are read as a whole to tell them from others, of
@@ -138,14 +138,15 @@ class FileSource:
       return box.copy()
     if orientation is None:
       orientation = images.frame(self.paths[index])[1]
-    moved = upright.settled(box.astype(np.float64), told, size, orientation)
-    inside = np.clip(moved, 0, 1)
-    if self.has_box[index] and not (inside[2:] > inside[:2]).all():
+    x1, y1, x2, y2 = box.tolist()
+    moved = upright.settled((x1, y1, x2, y2), told, size, orientation)
+    cut, visible = problems.inside(moved)
+    if visible < problems.MIN_INSIDE:
       raise errors.InputError(
         f"{told.where}: its box is outside of {self.paths[index]}: correct or "
         "remove it"
       )
-    return inside.astype(np.float32)
+    return np.asarray(cut, np.float32)
 
   def __len__(self) -> int:
     return len(self.ids)

@@ -1,20 +1,23 @@
 """One list of what is wrong with a data set, and the rule for its boxes."""
 
 import csv
+import math
 import pathlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.ops import boxes
 
 # What sticks out of the image is cut off. A box with less than this share of
 # its area inside is a mistake (another image's box, swapped axes, other
 # units). In CUB a few boxes end 1 pixel and one 32 pixels outside.
 MIN_INSIDE = 0.8
+
+
+Corners = tuple[float, float, float, float]
 
 
 class Problems:
@@ -97,35 +100,54 @@ def table(
   return found[-1] if found else None
 
 
+def inside(box: Sequence[float]) -> tuple[Corners, float]:
+  """A box cut to its image.
+
+  In plain numbers: a data set has more boxes than NumPy has time for.
+
+  Args:
+    box: xyxy, shares of the image.
+
+  Returns:
+    (xyxy in [0, 1], share of its area that lies inside; 0 without an area).
+  """
+  x1, y1, x2, y2 = map(float, box)
+  left, right = min(max(x1, 0.0), 1.0), min(max(x2, 0.0), 1.0)
+  top, bottom = min(max(y1, 0.0), 1.0), min(max(y2, 0.0), 1.0)
+  area = (x2 - x1) * (y2 - y1) if x2 > x1 and y2 > y1 else 0.0
+  visible = (right - left) * (bottom - top) / area if area > 0 else 0.0
+  return (left, top, right, bottom), visible
+
+
 def checked_box(
-  box: np.ndarray, what: str, problems: Problems
+  box: Sequence[float], what: str, problems: Problems
 ) -> np.ndarray | None:
   """A box cut to its image, or None after a report.
 
   Args:
-    box: f64 [4] xyxy, normalised to its image.
+    box: xyxy, shares of its image.
     what: file and row or image, to begin the message with.
     problems: where a bad box is reported.
 
   Returns:
     f32 [4] xyxy in [0, 1], or None.
   """
+  cut, visible = inside(box)
+  # Not a number compares as false.
+  if visible >= MIN_INSIDE:
+    return np.asarray(cut, np.float32)
   corners = "[" + ", ".join(f"{v:.4g}" for v in box) + "]"
-  if not np.isfinite(box).all():
+  if not all(map(math.isfinite, box)):
     problems(f"{what}: box {corners} is not a number: correct the row")
-    return None
-  if not (box[2] > box[0] and box[3] > box[1]):
+  elif not (box[2] > box[0] and box[3] > box[1]):
     problems(
       f"{what}: box {corners} (x_min, y_min, x_max, y_max as shares of the "
       "image) has no area: correct or remove the row"
     )
-    return None
-  inside, visible = boxes.crop(box, np.array([0.0, 0.0, 1.0, 1.0]))
-  if visible < MIN_INSIDE:
+  else:
     problems(
       f"{what}: box {corners} (x_min, y_min, x_max, y_max as shares of the "
       f"image) lies outside its image, {100 * visible:.0f} % is inside: "
       "correct or remove the row"
     )
-    return None
-  return inside.astype(np.float32)
+  return None

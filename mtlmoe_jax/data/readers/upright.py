@@ -9,10 +9,9 @@ Letters: h w height and width of an image.
 
 from typing import NamedTuple
 
-import numpy as np
-
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
+from mtlmoe_jax.data.readers.problems import Corners
 
 # Sides of an image that was scaled are rounded.
 _SAME_SHAPE = 0.02
@@ -32,18 +31,18 @@ class Told(NamedTuple):
   where: str
 
 
-def turned(box: np.ndarray, orientation: int) -> np.ndarray:
+def turned(box: Corners, orientation: int) -> Corners:
   """A box of the stored image in the frame of the upright one.
 
   Args:
-    box: f64 [4] xyxy, shares of the stored image.
+    box: xyxy, shares of the stored image.
     orientation: EXIF's, 1 to 8.
 
   Returns:
-    f64 [4] xyxy, shares of the upright image.
+    xyxy, shares of the upright image.
   """
   x1, y1, x2, y2 = box
-  corners = {
+  return {
     1: (x1, y1, x2, y2),
     2: (1 - x2, y1, 1 - x1, y2),
     3: (1 - x2, 1 - y2, 1 - x1, 1 - y1),
@@ -53,22 +52,21 @@ def turned(box: np.ndarray, orientation: int) -> np.ndarray:
     7: (1 - y2, 1 - x2, 1 - y1, 1 - x1),
     8: (y1, 1 - x2, y2, 1 - x1),
   }[orientation]
-  return np.asarray(corners, np.float64)
 
 
 def settled(
-  box: np.ndarray, told: Told, size: tuple[int, int], orientation: int
-) -> np.ndarray:
+  box: Corners, told: Told, size: tuple[int, int], orientation: int
+) -> Corners:
   """A box in the frame of an image that has another size than was told.
 
   Args:
-    box: f64 [4] xyxy, shares of the frame that was told.
+    box: xyxy, shares of the frame that was told.
     told: what the annotation says.
     size: (h, w) of the upright image.
     orientation: EXIF's, 1 to 8.
 
   Returns:
-    f64 [4] xyxy, shares of the upright image.
+    xyxy, shares of the upright image.
 
   Raises:
     InputError: the annotation is of an image of another shape.
@@ -80,8 +78,9 @@ def settled(
     # Width and height were written the wrong way round; pixels are pixels.
     if not told.pixels:
       return box
-    pixels = box * np.array([width, height, width, height], np.float64)
-    return pixels / np.array([*size[::-1], *size[::-1]], np.float64)
+    x1, y1, x2, y2 = box
+    across, down = width / size[1], height / size[0]
+    return (x1 * across, y1 * down, x2 * across, y2 * down)
   if abs(height * size[1] / (width * size[0]) - 1) <= _SAME_SHAPE:
     return box  # Scaled since.
   raise errors.InputError(
