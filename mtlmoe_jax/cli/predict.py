@@ -3,6 +3,8 @@ r"""Says what images show and where, with a trained model.
   mtlmoe predict --workdir=DIR --out=OUT IMAGE_OR_FOLDER ...
   mtlmoe predict --workdir=runs/first --out=predictions photos/ a.jpg
 
+  mtlmoe predict --workdir=DIR --out=OUT --boxes=detections.json FOLDER
+
 Folders are searched to any depth for image files. Writes into OUT:
 predictions.json, predictions.csv, and per image an overlay: a PNG with the box,
 the class, its probability and the experts that were asked.
@@ -23,6 +25,11 @@ def define() -> None:
   """Defines the flags."""
   flags.DEFINE_string("workdir", "", "Folder of the run (required).")
   flags.DEFINE_string("out", "", "Folder for the predictions (required).")
+  flags.DEFINE_string(
+    "boxes",
+    "",
+    "A detector's boxes (MegaDetector's JSON, COCO, ...): each is predicted.",
+  )
   cli_flags.define_prediction()
 
 
@@ -37,6 +44,6 @@ def main(argv: Sequence[str]) -> None:
     restore_for_eval(workdir, flags.FLAGS.step),
     argv[1:],
     out,
-    **cli_flags.flag_values("batch_size", "views"),
+    **cli_flags.flag_values("boxes", "batch_size", "views"),
   )
   print(f"{len(entries)} images: predictions.json, .csv and pictures in {out}")

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 from PIL import Image
 
@@ -22,7 +23,9 @@ from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.data import images as images_lib
-from mtlmoe_jax.evaluation import results
+from mtlmoe_jax.data import windows
+from mtlmoe_jax.devices import processes
+from mtlmoe_jax.evaluation import detections, results
 from mtlmoe_jax.evaluation.prediction import Prediction, Predictor
 from mtlmoe_jax.reports import overlay
 from mtlmoe_jax.reports.plots import display_name
@@ -32,15 +35,46 @@ from mtlmoe_jax.utils import progress as progress_lib
 
 @dataclasses.dataclass(frozen=True)
 class ImageFile:
-  """One image file to predict.
+  """One image file to predict, or one object of it.
 
   Attributes:
     path: the file.
     named: whether the user named it, rather than a folder that holds it.
+    detection: the object; None: the image is looked at as a whole.
   """
 
   path: pathlib.Path
   named: bool
+  detection: detections.Detection | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+  """What the model is shown.
+
+  Attributes:
+    file: of which image.
+    image: u8 [h, w, 3], the whole of it.
+    window: the part that is shown, in pixels; None: all.
+  """
+
+  file: ImageFile
+  image: np.ndarray
+  window: windows.Window | None
+
+  def pixels(self) -> np.ndarray:
+    """u8 [h', w', 3], what is shown."""
+    if self.window is None:
+      return self.image
+    x1, y1, x2, y2 = self.window
+    return self.image[y1:y2, x1:x2]
+
+  def told(self, prediction: Prediction) -> Prediction:
+    """A prediction about what was shown, told of the whole image."""
+    if self.window is None:
+      return prediction
+    size = (self.image.shape[0], self.image.shape[1])
+    return detections.in_image(prediction, self.window, size)
 
 
 def predict_images(
@@ -48,6 +82,7 @@ def predict_images(
   paths: Sequence[str | pathlib.Path],
   out: str | pathlib.Path,
   *,
+  boxes: str = "",
   batch_size: int = 0,
   views: str = "",
   progress: bool = True,
@@ -63,6 +98,9 @@ def predict_images(
     paths: image files and folders; folders are searched to any depth, for
       files with an image suffix, in sorted order.
     out: folder of the outputs; made where missing.
+    boxes: a detector's file: each of its boxes is predicted, in a window as
+      those that `config.data.objects=each` has; `paths` is then the folder of
+      the images, or empty where they lie beside that file.
     batch_size: images at a time; 0 for `config.eval.batch_size`.
     views: of each image; "" for `config.eval.views`.
     progress: whether to show how far it is.
@@ -72,7 +110,8 @@ def predict_images(
     `height` (pixels), `class`, `class_index`, `probability`, `top5` (a list of
     `class`, `probability`), `box` (`pixels` and `normalised`, xyxy), `experts`
     (task -> list of `expert`, `weight`, heaviest first), `overlay` (a file
-    name). `class` ... `top5` or `box` are null without that task.
+    name). `class` ... `top5` or `box` are null without that task. With
+    `boxes` an entry an object, which has `detection` (as `box`), too.
 
   Raises:
     InputError: nothing to predict, unknown views, a path that does not exist,
@@ -80,7 +119,15 @@ def predict_images(
   """
   out = pathlib.Path(out)
   predictor = Predictor(restored, views=views)
-  inputs = find_images(paths, out)
+  if boxes:
+    inputs = _detected(boxes, paths, predictor.config)
+  else:
+    inputs = find_images(paths, out)
+    if predictor.config.data.objects == "each":
+      processes.say(
+        "note: this model has learned from windows around objects; give it "
+        "those of a detector (--boxes=FILE), or whole images look small to it"
+      )
   temporary = _temporary_folder(out)
   unreadable: list[str] = []
   entries = []
@@ -91,12 +138,13 @@ def predict_images(
       len(inputs), unit="image", label="predict", enabled=progress
     ) as bar:
       for batch in _read(inputs, size, unreadable):
-        images = [(str(path), image) for path, image in batch]
+        images = [(str(seen.file.path), seen.pixels()) for seen in batch]
         predictions = predictor.predict(images, size)
-        for (path, image), prediction in zip(batch, predictions):
-          name = _overlay_name(path, out, taken)
-          entries.append({**_entry(prediction), "overlay": name})
-          Image.fromarray(_draw(image, prediction)).save(temporary / name)
+        for seen, found in zip(batch, predictions):
+          prediction = seen.told(found)
+          name = _overlay_name(seen.file.path, out, taken)
+          entries.append({**_entry(prediction, seen.file), "overlay": name})
+          Image.fromarray(_draw(seen.image, prediction)).save(temporary / name)
         bar.update(len(batch))
     if entries:
       files.write_json(temporary / "predictions.json", entries)
@@ -111,6 +159,28 @@ def predict_images(
       f"{'; '.join(unreadable)}; {len(entries)} were predicted, see {out}"
     )
   return entries
+
+
+def _detected(
+  boxes: str,
+  paths: Sequence[str | pathlib.Path],
+  config: ml_collections.ConfigDict,
+) -> list[ImageFile]:
+  """The objects of a detector's file.
+
+  Raises:
+    InputError: more than one folder of images; a file that cannot be read.
+  """
+  if len(paths) > 1:
+    raise errors.InputError(
+      f"--boxes={boxes}: names the images itself; give the one folder that "
+      f"they lie in, not {len(paths)} paths"
+    )
+  images = str(paths[0]) if paths else ""
+  return [
+    ImageFile(found.path, named=False, detection=found)
+    for found in detections.read(boxes, images, config)
+  ]
 
 
 def _temporary_folder(out: pathlib.Path) -> pathlib.Path:
@@ -180,13 +250,17 @@ def _in_folder(
 
 def _read(
   inputs: Sequence[ImageFile], size: int, unreadable: list[str]
-) -> Iterator[list[tuple[pathlib.Path, np.ndarray]]]:
-  """Groups of at most `size` decoded images: (path, u8 [h, w, 3])."""
+) -> Iterator[list[Seen]]:
+  """Groups of at most `size` decoded images, or windows of them."""
   for start in range(0, len(inputs), size):
     batch = []
     for file in inputs[start : start + size]:
       try:
-        batch.append((file.path, data_lib.load_image(file.path)))
+        image = data_lib.load_image(file.path)
+        window = None
+        if file.detection is not None:
+          window = detections.window(file.detection, image)
+        batch.append(Seen(file, image, window))
       except errors.InputError as error:
         if file.named:
           raise
@@ -194,7 +268,7 @@ def _read(
     yield batch
 
 
-def _entry(prediction: Prediction) -> dict[str, Any]:
+def _entry(prediction: Prediction, file: ImageFile) -> dict[str, Any]:
   """One element of predictions.json, without its overlay."""
   p = prediction
   entry: dict[str, Any] = {
@@ -212,15 +286,26 @@ def _entry(prediction: Prediction) -> dict[str, Any]:
       {"class": name, "probability": value} for name, value in p.top5
     ]
   if p.box is not None:
-    entry["box"] = {
-      "pixels": np.round(p.box.pixels, 2).tolist(),
-      "normalised": np.round(p.box.shares, 6).tolist(),
-    }
+    entry["box"] = _corners(p.box.pixels, p.box.shares)
+  if file.detection is not None:
+    shares = file.detection.box
+    sides = (p.width, p.height) * 2
+    pixels = [share * side for share, side in zip(shares, sides)]
+    entry["detection"] = _corners(pixels, shares)
   entry["experts"] = {
     task: [{"expert": e.expert, "weight": e.weight} for e in experts]
     for task, experts in p.experts.items()
   }
   return entry
+
+
+def _corners(
+  pixels: Sequence[float], shares: Sequence[float]
+) -> dict[str, list[float]]:
+  return {
+    "pixels": np.round(pixels, 2).tolist(),
+    "normalised": np.round(shares, 6).tolist(),
+  }
 
 
 def _draw(image: np.ndarray, prediction: Prediction) -> np.ndarray:
@@ -262,7 +347,8 @@ def _csv(entries: Sequence[dict[str, Any]]) -> str:
   """predictions.csv: as predictions.json, a row an image.
 
   Columns: id, class, probability, top5 (`name=p;...`), box_x1 ... box_y2
-  (normalised), pixel_x1 ... pixel_y2, experts_<task> (`expert=weight;...`),
+  (normalised), pixel_x1 ... pixel_y2, with a detector's boxes detection_x1 ...
+  detection_y2 (normalised), experts_<task> (`expert=weight;...`),
   overlay.
   """
   tasks = list(entries[0]["experts"])
@@ -270,6 +356,7 @@ def _csv(entries: Sequence[dict[str, Any]]) -> str:
     *("id", "width", "height", "class", "probability", "top5"),
     *results.box_columns("box"),
     *results.box_columns("pixel"),
+    *(results.box_columns("detection") if "detection" in entries[0] else ()),
     *(f"experts_{task}" for task in tasks),
     "overlay",
   ]
@@ -282,6 +369,9 @@ def _csv(entries: Sequence[dict[str, Any]]) -> str:
     box = entry["box"] or {}
     row |= results.box_cells("box", box.get("normalised"))
     row |= results.box_cells("pixel", box.get("pixels"))
+    if "detection" in entry:
+      found = entry["detection"]["normalised"]
+      row |= results.box_cells("detection", found)
     for task in tasks:
       row[f"experts_{task}"] = ";".join(
         f"{e['expert']}={e['weight']:.4f}" for e in entry["experts"][task]

@@ -2,60 +2,22 @@
 
 import csv
 import json
-import pathlib
-import types
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor
 
-from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import errors, models
-from mtlmoe_jax.checkpoints import Restored
+from mtlmoe_jax import errors
 from mtlmoe_jax.evaluation import predict
 from mtlmoe_jax.reports import overlay
-
-NAMES = ("dark", "middle", "light")
-
-
-class FakeModel:
-  """The lighter the image, the higher the class."""
-
-  def __init__(self, tasks=("class", "box")):
-    self.tasks = tasks
-
-  def apply(self, variables, images, train, valid):
-    grey = jnp.mean(images.astype(jnp.float32), (1, 2, 3)) / 255
-    far = (grey[:, None] - jnp.asarray([0.0, 0.5, 1.0])) ** 2
-    one = jnp.ones_like(grey)
-    routing = types.SimpleNamespace(
-      experts=jnp.stack([one, 3 * one], -1).astype(jnp.int32),
-      weights=jnp.stack([0.25 * one, 0.75 * one], -1),
-      probs=jnp.stack([0.25 * one] * 4, -1),
-    )
-    return types.SimpleNamespace(
-      logits=-20 * far if "class" in self.tasks else None,
-      box=jnp.stack([0.25 * one, 0.5 * one, one, 0.75 * one], -1)
-      if "box" in self.tasks
-      else None,
-      routing=dict.fromkeys(self.tasks, routing),
-    )
-
-
-def restored_of(monkeypatch, tasks=("class", "box")):
-  monkeypatch.setattr(models, "build_model", lambda *_: FakeModel(tasks))
-  config = config_lib.default_config()
-  config.data.image_size = 32
-  config.eval.batch_size = 2
-  return Restored({}, config, NAMES, 1, {}, pathlib.Path("run"))
+from tests.support import fake_model
 
 
 @pytest.fixture
 def restored(monkeypatch):
-  return restored_of(monkeypatch)
+  return fake_model.restored_of(monkeypatch)
 
 
 def picture(path, grey, size=(80, 40), mode="RGB"):
@@ -144,10 +106,10 @@ def test_a_closer_look_is_told_in_the_whole_image(restored, tmp_path):
 
 def test_one_task_alone(monkeypatch, tmp_path):
   file = picture(tmp_path / "a.png", 0)
-  only_box = restored_of(monkeypatch, ("box",))
+  only_box = fake_model.restored_of(monkeypatch, ("box",))
   (entry,) = run(only_box, [file], tmp_path / "1")
   assert entry["class"] is None and entry["top5"] is None
-  only_class = restored_of(monkeypatch, ("class",))
+  only_class = fake_model.restored_of(monkeypatch, ("class",))
   (entry,) = run(only_class, [file], tmp_path / "2")
   assert entry["box"] is None and entry["class"] == "dark"
   assert "pixel_x1" in (tmp_path / "2" / "predictions.csv").read_text()
