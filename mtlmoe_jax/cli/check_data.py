@@ -30,6 +30,9 @@ def define() -> None:
   """Defines the flags."""
   cli_flags.define_config("Config file; --config.KEY=VALUE changes its values.")
   flags.DEFINE_string("out", "", "PNG file for ten samples with boxes.")
+  flags.DEFINE_string(
+    "json", "", "JSON file for every record: image, class, box, split."
+  )
   for key in _SHORT:
     flags.DEFINE_string(key, None, f"config.{key}.")
 
@@ -38,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
   """Flags -> one call."""
   cli_flags.no_arguments(argv)
   # Here, not above: --help should not wait for Grain.
-  from mtlmoe_jax.data import check
+  from mtlmoe_jax.data import check, listing
   from mtlmoe_jax.reports import sample_sheet
 
   config = config_lib.default_config()
@@ -54,6 +57,9 @@ def main(argv: Sequence[str]) -> int:
   if out and report.source is not None and report.readable:
     sample_sheet.write(out, report.source, report.readable)
     print(f"samples: {out}")
+  if flags.FLAGS.json and report.source is not None:
+    listing.write(flags.FLAGS.json, report.source, report.data)
+    print(f"records: {flags.FLAGS.json}")
   for problem in report.problems:
     print(f"error: {problem}", file=sys.stderr)
   print(f"{len(report.problems)} problem(s) found")

@@ -24,12 +24,14 @@ class Report:
     text: counts and statistics, several lines.
     source: the whole data set; None where it cannot be opened.
     readable: positions of the images that can be decoded.
+    data: its splits; None where it cannot be split.
   """
 
   problems: list[str]
   text: str
   source: Source | None = None
   readable: Sequence[int] = ()
+  data: opening.Data | None = None
 
 
 def check(config: ml_collections.ConfigDict) -> Report:
@@ -75,7 +77,7 @@ def check(config: ml_collections.ConfigDict) -> Report:
   if "box" in lines:  # No mistake of the data: nobody need have boxes.
     sections.append(f"note: {lines['box']}")
   sections.append(f"fingerprint: {data.fingerprint}")
-  return Report(problems.messages, "\n".join(sections), source, good)
+  return Report(problems.messages, "\n".join(sections), source, good, data)
 
 
 def decode_all(
