@@ -33,6 +33,9 @@ def define() -> None:
   flags.DEFINE_string(
     "json", "", "JSON file for every record: image, class, box, split."
   )
+  flags.DEFINE_string(
+    "fix", "", "Folder for images.csv, a list without what has a problem."
+  )
   for key in _SHORT:
     flags.DEFINE_string(key, None, f"config.{key}.")
 
@@ -41,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
   """Flags -> one call."""
   cli_flags.no_arguments(argv)
   # Here, not above: --help should not wait for Grain.
-  from mtlmoe_jax.data import check, listing
+  from mtlmoe_jax.data import check, cleaning, listing
   from mtlmoe_jax.reports import sample_sheet
 
   config = config_lib.default_config()
@@ -62,5 +65,8 @@ def main(argv: Sequence[str]) -> int:
     print(f"records: {flags.FLAGS.json}")
   for problem in report.problems:
     print(f"error: {problem}", file=sys.stderr)
+  if flags.FLAGS.fix:
+    for line in cleaning.write(flags.FLAGS.fix, config.data.path, report):
+      print(line)
   print(f"{len(report.problems)} problem(s) found")
   return 2 if report.problems else 0
