@@ -31,6 +31,9 @@ def define() -> None:
   cli_flags.define_config("Config file; --config.KEY=VALUE changes its values.")
   flags.DEFINE_string("out", "", "PNG file for ten samples with boxes.")
   flags.DEFINE_string(
+    "page", "", "HTML file that shows all of it, and what to look at."
+  )
+  flags.DEFINE_string(
     "json", "", "JSON file for every record: image, class, box, split."
   )
   flags.DEFINE_string(
@@ -44,8 +47,9 @@ def main(argv: Sequence[str]) -> int:
   """Flags -> one call."""
   cli_flags.no_arguments(argv)
   # Here, not above: --help should not wait for Grain.
-  from mtlmoe_jax.data import check, cleaning, listing
+  from mtlmoe_jax.data import check, cleaning, listing, looks
   from mtlmoe_jax.reports import sample_sheet
+  from mtlmoe_jax.reports.dataset import page
 
   config = config_lib.default_config()
   if flags.FLAGS.config is not None:
@@ -54,12 +58,15 @@ def main(argv: Sequence[str]) -> int:
     if flags.FLAGS[key].value is not None:
       config_lib.set_path(config, key, flags.FLAGS[key].value)
   config_lib.check_config(config)
-  report = check.check(config)
+  report = check.check(config, looks.look if flags.FLAGS.page else None)
   print(report.text)
   out = flags.FLAGS.out
   if out and report.source is not None and report.readable:
     sample_sheet.write(out, report.source, report.readable)
     print(f"samples: {out}")
+  if flags.FLAGS.page:
+    page.write(flags.FLAGS.page, config.data.path or config.data.name, report)
+    print(f"page: {flags.FLAGS.page}")
   if flags.FLAGS.json and report.source is not None:
     listing.write(flags.FLAGS.json, report.source, report.data)
     print(f"records: {flags.FLAGS.json}")

@@ -13,10 +13,13 @@ import numpy as np
 
 # Longer side at which images are compared: noise and size weigh less.
 SIDE = 256
-# Variance of the Laplacian (of grey 0 to 255) below which an image is shown:
-# this share of the data set's median, and whatever the others are.
+# The sharpest of so many parts, down and across, counts: a bird before a plain
+# sky is as sharp as one before leaves.
+PARTS = 4
+# Sharpness below which an image is shown: this share of the data set's median,
+# and whatever the others are.
 BLURRED_SHARE = 0.125
-BLURRED = 20.0
+BLURRED = 50.0
 # Luminance below the first is dark, above 1 minus it bright, if it is also
 # less than half as far from black (white) as the median is.
 DARK = 0.2
@@ -30,7 +33,8 @@ class Look(NamedTuple):
   Attributes:
     height: pixels.
     width: pixels.
-    sharpness: variance of the Laplacian at SIDE (Pech-Pacheco et al. 2000).
+    sharpness: variance of the Laplacian (Pech-Pacheco et al. 2000) of the grey
+      pixels, 0 to 255, at SIDE; of the sharpest part.
     luminance: mean of the grey pixels, 0 black to 1 white.
   """
 
@@ -48,7 +52,13 @@ def look(image: np.ndarray) -> Look:
   kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
   grey = cv2.cvtColor(cv2.resize(image, size, None, 0, 0, kind), _GREY)
   edges = cv2.Laplacian(grey, cv2.CV_32F)
-  return Look(height, width, float(edges.var()), float(grey.mean()) / 255)
+  sharpness = max(
+    float(part.var())
+    for row in np.array_split(edges, PARTS, 0)
+    for part in np.array_split(row, PARTS, 1)
+    if part.size
+  )
+  return Look(height, width, sharpness, float(grey.mean()) / 255)
 
 
 def blurred(sharpness: np.ndarray) -> np.ndarray:
