@@ -33,6 +33,13 @@ def define() -> None:
   flags.DEFINE_string(
     "page", "", "HTML file that shows all of it, and what to look at."
   )
+  flags.DEFINE_boolean(
+    "labels",
+    None,
+    "Whether --page shows the labels that are most likely wrong: a backbone "
+    "looks at every image. Default: of up to 3000 images, where its weights "
+    "(the extra lite, or those of the config) are installed.",
+  )
   flags.DEFINE_string(
     "json", "", "JSON file for every record: image, class, box, split."
   )
@@ -50,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
   from mtlmoe_jax.data import check, cleaning, listing, looks
   from mtlmoe_jax.reports import sample_sheet
   from mtlmoe_jax.reports.dataset import page
+  from mtlmoe_jax.training import doubtful_labels
 
   config = config_lib.default_config()
   if flags.FLAGS.config is not None:
@@ -65,7 +73,10 @@ def main(argv: Sequence[str]) -> int:
     sample_sheet.write(out, report.source, report.readable)
     print(f"samples: {out}")
   if flags.FLAGS.page:
-    page.write(flags.FLAGS.page, config.data.path or config.data.name, report)
+    found = doubtful_labels.of_report(config, report, flags.FLAGS.labels)
+    page.write(
+      flags.FLAGS.page, config.data.path or config.data.name, report, *found
+    )
     print(f"page: {flags.FLAGS.page}")
   if flags.FLAGS.json and report.source is not None:
     listing.write(flags.FLAGS.json, report.source, report.data)

@@ -2,7 +2,10 @@
 
 Northcutt, Jiang, Chuang: Confident Learning: Estimating Uncertainty in Dataset
 Labels, JAIR 70, 2021. What is judged are probabilities of images that the
-classifier was not fitted on.
+classifier was not fitted on. Its confident joint tells how many labels are
+wrong; which ones they are is told by self-confidence, as in its pruning by
+class: of labels of CUB that were flipped, that order has more among the first
+than the joint's own cells (docs/decisions.md).
 
 Letters: n images, L classes.
 """
@@ -18,15 +21,18 @@ class Doubts:
 
   Attributes:
     index: i64 [m], their positions.
-    suggested: i64 [m], the class that is confidently seen instead.
-    given: f64 [m], probability of the given class.
+    suggested: i64 [m], the most probable class.
+    given: f64 [m], probability of the given class: self-confidence.
     other: f64 [m], probability of the suggested one.
+    confident: bool [m], whether another class is seen confidently: as surely as
+      in the mean of the images that are labelled so.
   """
 
   index: np.ndarray
   suggested: np.ndarray
   given: np.ndarray
   other: np.ndarray
+  confident: np.ndarray
 
   def __len__(self) -> int:
     return len(self.index)
@@ -53,12 +59,12 @@ def thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def find(probabilities: np.ndarray, labels: np.ndarray) -> Doubts:
-  """The images that are confidently of another class than the given one.
+  """The images that look like another class than the given one.
 
-  Among the classes whose threshold an image reaches, the most probable one is
-  the class it is counted to (equation 1 of the paper). Where that is not the
-  given class the label is doubted. Their order is by the margin, probability
-  of the given class minus that of the other, so the surest mistake is first.
+  Where another class is more probable the label is doubted. The order is by
+  self-confidence, the least first. `confident` are the images off the diagonal
+  of the confident joint (equation 1 of the paper): among the classes whose
+  threshold they reach, the most probable one is not the given class.
 
   Args:
     probabilities: f [n, L] of a classifier that did not see the image; rows
@@ -70,11 +76,16 @@ def find(probabilities: np.ndarray, labels: np.ndarray) -> Doubts:
     (np.asarray(labels) >= 0) & np.isfinite(probabilities).all(1)
   )
   p, given = probabilities[known], np.asarray(labels)[known]
-  confident = np.where(p >= thresholds(p, given), p, -np.inf)
-  seen = confident.argmax(1)
-  rows = np.arange(len(known))
-  wrong = np.isfinite(confident[rows, seen]) & (seen != given)
-  own, other = p[rows, given], p[rows, seen]
-  order = np.argsort((own - other)[wrong], kind="stable")
-  chosen = np.flatnonzero(wrong)[order]
-  return Doubts(known[chosen], seen[chosen], own[chosen], other[chosen])
+  reached = np.where(p >= thresholds(p, given), p, -np.inf)
+  off = np.isfinite(reached.max(1)) & (reached.argmax(1) != given)
+  rows, seen = np.arange(len(known)), p.argmax(1)
+  own = p[rows, given]
+  wrong = np.flatnonzero(own < p[rows, seen])
+  chosen = wrong[np.argsort(own[wrong], kind="stable")]
+  return Doubts(
+    known[chosen],
+    seen[chosen],
+    own[chosen],
+    p[chosen, seen[chosen]],
+    off[chosen],
+  )

@@ -80,6 +80,7 @@ def write(
     samples=photos.samples(report) if report.readable else [],
     doubts=None if doubts is None else photos.doubted(report, doubts),
     doubt_count=0 if doubts is None else len(doubts),
+    confident=0 if doubts is None else int(doubts.confident.sum()),
     why_not=why_not,
   )
   # A file's name need not be text.

@@ -70,7 +70,7 @@ def test_one_safe_file_that_tells_all(tmp_path):
   broken.write_bytes(broken.read_bytes()[:-200])
   report = checked(root)
   assert len(report.problems) == 1
-  doubts = Doubts(*map(np.array, ([7], [0], [0.1], [0.75])))
+  doubts = Doubts(*map(np.array, ([7], [0], [0.1], [0.75], [True])))
   found = written(tmp_path, report, doubts=doubts)
   assert report.problems[0] in found.text
   assert not {"script", "link", "iframe"} & set(found.tags)
