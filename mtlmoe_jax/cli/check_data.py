@@ -1,13 +1,14 @@
 """Lists everything that is wrong with a data set, and shows ten samples.
 
   mtlmoe check_data --config=configs/cub.py --config.data.path=DIR
-  mtlmoe check_data --data.name=folder --data.path=DIR --out=look.png
+  mtlmoe check_data --data.name=folder --data.path=DIR --page=look.html
 
 Prints class counts and box statistics; exits with 2 when problems were found.
 """
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -53,11 +54,10 @@ def define() -> None:
 def main(argv: Sequence[str]) -> int:
   """Flags -> one call."""
   cli_flags.no_arguments(argv)
+  cli_flags.writable("out", "page", "json")
   # Here, not above: --help should not wait for Grain.
   from mtlmoe_jax.data import check, cleaning, listing, looks
   from mtlmoe_jax.reports import sample_sheet
-  from mtlmoe_jax.reports.dataset import page
-  from mtlmoe_jax.training import doubtful_labels
 
   config = config_lib.default_config()
   if flags.FLAGS.config is not None:
@@ -66,6 +66,8 @@ def main(argv: Sequence[str]) -> int:
     if flags.FLAGS[key].value is not None:
       config_lib.set_path(config, key, flags.FLAGS[key].value)
   config_lib.check_config(config)
+  if flags.FLAGS.fix:
+    cleaning.new_list(flags.FLAGS.fix)
   report = check.check(config, looks.look if flags.FLAGS.page else None)
   print(report.text)
   out = flags.FLAGS.out
@@ -73,10 +75,7 @@ def main(argv: Sequence[str]) -> int:
     sample_sheet.write(out, report.source, report.readable)
     print(f"samples: {out}")
   if flags.FLAGS.page:
-    found = doubtful_labels.of_report(config, report, flags.FLAGS.labels)
-    page.write(
-      flags.FLAGS.page, config.data.path or config.data.name, report, *found
-    )
+    _write_page(config, report)
     print(f"page: {flags.FLAGS.page}")
   if flags.FLAGS.json and report.source is not None:
     listing.write(flags.FLAGS.json, report.source, report.data)
@@ -88,3 +87,13 @@ def main(argv: Sequence[str]) -> int:
       print(line)
   print(f"{len(report.problems)} problem(s) found")
   return 2 if report.problems else 0
+
+
+def _write_page(config: Any, report: Any) -> None:
+  # Here, not above: who wants no page need not wait for networks.
+  from mtlmoe_jax.reports.dataset import page
+  from mtlmoe_jax.training import doubtful_labels
+
+  found = doubtful_labels.of_report(config, report, flags.FLAGS.labels)
+  name = config.data.path or config.data.name
+  page.write(flags.FLAGS.page, name, report, *found)

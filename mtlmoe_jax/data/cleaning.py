@@ -50,12 +50,7 @@ def write(folder: str | os.PathLike, root: str, report: Report) -> list[str]:
     InputError: a data set that is not one of files or could not be opened or
       split; a list that is there already; no record that is left.
   """
-  path = pathlib.Path(folder).expanduser() / FILE
-  if path.exists():
-    raise errors.InputError(
-      f"--fix={str(folder)!r}: {path} is there already and is not written "
-      "over: remove it, or give another folder"
-    )
+  path = new_list(folder)
   source = report.source
   if not isinstance(source, FileSource) or report.data is None:
     raise errors.InputError(
@@ -86,6 +81,21 @@ def write(folder: str | os.PathLike, root: str, report: Report) -> list[str]:
   if report.problems:
     lines.append("left out: the rows and images that the errors above name")
   return lines
+
+
+def new_list(folder: str | os.PathLike) -> pathlib.Path:
+  """Where the list will be.
+
+  Raises:
+    InputError: something is there already.
+  """
+  path = pathlib.Path(folder).expanduser() / FILE
+  if path.exists():
+    raise errors.InputError(
+      f"--fix={str(folder)!r}: {path} is there already and is not written "
+      "over: remove it, or give another folder"
+    )
+  return path
 
 
 def find(
