@@ -281,8 +281,12 @@ def split_data(
   if data.validation_fraction <= 0:
     validation = None
   elif validation is None or not len(validation):
+    train = parts["train"]
+    ids = None
+    if isinstance(source, FileSource):
+      ids = [source.ids[i] for i in train]
     kept, positions = splits.hold_out(
-      source.labels[parts["train"]], data.validation_fraction, config.seed
+      source.labels[train], data.validation_fraction, config.seed, ids
     )
     validation = parts["train"][positions] if len(positions) else None
     parts["train"] = parts["train"][kept]
