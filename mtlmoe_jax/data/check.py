@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import opening
+from mtlmoe_jax.data import leaks, opening
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.source import Record, Source
 from mtlmoe_jax.utils.progress import Progress
@@ -24,12 +24,14 @@ class Report:
     text: counts and statistics, several lines.
     source: the whole data set; None where it cannot be opened.
     readable: positions of the images that can be decoded.
+    data: its splits; None where it cannot be split.
   """
 
   problems: list[str]
   text: str
   source: Source | None = None
   readable: Sequence[int] = ()
+  data: opening.Data | None = None
 
 
 def check(config: ml_collections.ConfigDict) -> Report:
@@ -74,8 +76,9 @@ def check(config: ml_collections.ConfigDict) -> Report:
     problems(lines["class"])
   if "box" in lines:  # No mistake of the data: nobody need have boxes.
     sections.append(f"note: {lines['box']}")
+  sections += leaks.told(config, data)
   sections.append(f"fingerprint: {data.fingerprint}")
-  return Report(problems.messages, "\n".join(sections), source, good)
+  return Report(problems.messages, "\n".join(sections), source, good, data)
 
 
 def decode_all(
