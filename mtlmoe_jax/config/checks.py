@@ -220,6 +220,13 @@ def _check_data(config: ml_collections.ConfigDict) -> None:
       f"the main images alone (config.features.views={config.features.views}); "
       "use one of them"
     )
+  if data.split_scheme == "poster":
+    for key in ("group_by", "split_file"):
+      if data[key]:
+        raise errors.InputError(
+          f"config.data.{key}={data[key]!r}: the scheme 'poster' takes every "
+          "tenth image of a class; use config.data.split_scheme='official'"
+        )
   if data.name != "synthetic" and not data.path:
     raise errors.InputError(
       f"config.data.path is empty: data.name={data.name!r} needs the folder "

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import opening
+from mtlmoe_jax.data import leaks, opening
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.source import Record, Source
 from mtlmoe_jax.utils.progress import Progress
@@ -94,7 +94,7 @@ def check(
   if data.extra is not None:
     splits["extra"] = data.extra
   sections.insert(0, _counts_text(data.class_names, splits))
-  sections[1:1] = data.notes
+  sections[1:1] = notes = data.notes
   for line in opening.untrained(data):
     problems(line)
   lines = opening.unlearnable(config, data)
@@ -103,6 +103,9 @@ def check(
   if "box" in lines:  # No mistake of the data: nobody need have boxes.
     sections.append(f"note: {lines['box']}")
     notes += (lines["box"],)
+  leaked = leaks.told(config, data)
+  sections += leaked
+  notes += tuple(line.strip() for line in leaked)
   sections.append(f"fingerprint: {data.fingerprint}")
   return report(data)
 

@@ -24,7 +24,8 @@ SUFFIXES = (
 # Of these, what it reads with the extra `heic` alone.
 _HEIC = (".heic", ".heif")
 
-_BAD_FILE = (
+# What Pillow raises for files that are broken.
+BAD_FILE = (
   OSError,  # with UnidentifiedImageError and truncated files
   SyntaxError,  # what Pillow raises for broken PNG chunks
   ValueError,
@@ -113,7 +114,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
       width, height = image.size
       # Pillow tells a TIFF's size upright, though its tag is still there.
       sideways = image.format != "TIFF" and _orientation(image) in _SIDEWAYS
-  except _BAD_FILE as error:
+  except BAD_FILE as error:
     raise _not_an_image(path, error) from None
   return (width, height) if sideways else (height, width)
 
@@ -170,7 +171,7 @@ def from_pillow(image: Image.Image, what: str) -> np.ndarray:
   try:
     image.load()
     return np.asarray(_to_rgb(_turned(image), what))
-  except _BAD_FILE as error:
+  except BAD_FILE as error:
     raise _not_an_image(what, error) from None
 
 
@@ -185,7 +186,7 @@ def _decode(data: bytes, what: str, upright: bool) -> np.ndarray:
       # Pillow turns a TIFF while it loads it, and takes its tag away.
       image.load()
       return np.asarray(_to_rgb(_turned(image) if upright else image, what))
-  except _BAD_FILE as error:
+  except BAD_FILE as error:
     raise _not_an_image(what, error) from None
 
 
@@ -197,7 +198,7 @@ def _orientation(image: Image.Image) -> int:
   """
   try:
     found = image.getexif().get(ExifTags.Base.Orientation, 1)
-  except (*_BAD_FILE, AttributeError, KeyError, TypeError):
+  except (*BAD_FILE, AttributeError, KeyError, TypeError):
     return 1
   return found if found in _UPRIGHT else 1
 

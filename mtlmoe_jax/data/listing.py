@@ -52,14 +52,7 @@ def parts_of(data: Data | None) -> dict[str, str]:
   """ "train", "validation" or "test" by the id of each record of a run."""
   if data is None:
     return {}
-  parts = {"train": data.train, "validation": data.validation}
-  parts["test"] = data.test
-  return {
-    name: part
-    for part, source in parts.items()
-    if source is not None
-    for name in source.ids
-  }
+  return {name: part for part, ids in data.ids().items() for name in ids}
 
 
 def rows(source: Source, part_of: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """A folder of images with one sub-folder for each class.
 
 ```
-DIR/<class>/*.jpg                          split here, seeded (see TEST_SHARE)
+DIR/<class>/*.jpg                          split here, seeded
 DIR/{train,test}/<class>/*.jpg             split as it is
 DIR/{train,val,test}/<class>/*.jpg         val chooses the best checkpoint
 DIR/{train,val}/<class>/*.jpg              val is the test split
@@ -41,11 +41,6 @@ from mtlmoe_jax.data.readers.problems import (
   table,
 )
 from mtlmoe_jax.ops import boxes
-
-# Share of each class that is held out where the folder has no split. Its seed
-# is fixed, so that runs with different seeds are tested on the same images.
-TEST_SHARE = 0.2
-TEST_SEED = 0
 
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
 _NORMALISED = ("path", *_CORNERS)
@@ -93,7 +88,9 @@ def open_folder(path: str, problems: Problems, key: str = "data.path") -> Whole:
   has_split = set(official) >= {"train", "test"}
   if not has_split:
     # No split, or only one of its sides: hold out a share of what there is.
-    kept, held_out = splits.hold_out(source.labels, TEST_SHARE, TEST_SEED)
+    kept, held_out = splits.hold_out(
+      source.labels, splits.TEST_SHARE, splits.TEST_SEED, source.ids
+    )
     official = {"train": kept, "test": held_out}
   return Whole(source, official, has_split, listing.notes)
 
