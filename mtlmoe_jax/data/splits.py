@@ -191,7 +191,9 @@ def _of_groups(
 
 def _digest(seed: int, name: str) -> str:
   """What orders names: chance that is the same on every machine."""
-  return hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).hexdigest()
+  # A file's name need not be text.
+  text = f"{seed} {name}".encode("utf-8", "surrogatepass")
+  return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def choose_classes(
