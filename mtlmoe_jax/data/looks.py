@@ -1,15 +1,17 @@
-"""What pixels tell of a photograph: how sharp, how dark.
+"""What pixels tell of a photograph: how sharp, how dark, what it is like.
 
 None of it is a mistake: a bird in mist is blurred and a bird at dusk is dark.
 The rules below only choose what somebody should look at.
 
-Letters: h w height and width of one image, n images.
+Letters: h w height and width of one image, n images, m of them that are shown.
 """
 
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from mtlmoe_jax.data import similar
 
 # Longer side at which images are compared: noise and size weigh less.
 SIDE = 256
@@ -36,12 +38,14 @@ class Look(NamedTuple):
     sharpness: variance of the Laplacian (Pech-Pacheco et al. 2000) of the grey
       pixels, 0 to 255, at SIDE; of the sharpest part.
     luminance: mean of the grey pixels, 0 black to 1 white.
+    phash: 64 bits, of `similar.phash`.
   """
 
   height: int
   width: int
   sharpness: float
   luminance: float
+  phash: int
 
 
 def look(image: np.ndarray) -> Look:
@@ -58,7 +62,8 @@ def look(image: np.ndarray) -> Look:
     for part in np.array_split(row, PARTS, 1)
     if part.size
   )
-  return Look(height, width, sharpness, float(grey.mean()) / 255)
+  luminance = float(grey.mean()) / 255
+  return Look(height, width, sharpness, luminance, similar.phash(image))
 
 
 def blurred(sharpness: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.data import similar
 from mtlmoe_jax.data.check import Report
 from mtlmoe_jax.data.source import Source, Subset
 from mtlmoe_jax.metrics import label_doubt
@@ -26,6 +27,8 @@ from mtlmoe_jax.training import frozen_folds
 FOLDS = 5
 # More images than this are looked at when that is asked for: some minutes.
 UNASKED = 3000
+# Of more images it takes too long to compare every two.
+SIMILAR = 50_000
 
 
 def of_report(
@@ -35,7 +38,7 @@ def of_report(
 
   Args:
     config: the whole config.
-    report: of `check`.
+    report: of `check`, with `looks.look`.
     asked: whether they are wanted; None: where it takes a few minutes at most
       and the weights are installed.
 
@@ -57,8 +60,11 @@ def of_report(
       f"Not looked for: of {len(places)} images that takes a while (a "
       "processor core does 20 to 40 a second); --labels looks for them."
     )
+  looks = dict(zip(report.readable, report.looks, strict=True))
+  hashes = np.asarray([looks[i].phash for i in places], np.uint64)
+  source = Subset(report.source, places)
   try:
-    doubts = find(config, Subset(report.source, places))
+    doubts = judge(frozen_folds.features(config, source), source.labels, hashes)
   except errors.InputError as error:
     if asked:
       raise
@@ -82,27 +88,23 @@ def one_class(source: Source, readable: Sequence[int]) -> np.ndarray:
   )
 
 
-def find(
-  config: ml_collections.ConfigDict, source: Source
+def judge(
+  features: np.ndarray, labels: np.ndarray, hashes: np.ndarray | None = None
 ) -> label_doubt.Doubts:
-  """Looks at every image once.
+  """Doubted labels of images.
 
   Args:
-    config: the whole config.
-    source: n images, all of which can be read.
-
-  Returns:
-    The doubted ones, worst first.
-
-  Raises:
-    InputError: as `frozen_folds.features`.
+    features: f32 [n, D].
+    labels: i32 [n], -1: none.
+    hashes: u64 [n], of `similar.phash`: what is nearly the same is in one
+      fold, or a wrong label that a burst shares would be learned from it.
   """
-  return judge(frozen_folds.features(config, source), source.labels)
-
-
-def judge(features: np.ndarray, labels: np.ndarray) -> label_doubt.Doubts:
-  """As `find`, of features f32 [n, D] and labels i32 [n], -1: none."""
   parts = folds(labels)
+  if hashes is not None and len(hashes) <= SIMILAR:
+    groups = similar.clusters(hashes)
+    _, first = np.unique(groups, return_index=True)
+    if len(first) > FOLDS:
+      parts = folds(labels[first])[groups]
   return label_doubt.find(
     frozen_folds.out_of_fold(features, labels, parts), labels
   )

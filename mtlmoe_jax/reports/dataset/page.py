@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtlmoe_jax.data import looks
+from mtlmoe_jax.data import looks, similar
 from mtlmoe_jax.data.check import Report
 from mtlmoe_jax.data.source import Source
 from mtlmoe_jax.metrics.label_doubt import Doubts
@@ -82,6 +82,7 @@ def write(
     doubt_count=0 if doubts is None else len(doubts),
     confident=0 if doubts is None else int(doubts.confident.sum()),
     why_not=why_not,
+    bits=similar.THRESHOLD,
   )
   # A file's name need not be text.
   files.write_bytes(path, text.encode("utf-8", "replace"))
@@ -132,8 +133,8 @@ def _pixels(report: Report) -> dict[str, Any]:
   """What the pixels tell: sizes, and images to look at."""
   places = _images(report)
   if not len(places):
-    return {"size_table": [], "size_plots": [], "common": [], "shown": []}
-  seen = [report.looks[i] for i in places]
+    return {"size_table": [], "size_plots": [], "shown": [], "alike": None}
+  seen = [report.looks[i][:4] for i in places]
   heights, widths, sharpness, luminance = np.asarray(seen, np.float64).T
   common = collections.Counter(zip(widths.astype(int), heights.astype(int)))
   return {
@@ -147,6 +148,7 @@ def _pixels(report: Report) -> dict[str, Any]:
       [drawings.sizes(heights, widths), drawings.shapes(heights, widths)]
     ),
     "common": [(*size, n) for size, n in common.most_common(_SIZES)],
+    "alike": photos.alike(report, places),
     "shown": list(_shown(report, places, sharpness, luminance)),
   }
 

@@ -6,6 +6,9 @@ Plain values for the template. Letters: n records.
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
+from mtlmoe_jax.data import listing, similar
 from mtlmoe_jax.data.check import Report
 from mtlmoe_jax.data.source import Source
 from mtlmoe_jax.metrics.label_doubt import Doubts
@@ -16,6 +19,8 @@ from mtlmoe_jax.reports.sample_sheet import SAMPLES
 # These counts keep a page below 3 MB whatever the images are.
 SHOWN = 12  # of each kind
 DOUBTS = 30
+# Every two of so many images are compared: some seconds.
+COMPARED = 50_000
 STORED = 224  # longer side of a stored image, pixels
 SIDE = 160  # longer side as it is shown
 
@@ -56,6 +61,23 @@ class Shown:
   rule: str
   count: int
   photos: list[Photo]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Photographs that are nearly the same.
+
+  Attributes:
+    shown: the first of them.
+    count: how many pairs there are.
+    across: how many of them are in different splits.
+    images: how many were compared.
+  """
+
+  shown: list[tuple[Photo, Photo]]
+  count: int
+  across: int
+  images: int
 
 
 def photo(
@@ -107,6 +129,43 @@ def measured(
   some = list(said.items())[:SHOWN]
   pictures = [photo(source, report.readable[i], line) for i, line in some]
   return Shown(title, rule, len(said), pictures)
+
+
+def alike(report: Report, places: np.ndarray) -> Pairs:
+  """Photographs that are nearly the same.
+
+  Pairs of different splits stand first, then of different classes, then of the
+  fewest bits.
+
+  Args:
+    report: of the data set, with `looks.look`.
+    places: i64 [n], positions in `report.readable` of the images.
+  """
+  source, readable = report.source, np.asarray(report.readable)
+  assert source is not None
+  places = places[:COMPARED]
+  part_of = listing.parts_of(report.data)
+  parts = [part_of.get(source.ids[i], "no") for i in readable[places]]
+  _, numbers = np.unique(parts, return_inverse=True)
+  labels = source.labels[readable[places]]
+  hashes = np.asarray([report.looks[i].phash for i in places], np.uint64)
+  best = np.empty((0, 5), np.int64)
+  count = across = 0
+  for i, j, bits in similar.pairs(hashes):
+    same = numbers[i] == numbers[j]
+    count, across = count + len(i), across + int((~same).sum())
+    rows = np.stack([same, labels[i] == labels[j], bits, i, j], 1)
+    best = np.concatenate([best, rows])
+    best = best[np.lexsort(best.T[::-1])][:SHOWN]
+
+  def one(place: int, bits: int) -> Photo:
+    index = readable[places[place]]
+    part = f"{parts[place]} split, " if part_of else ""
+    text = f"{bits} of 64 bits differ"
+    return photo(source, index, class_of(source, index), part + text)
+
+  shown = [(one(i, bits), one(j, bits)) for *_, bits, i, j in best.tolist()]
+  return Pairs(shown, count, across, len(places))
 
 
 def doubted(report: Report, doubts: Doubts) -> list[Photo]:

@@ -1,5 +1,6 @@
 """The page of a data set: one file, safe, and right whatever is wrong."""
 
+import dataclasses
 import html.parser
 import os
 import re
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax.data import check, looks
+from mtlmoe_jax.data import check, listing, looks
 from mtlmoe_jax.metrics.label_doubt import Doubts
 from mtlmoe_jax.reports.dataset import drawings, page, photos
 from tests.support import layouts
@@ -74,8 +75,9 @@ def test_one_safe_file_that_tells_all(tmp_path):
   found = written(tmp_path, report, doubts=doubts)
   assert report.problems[0] in found.text
   assert not {"script", "link", "iframe"} & set(found.tags)
-  # Samples, the doubted label, one blurred and one dark image, and the maps.
-  assert found.tags.count("figure") == 10 + 1 + 1 + 1
+  # Samples, the doubted label, one blurred and one dark image, twelve pairs,
+  # and the maps.
+  assert found.tags.count("figure") == 10 + 1 + 1 + 1 + 24
   assert found.tags.count("svg") == found.tags.count("figure") + 4
   for address in found.addresses:
     assert address.startswith(("data:image/", "#")), address
@@ -143,6 +145,37 @@ def test_many_images_leave_a_page_small(tmp_path):
   said = {i: "x" for i in range(13)}
   shown = photos.measured(report, "Title", "rule", said)
   assert (shown.count, len(shown.photos)) == (13, photos.SHOWN)
+
+
+def test_pairs_of_other_splits_and_classes_stand_first(tmp_path):
+  report = checked(make(tmp_path))
+  splits, ids = listing.parts_of(report.data), report.source.ids
+  far = [int(x) for x in np.random.default_rng(0).integers(0, 2**62, len(ids))]
+  test = [i for i, name in enumerate(ids) if splits[name] == "test"]
+  rest = [i for i in range(len(ids)) if i not in test]
+  evil = [i for i in rest if ids[i].startswith(EVIL)]
+  plain = [i for i in rest if i not in evil]
+  # The same class and split, no bit; another class, one; another split, two.
+  far[plain[1]] = far[plain[0]]
+  far[plain[2]] = far[evil[0]] ^ 1
+  far[test[0]] = far[evil[1]] ^ 3
+  report = dataclasses.replace(
+    report,
+    looks=[seen._replace(phash=h) for seen, h in zip(report.looks, far)],
+  )
+  found = photos.alike(report, np.arange(len(ids)))
+  assert (found.count, found.across, found.images) == (3, 1, len(ids))
+  assert [{each.id for each in pair} for pair in found.shown] == [
+    {ids[i], ids[j]}
+    for i, j in (
+      (test[0], evil[1]),
+      (plain[2], evil[0]),
+      (plain[1], plain[0]),
+    )
+  ]
+  assert "train split, 2 of 64 bits differ" in {
+    line for each in found.shown[0] for line in each.lines
+  }
 
 
 def test_coverage():

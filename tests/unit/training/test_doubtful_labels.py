@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import check
+from mtlmoe_jax.data import check, looks
 from mtlmoe_jax.training import doubtful_labels
 
 
@@ -21,8 +21,12 @@ class Some:
     return len(self.ids)
 
 
-def report(source, readable):
-  return check.Report([], "", source, readable)
+def report(source, readable, hashes=None):
+  """Of images none of which is like another, unless it is told."""
+  rng = np.random.default_rng(0)
+  hashes = hashes or rng.integers(0, 2**64, len(readable), np.uint64).tolist()
+  seen = [looks.Look(1, 1, 1.0, 1.0, value) for value in hashes]
+  return check.Report([], "", source, readable, looks=seen)
 
 
 def test_each_class_is_spread_over_the_folds():
@@ -79,3 +83,22 @@ def test_why_nobody_looked(monkeypatch):
     assert words in why_not
   with pytest.raises(errors.InputError, match="no weights"):
     doubtful_labels.of_report(None, two, True)
+
+
+def test_what_is_nearly_the_same_is_in_one_fold(monkeypatch):
+  # A burst of six, images 30 to 35, is labelled wrong as a whole; features
+  # tell it from all others.
+  labels = np.arange(60) % 2
+  labels[30:36] = 1
+  rng = np.random.default_rng(1)
+  seen = np.zeros((60, 8))
+  seen[np.arange(60), labels] = 1
+  seen[30:36] = [0.8, 0, 1, 1, 0, 0, 0, 0]
+  seen = (seen + 0.05 * rng.standard_normal(seen.shape)).astype("f")
+  hashes = rng.integers(0, 2**64, 60, np.uint64)
+  assert not len(doubtful_labels.judge(seen, labels, hashes))
+  hashes[30:36] = hashes[30]
+  doubts = doubtful_labels.judge(seen, labels, hashes)
+  assert sorted(doubts.index.tolist()) == list(range(30, 36))
+  # Where all are alike there are folds nevertheless.
+  assert len(doubtful_labels.judge(seen, labels, hashes * 0)) == 0
