@@ -166,7 +166,7 @@ def _shown(
       f"Variance of the Laplacian at {looks.SIDE} pixels, in the sharpest of "
       f"{looks.PARTS} × {looks.PARTS} parts, below "
       f"{looks.BLURRED_SHARE:g} of this data set's median "
-      f"({np.median(sharpness):.3g}) or below {looks.BLURRED:g}.",
+      f"({np.median(sharpness):.0f}) or below {looks.BLURRED:g}.",
       looks.blurred(sharpness),
       "sharpness",
       sharpness,
