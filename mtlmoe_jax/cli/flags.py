@@ -1,5 +1,7 @@
 """Flags that several verbs share, and their values."""
 
+import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +126,29 @@ def required(name: str) -> str:
   if not value:
     raise errors.InputError(f"--{name} is missing: see --help")
   return value
+
+
+def writable(*names: str) -> None:
+  """Refuses flags whose files could not be written, before long work.
+
+  Args:
+    names: of string flags that name files; "" is none.
+
+  Raises:
+    InputError: a folder, or a place where nothing can be written.
+  """
+  for name in names:
+    value = flags.FLAGS[name].value
+    path = pathlib.Path(value or "")
+    reason = "a folder" if value and path.is_dir() else ""
+    try:
+      if value and not reason:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+      reason = f"cannot be written ({error.strerror})"
+    if reason:
+      raise errors.InputError(f"--{name}={value}: {reason}; name another file")
 
 
 def no_arguments(argv: Sequence[str]) -> None:

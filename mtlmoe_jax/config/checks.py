@@ -231,6 +231,13 @@ def _check_data(config: ml_collections.ConfigDict) -> None:
       "config.data.shuffle_boxes=True: shuffles the boxes of whole images, and "
       "config.data.objects='each' cuts windows around them; use one of them"
     )
+  if data.split_scheme == "poster":
+    for key in ("group_by", "split_file"):
+      if data[key]:
+        raise errors.InputError(
+          f"config.data.{key}={data[key]!r}: the scheme 'poster' takes every "
+          "tenth image of a class; use config.data.split_scheme='official'"
+        )
   if data.name not in ("synthetic", "auto") and not data.path:
     raise errors.InputError(
       f"config.data.path is empty: data.name={data.name!r} needs the folder "

@@ -148,6 +148,29 @@ _DATA = (
     among(words.SPLIT_SCHEMES),
   ),
   Option(
+    "data.group_by",
+    "",
+    "Which image files are held out together or not at all, where the data "
+    "set has no split of its own, and for validation: those of one `folder`; "
+    "of one match of `pattern:REGEX` (its first group) in their names; of one "
+    "entry of `column:NAME` in attributes.csv; of one burst, `time:SECONDS`: a "
+    "longer pause between two of a folder, by their EXIF, begins another; or "
+    "those that are nearly the same, `similar`.",
+    Allowed(
+      f"{words.GROUPINGS}, with a regular expression that compiles and "
+      "seconds from 0",
+      words.is_grouping,
+    ),
+  ),
+  Option(
+    "data.split_file",
+    "",
+    "CSV file with columns `part` (train, validation, test or none) and `id`: "
+    "which image goes where, as `check_data --split_out` and the `split.csv` "
+    "of a run have it. Wins over the data set's own split.",
+    kind=kinds.PATH,
+  ),
+  Option(
     "data.classes",
     "all",
     "Which classes: `all`, `first:10`, `last:10`, `except_last:10`, or names "

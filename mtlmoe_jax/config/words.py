@@ -1,5 +1,7 @@
 """The words that options may have, each list once."""
 
+import re
+
 from mtlmoe_jax.moe import strategies
 
 TASKS = ("class", "box")
@@ -55,3 +57,19 @@ VIEWS = (
   *("whole", "flip", "crops", "crops+flip"),
   *("zoom", "flip+zoom", "crops+zoom", "crops+flip+zoom"),
 )
+GROUPINGS = "'', folder, pattern:REGEX, column:NAME, time:SECONDS or similar"
+
+
+def is_grouping(spec: str) -> bool:
+  """Whether `data.group_by` may be so: see `GROUPINGS`."""
+  kind, colon, argument = spec.partition(":")
+  if not colon:
+    return spec in ("", "folder", "similar")
+  try:
+    if kind == "pattern":
+      re.compile(argument)
+    elif kind == "time":
+      return float(argument) >= 0
+  except (re.error, ValueError, RecursionError):
+    return False
+  return kind in ("pattern", "column") and bool(argument)

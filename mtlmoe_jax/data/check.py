@@ -3,13 +3,14 @@
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ml_collections
 import numpy as np
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import opening
+from mtlmoe_jax.data import leaks, opening
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.source import Record, Source
 from mtlmoe_jax.utils.progress import Progress
@@ -24,19 +25,32 @@ class Report:
     text: counts and statistics, several lines.
     source: the whole data set; None where it cannot be opened.
     readable: positions of the images that can be decoded.
+    data: its splits; None where it cannot be split.
+    records: of the readable images, without their pixels.
+    looks: what `look` said of each of them.
+    notes: lines that tell what else was there, and what became of it.
   """
 
   problems: list[str]
   text: str
   source: Source | None = None
   readable: Sequence[int] = ()
+  data: opening.Data | None = None
+  records: Sequence[Record] = ()
+  looks: Sequence[Any] = ()
+  notes: Sequence[str] = ()
 
 
-def check(config: ml_collections.ConfigDict) -> Report:
+def check(
+  config: ml_collections.ConfigDict,
+  look: Callable[[np.ndarray], Any] | None = None,
+) -> Report:
   """Opens, splits and decodes everything, without stopping at a mistake.
 
   Args:
     config: the whole config.
+    look: called with the pixels of every image that can be read, from several
+      threads; None: nobody looks.
 
   Returns:
     The problems, class counts and box statistics.
@@ -45,28 +59,42 @@ def check(config: ml_collections.ConfigDict) -> Report:
   sections: list[str] = []
   source: Source | None = None
   good: list[int] = []
+  records: list[Record] = []
+  looks: dict[int, Any] = {}
+  notes: tuple[str, ...] = ()
+
+  def seen(index: int, image: np.ndarray) -> None:
+    looks[index] = look(image) if look else None
+
+  def report(data: opening.Data | None = None) -> Report:
+    text = "\n".join(sections)
+    saw = [looks[i] for i in good]
+    return Report(
+      problems.messages, text, source, good, data, records, saw, notes
+    )
+
   try:
     whole = opening.open_whole(config, problems)
-    source = whole.source
-    good, records = decode_all(source, config.data.threads, problems)
+    source, notes = whole.source, whole.notes
+    good, records = decode_all(source, config.data.threads, problems, seen)
     sections.append(_boxes_text(records))
     sections += _attributes_text(records)
     extra = opening.open_extra(config, problems)
     if extra is not None:
-      _, records = decode_all(extra, config.data.threads, problems)
-      sections.append("extra " + _boxes_text(records))
+      _, others = decode_all(extra, config.data.threads, problems)
+      sections.append("extra " + _boxes_text(others))
     data = opening.split_data(config, whole, extra)
   except errors.InputError as error:
     # Nothing to split; what was seen so far is still reported.
     problems(str(error))
-    return Report(problems.messages, "\n".join(sections), source, good)
+    return report()
   splits = {"train": data.train, "test": data.test}
   if data.validation is not None:
     splits["validation"] = data.validation
   if data.extra is not None:
     splits["extra"] = data.extra
   sections.insert(0, _counts_text(data.class_names, splits))
-  sections[1:1] = data.notes
+  sections[1:1] = notes = data.notes
   for line in opening.untrained(data):
     problems(line)
   lines = opening.unlearnable(config, data)
@@ -74,12 +102,19 @@ def check(config: ml_collections.ConfigDict) -> Report:
     problems(lines["class"])
   if "box" in lines:  # No mistake of the data: nobody need have boxes.
     sections.append(f"note: {lines['box']}")
+    notes += (lines["box"],)
+  leaked = leaks.told(config, data)
+  sections += leaked
+  notes += tuple(line.strip() for line in leaked)
   sections.append(f"fingerprint: {data.fingerprint}")
-  return Report(problems.messages, "\n".join(sections), source, good)
+  return report(data)
 
 
 def decode_all(
-  source: Source, threads: int, problems: Problems
+  source: Source,
+  threads: int,
+  problems: Problems,
+  seen: Callable[[int, np.ndarray], None] | None = None,
 ) -> tuple[list[int], list[Record]]:
   """Decodes every image.
 
@@ -87,6 +122,7 @@ def decode_all(
     source: of the images.
     threads: that decode side by side.
     problems: where those that cannot be read are reported.
+    seen: called with position and pixels of each that can be read.
 
   Returns:
     Positions of the good ones, and their records without the image.
@@ -100,6 +136,8 @@ def decode_all(
       record = source[index].copy()
     except errors.InputError as error:
       return error
+    if seen is not None:
+      seen(index, record["image"])
     # A data set need not fit into memory.
     record["image"] = np.empty((0, 0, 3), np.uint8)
     return record

@@ -24,7 +24,8 @@ SUFFIXES = (
 # Of these, what it reads with the extra `heic` alone.
 _HEIC = (".heic", ".heif")
 
-_BAD_FILE = (
+# What Pillow raises for files that are broken.
+BAD_FILE = (
   OSError,  # with UnidentifiedImageError and truncated files
   SyntaxError,  # what Pillow raises for broken PNG chunks
   ValueError,
@@ -129,7 +130,7 @@ def frame(path: str | os.PathLike) -> tuple[tuple[int, int], int]:
       orientation = _orientation(image)
       # Pillow tells a TIFF's size upright, though its tag is still there.
       sideways = image.format != "TIFF" and orientation in SIDEWAYS
-  except _BAD_FILE as error:
+  except BAD_FILE as error:
     raise _not_an_image(path, error) from None
   return (width, height) if sideways else (height, width), orientation
 
@@ -186,7 +187,7 @@ def from_pillow(image: Image.Image, what: str) -> np.ndarray:
   try:
     image.load()
     return np.asarray(_to_rgb(_turned(image), what))
-  except _BAD_FILE as error:
+  except BAD_FILE as error:
     raise _not_an_image(what, error) from None
 
 
@@ -201,7 +202,7 @@ def _decode(data: bytes, what: str, upright: bool) -> np.ndarray:
       # Pillow turns a TIFF while it loads it, and takes its tag away.
       image.load()
       return np.asarray(_to_rgb(_turned(image) if upright else image, what))
-  except _BAD_FILE as error:
+  except BAD_FILE as error:
     raise _not_an_image(what, error) from None
 
 
@@ -213,7 +214,7 @@ def _orientation(image: Image.Image) -> int:
   """
   try:
     found = image.getexif().get(ExifTags.Base.Orientation, 1)
-  except (*_BAD_FILE, AttributeError, KeyError, TypeError):
+  except (*BAD_FILE, AttributeError, KeyError, TypeError):
     return 1
   return found if found in _UPRIGHT else 1
 

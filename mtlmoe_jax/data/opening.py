@@ -9,7 +9,8 @@ import numpy as np
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import cache, membership, splits, windows
+from mtlmoe_jax.data import cache, membership, split_files, splits, windows
+from mtlmoe_jax.data import groups as groups_lib
 from mtlmoe_jax.data.drawn import synthetic
 from mtlmoe_jax.data.layouts import auto
 from mtlmoe_jax.data.readers import tfds
@@ -33,6 +34,7 @@ class Data:
     notes: lines that tell what else was there, and what became of it.
     has_boxes: False where it is known that no training image has one.
     files: the whole data set, where it is one of files.
+    groups: i64, of each of `files`, of `config.data.group_by`; None without.
   """
 
   train: Source
@@ -44,15 +46,19 @@ class Data:
   notes: tuple[str, ...] = ()
   has_boxes: bool = True
   files: FileSource | None = None
+  groups: np.ndarray | None = None
+
+  def ids(self) -> dict[str, list[str]]:
+    """Names of the images of "train", "test" and perhaps "validation"."""
+    parts = {"train": self.train, "test": self.test}
+    if self.validation is not None:
+      parts["validation"] = self.validation
+    return {part: source.ids for part, source in parts.items()}
 
   def write_membership(self, path: str | os.PathLike) -> None:
     """Keeps which image went where, for data sets of files."""
     if self.files is not None:
-      parts = {"train": self.train, "test": self.test}
-      if self.validation is not None:
-        parts["validation"] = self.validation
-      ids = {part: source.ids for part, source in parts.items()}
-      membership.write(path, ids, self.files)
+      membership.write(path, self.ids(), self.files)
 
 
 def open_data(config: ml_collections.ConfigDict) -> Data:
@@ -95,10 +101,12 @@ def open_again(
   Raises:
     InputError: as `open_data`.
   """
-  whole = open_whole(config, Problems())
+  whole = _opened(config, Problems())
   if not isinstance(whole.source, FileSource):
-    return split_data(config, whole)
-  own = whole.official if whole.has_split else None
+    return split_data(config, open_whole(config, Problems()))
+  # A split file knew the images of the run alone, and may be gone.
+  has_split = whole.has_split and not config.data.split_file
+  own = whole.official if has_split else None
   parts, notes = membership.find(images, whole.source, own)
   labels = {name: i for i, name in enumerate(class_names)}
   known = {
@@ -172,18 +180,25 @@ def untrained(data: Data) -> list[str]:
 
 
 def open_whole(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
-  """Opens the data set itself, without scheme, subset and cache.
+  """Opens the data set itself, without scheme, groups, subset and cache.
 
   Args:
     config: the whole config.
     problems: where mistakes in rows and files are reported.
 
   Returns:
-    All records and the official splits.
+    All records and the official splits, or those of `data.split_file`.
 
   Raises:
     InputError: what makes it impossible to open.
   """
+  whole = _opened(config, problems)
+  if config.data.split_file:
+    whole = split_files.apply(whole, config.data.split_file, problems)
+  return whole
+
+
+def _opened(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
   data = config.data
   if config_lib.is_drawn(config):
     train, test = synthetic.open_splits(data.synthetic)
@@ -271,6 +286,11 @@ def split_data(
     InputError: a bad subset, or a split without images.
   """
   data, source = config.data, whole.source
+  groups = None
+  if data.group_by:
+    groups, whole = _grouped(data.group_by, whole)
+  elif isinstance(source, FileSource):
+    groups = groups_lib.of_images(source)
   chosen = splits.choose_classes(source.class_names, data.classes)
   if data.split_scheme == "poster":
     train, test = splits.poster_split(source.labels)
@@ -286,11 +306,19 @@ def split_data(
   if data.validation_fraction <= 0:
     validation = None
   elif validation is None or not len(validation):
-    kept, positions = splits.hold_out(
-      source.labels[parts["train"]], data.validation_fraction, config.seed
-    )
-    validation = parts["train"][positions] if len(positions) else None
-    parts["train"] = parts["train"][kept]
+    train = parts["train"]
+    labels, ids = source.labels[train], [source.ids[i] for i in train]
+    share, seed = data.validation_fraction, config.seed
+    if groups is not None:
+      kept, positions = splits.hold_out_groups(
+        labels, groups[train], share, seed, ids
+      )
+    else:
+      # Drawn images are always the same, and so is their order.
+      named = ids if isinstance(source, FileSource) else None
+      kept, positions = splits.hold_out(labels, share, seed, named)
+    validation = train[positions] if len(positions) else None
+    parts["train"] = train[kept]
   for name, index in parts.items():
     if not len(index):
       raise errors.InputError(
@@ -300,7 +328,49 @@ def split_data(
       )
   names = tuple(source.class_names[label] for label in chosen)
   new_label = {old: new for new, old in enumerate(chosen)}
-  return _views(config, whole, parts, validation, names, new_label, extra)
+  made = _views(config, whole, parts, validation, names, new_label, extra)
+  return dataclasses.replace(made, groups=groups)
+
+
+def group_ids(spec: str, whole: Whole) -> tuple[np.ndarray, tuple[str, ...]]:
+  """The groups of a data set of files, see `groups.group_ids`.
+
+  Raises:
+    InputError: also where it is none of files.
+  """
+  if not isinstance(whole.source, FileSource):
+    raise errors.InputError(
+      f"config.data.group_by={spec!r}: groups are those of image files, and "
+      f"data.name={whole.source.name!r} has none; leave it empty"
+    )
+  return groups_lib.group_ids(whole.source, spec)
+
+
+def _grouped(spec: str, whole: Whole) -> tuple[np.ndarray, Whole]:
+  """The groups, and the data set with whole ones held out for its test."""
+  groups, notes = group_ids(spec, whole)
+  source = whole.source
+  alone = [
+    name
+    for label, name in enumerate(source.class_names)
+    if len(np.unique(groups[source.labels == label])) == 1
+  ]
+  if not whole.has_split:
+    train, test = splits.hold_out_groups(
+      source.labels, groups, splits.TEST_SHARE, splits.TEST_SEED, source.ids
+    )
+    if not len(test):
+      raise errors.InputError(
+        f"config.data.group_by={spec!r}: no group can be held out, each has "
+        "the only images of a class: group otherwise, or give test/ yourself"
+      )
+    whole = dataclasses.replace(whole, official={"train": train, "test": test})
+    if alone:
+      notes += (
+        f"config.data.group_by={spec!r}: {len(alone)} classes are in one group "
+        f"alone and not tested ({alone[0]})",
+      )
+  return groups, dataclasses.replace(whole, notes=(*whole.notes, *notes))
 
 
 def _views(

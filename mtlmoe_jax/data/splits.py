@@ -1,14 +1,20 @@
-"""Which record goes where: split schemes, class subsets, validation.
+"""Which record goes where: split schemes, class subsets, validation, folds.
 
 Letters: n records.
 """
 
+import collections
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from mtlmoe_jax import errors
 
+# Share of each class that is held out where files have no split. Its seed is
+# fixed, so that runs with different seeds are tested on the same images.
+TEST_SHARE = 0.2
+TEST_SEED = 0
 _TENTH = 10
 
 
@@ -32,7 +38,10 @@ def poster_split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hold_out(
-  labels: np.ndarray, share: float, seed: int
+  labels: np.ndarray,
+  share: float,
+  seed: int,
+  ids: Sequence[str] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """A seeded part of each class is held out.
 
@@ -44,6 +53,10 @@ def hold_out(
     labels: i32 [n].
     share: in (0, 1).
     seed: of the choice; the choice of one class does not depend on others.
+    ids: n names. With them those are chosen whose names have the smallest
+      digests: the order of the records does not matter, and one image more or
+      less moves at most one other, of its class. Without them it goes by
+      position: for sources that are always the same.
 
   Returns:
     (kept, held_out) positions, each in the order given.
@@ -51,11 +64,136 @@ def hold_out(
   held_out = np.zeros(len(labels), bool)
   for label in np.unique(labels[labels >= 0]):
     members = np.flatnonzero(labels == label)
-    if len(members) >= 2:
-      count = min(max(1, round(share * len(members))), len(members) - 1)
+    if len(members) < 2:
+      continue
+    count = min(max(1, round(share * len(members))), len(members) - 1)
+    if ids is None:
       random = np.random.default_rng([seed, int(label)])
-      held_out[random.permutation(members)[:count]] = True
+      members = random.permutation(members)
+    else:
+      digests = [_digest(seed, ids[int(i)]) for i in members]
+      members = members[np.argsort(np.array(digests, "S32"))]
+    held_out[members[:count]] = True
   return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def hold_out_groups(
+  labels: np.ndarray,
+  groups: np.ndarray,
+  share: float,
+  seed: int,
+  ids: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray]:
+  """As `hold_out`, whole groups: no group is in both parts.
+
+  Groups are looked at in the order of the digests of their names, that of
+  their smallest id; one is held out where that brings its classes nearer to
+  their share. A class that has none yet then gets its smallest group. Of each
+  class a group is kept, so one with a single group keeps all its images.
+  Classes that share no group do not depend on each other.
+
+  Args:
+    labels: i32 [n]; records of -1 go with their group.
+    groups: i64 [n].
+    share: in (0, 1).
+    seed: of the choice.
+    ids: n names, each there once.
+
+  Returns:
+    (kept, held_out) positions, each in the order given.
+  """
+  counts, names = _of_groups(labels, groups, ids)
+  left = collections.Counter(c for count in counts.values() for c in count)
+  sizes = collections.Counter(labels[labels >= 0].tolist())
+  need = {
+    c: float(max(1, round(share * n)) if left[c] > 1 else 0)
+    for c, n in sizes.items()
+  }
+  held: set[int] = set()
+
+  def hold(group: int) -> None:
+    held.add(group)
+    for c, n in counts[group].items():
+      need[c] -= n
+      left[c] -= 1
+
+  order = sorted(counts, key=lambda g: _digest(seed, names[g]))
+  for group in order:
+    count = counts[group]
+    gain = sum(abs(need[c]) - abs(need[c] - n) for c, n in count.items())
+    if gain > 0 and all(left[c] > 1 for c in count):
+      hold(group)
+  for label in sorted(sizes):
+    own = [g for g in order if label in counts[g]]
+    free = [g for g in own if all(left[c] > 1 for c in counts[g])]
+    if free and held.isdisjoint(own):
+      hold(min(free, key=lambda g: sum(counts[g].values())))
+  is_held = np.isin(groups, list(held))
+  return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
+def fold_groups(
+  labels: np.ndarray,
+  groups: np.ndarray,
+  folds: int,
+  seed: int,
+  ids: Sequence[str],
+) -> np.ndarray:
+  """Parts records into folds of whole groups, each class as evenly as can be.
+
+  The largest groups are dealt out first, each to the fold that has least of
+  its classes; equal ones by the digests of their names.
+
+  Args:
+    labels: i32 [n].
+    groups: i64 [n]; of different values, records are parted one by one.
+    folds: how many.
+    seed: of the choice.
+    ids: n names.
+
+  Returns:
+    i32 [n], from 0; some folds are empty where there are fewer groups.
+  """
+  counts, names = _of_groups(labels, groups, ids)
+  sizes = collections.Counter(groups.tolist())
+  has = collections.defaultdict[int, np.ndarray](lambda: np.zeros(folds))
+  total = np.zeros(folds)
+  fold_of = {}
+  for g in sorted(sizes, key=lambda g: (-sizes[g], _digest(seed, names[g]))):
+    load = sum((n * has[c] for c, n in counts[g].items()), np.zeros(folds))
+    fold = int(np.lexsort((total, load))[0])
+    fold_of[g] = fold
+    total[fold] += sizes[g]
+    for c, n in counts[g].items():
+      has[c][fold] += n
+  return np.asarray([fold_of[g] for g in groups.tolist()], np.int32)
+
+
+def group_names(groups: np.ndarray, ids: Sequence[str]) -> dict[int, str]:
+  """The name of each group, which no order changes: its smallest id."""
+  names: dict[int, str] = {}
+  for group, name in zip(groups.tolist(), ids, strict=True):
+    names[group] = min(name, names.get(group, name))
+  return names
+
+
+def _of_groups(
+  labels: np.ndarray, groups: np.ndarray, ids: Sequence[str]
+) -> tuple[dict[int, collections.Counter[int]], dict[int, str]]:
+  """Images of each class in each group, and the names of the groups."""
+  names = group_names(groups, ids)
+  counts = {group: collections.Counter[int]() for group in names}
+  for group, label in zip(groups.tolist(), labels.tolist()):
+    if label >= 0:
+      counts[group][label] += 1
+  return counts, names
+
+
+def _digest(seed: int, name: str) -> str:
+  """What orders names: chance that is the same on every machine."""
+  # A file's name need not be text.
+  text = f"{seed} {name}".encode("utf-8", "surrogatepass")
+  return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def choose_classes(

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import images, splits
+from mtlmoe_jax.data import groups, images, splits
 from mtlmoe_jax.data.layouts.frames import Frames
 from mtlmoe_jax.data.layouts.scenes import Scene, Scenes, Thing, some
 from mtlmoe_jax.data.readers import upright
@@ -21,10 +21,6 @@ from mtlmoe_jax.data.readers.problems import (
   inside,
 )
 
-# Share of each class that is held out where the data set has no split. Its seed
-# is fixed, so that runs with different seeds are tested on the same images.
-TEST_SHARE = 0.2
-TEST_SEED = 0
 # Boxes of which less is inside are looked into: rounding takes less away.
 _INSIDE = 0.999
 # Classes that are written out.
@@ -73,15 +69,12 @@ def records(
   source = FileSource(scenes.name, names, items, known)
   official = _official(np.asarray(parts, object), notes)
   has_split = set(official) >= {"train", "test"}
-  if has_split:
-    notes.append(f"split: as it is there ({_sizes(official)})")
-  else:
-    there = f"only a part ({_sizes(official)})" if official else "none there"
+  if not has_split:
+    there = "no split is there"
+    if official:
+      there = f"only the part {', '.join(official)} is there, not used"
+    notes.append(f"{there}: {splits.TEST_SHARE:.0%} of each class are held out")
     official = _held_out(source)
-    notes.append(
-      f"split: {there}; {TEST_SHARE:.0%} of each class are held out "
-      f"({_sizes(official)})"
-    )
   head = [
     f"read as {scenes.name}: {scenes.evidence}",
     _classes_text(names, source.labels),
@@ -243,22 +236,17 @@ def _official(parts: np.ndarray, notes: list[str]) -> dict[str, np.ndarray]:
   return official
 
 
-def _sizes(official: dict[str, np.ndarray]) -> str:
-  return ", ".join(f"{name} {len(index)}" for name, index in official.items())
-
-
 def _held_out(source: FileSource) -> dict[str, np.ndarray]:
   """A share of each class, all records of an image in one part."""
-  names, first, inverse = np.unique(
-    np.asarray(source.image_ids, object), return_index=True, return_inverse=True
-  )
-  order = np.argsort(first)
-  labels = source.labels[first[order]]
-  _, held_out = splits.hold_out(labels, TEST_SHARE, TEST_SEED)
-  is_held_out = np.zeros(len(names), bool)
-  is_held_out[order[held_out]] = True
-  test = is_held_out[inverse]
-  return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+  share, seed = splits.TEST_SHARE, splits.TEST_SEED
+  images_of = groups.of_images(source)
+  if images_of is None:
+    kept, test = splits.hold_out(source.labels, share, seed, source.ids)
+  else:
+    kept, test = splits.hold_out_groups(
+      source.labels, images_of, share, seed, source.ids
+    )
+  return {"train": kept, "test": test}
 
 
 def _classes_text(names: Sequence[str], labels: np.ndarray) -> str:

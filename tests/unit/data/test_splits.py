@@ -57,6 +57,96 @@ def test_hold_out_depends_on_the_seed_and_spares_unlabelled():
   assert (labels[held[0]] >= 0).all()
 
 
+NAMES = st.lists(
+  st.tuples(st.integers(0, 3), st.text("abc", min_size=1)),
+  min_size=2,
+  max_size=40,
+  unique=True,
+)
+
+
+@given(NAMES, st.floats(0.05, 0.9), st.integers(0, 3), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_hold_out_by_name_knows_no_order_and_hardly_moves(
+  images, share, seed, random
+):
+  def held(images):
+    labels = np.array([label for label, _ in images])
+    ids = [f"{label}/{name}" for label, name in images]
+    return {ids[i] for i in splits.hold_out(labels, share, seed, ids)[1]}
+
+  before = held(images)
+  new = images.pop(random.randrange(len(images)))
+  random.shuffle(images)
+  moved = (held(images) ^ before) - {f"{new[0]}/{new[1]}"}
+  assert len(moved) <= 1
+  assert all(name.startswith(f"{new[0]}/") for name in moved)
+
+
+GROUPED = st.lists(
+  st.tuples(st.integers(-1, 3), st.integers(0, 9)), min_size=1, max_size=60
+)
+
+
+@given(GROUPED, st.floats(0.05, 0.9), st.integers(0, 3), st.randoms())
+@settings(max_examples=100, deadline=None)
+def test_no_group_is_ever_in_two_parts(pairs, share, seed, random):
+  ids = [f"{i:02d}" for i in range(len(pairs))]
+  labels, groups = (np.array(v) for v in zip(*pairs))
+  kept, held = splits.hold_out_groups(labels, groups, share, seed, ids)
+  assert sorted([*kept, *held]) == list(range(len(ids)))
+  assert not set(groups[kept]) & set(groups[held])
+  assert set(labels[kept]) >= set(labels) - {-1}  # each can be learned
+  order = list(range(len(ids)))
+  random.shuffle(order)
+  again = splits.hold_out_groups(
+    labels[order], 7 * groups[order], share, seed, [ids[i] for i in order]
+  )[1]
+  assert {order[i] for i in again} == set(held.tolist())
+  folds = splits.fold_groups(labels, groups, 3, seed, ids)
+  for group in np.unique(groups):
+    assert len(set(folds[groups == group])) == 1
+
+
+def test_groups_are_held_out_near_their_share():
+  # 30 groups of 1 to 5 images each in two classes that share none.
+  sizes = np.tile([1, 2, 3, 4, 5], 12)
+  groups = np.repeat(np.arange(60), sizes)
+  labels = groups % 2
+  ids = [f"{i:03d}" for i in range(len(groups))]
+  held = splits.hold_out_groups(labels, groups, 0.2, 0, ids)[1]
+  for label in (0, 1):
+    assert abs((labels[held] == label).sum() - 18) <= 2
+  # What one class is like changes nothing in the other.
+  some = np.flatnonzero((labels == 0) | (groups < 30))
+  fewer = splits.hold_out_groups(
+    labels[some], groups[some], 0.2, 0, [ids[i] for i in some]
+  )[1]
+  first = {ids[i] for i in held if labels[i] == 0}
+  assert first == {ids[some[i]] for i in fewer if labels[some[i]] == 0}
+  other = splits.hold_out_groups(labels, groups, 0.2, 1, ids)[1]
+  assert set(other) != set(held)
+
+
+def test_two_large_groups_give_one_and_a_single_one_stays():
+  labels = np.repeat([0, 0, 1], 10)
+  groups = np.repeat([5, 6, 7], 10)
+  ids = [f"{i:02d}" for i in range(30)]
+  held = splits.hold_out_groups(labels, groups, 0.1, 0, ids)[1]
+  assert set(groups[held]) in ({5}, {6})
+
+
+def test_folds_have_each_class_in_equal_parts():
+  labels = np.repeat([0, 1, 2], [20, 15, 7])
+  ids = [f"{i:02d}" for i in range(42)]
+  folds = splits.fold_groups(labels, np.arange(42), 5, 0, ids)
+  for label, most in ((0, 4), (1, 3), (2, 2)):
+    counts = np.bincount(folds[labels == label], minlength=5)
+    assert counts.max() == most
+    assert counts.max() - counts.min() <= 1
+  assert np.ptp(np.bincount(folds)) <= 2
+
+
 def test_true_cub_sizes():
   # The parent of MTLMOE_CUB_DIR may hold all annotation files.
   parent = pathlib.Path(os.environ.get("MTLMOE_CUB_DIR", "/none")).parent
