@@ -29,7 +29,7 @@ def told(config: ml_collections.ConfigDict, data: Data) -> list[str]:
   part_of = {name: part for part, ids in data.ids().items() for name in ids}
   parts = [part_of.get(name, "") for name in data.files.ids]
   lines = []
-  if data.groups is not None:
+  if config.data.group_by and data.groups is not None:
     lines.append(_groups_line(config.data.group_by, data.groups, parts))
   return [*lines, *_near_duplicates(data, parts, config.data.threads)]
 

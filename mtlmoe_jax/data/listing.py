@@ -67,8 +67,7 @@ def rows(source: Source, part_of: Mapping[str, str]) -> list[dict[str, Any]]:
   Raises:
     InputError: an image whose size cannot be read.
   """
-  is_files = isinstance(source, FileSource)
-  image_ids = source.image_ids if is_files else source.ids
+  image_ids = source.image_ids if isinstance(source, FileSource) else source.ids
   out = []
   for i, (name, image) in enumerate(zip(source.ids, image_ids, strict=True)):
     label = int(source.labels[i])

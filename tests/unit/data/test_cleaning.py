@@ -6,7 +6,7 @@ import pytest
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import check, cleaning
+from mtlmoe_jax.data import check, cleaning, listing, opening
 from tests.support import layouts
 
 
@@ -34,7 +34,7 @@ def root(tmp_path):
   (root / "boxes.csv").write_text(
     "path,x_min,y_min,x_max,y_max\n"
     "train/a/1.jpg,0.1,0.25,0.5,0.75\n"
-    "train/a/2.jpg,0.5,0.25,0.1,0.75\n"
+    "train/a/2.jpg,0.9,0.25,0.5,0.75\n"
   )
   return root
 
@@ -79,6 +79,14 @@ def test_what_has_a_problem_is_left_out_and_told(root, tmp_path):
   ):
     assert part in text
   assert len(lines) == 6
+  # It is read as any list.
+  again = config_lib.default_config()
+  again.data.path = str(tmp_path / "out/images.csv")
+  again.data.images = str(root)
+  data = opening.open_data(again)
+  assert listing.parts_of(data) == {
+    name: splits[name.split("/")[0]] for name in wanted
+  }
 
 
 def test_classes_that_are_not_chosen_are_left_out(root, tmp_path):

@@ -4,7 +4,6 @@ import pytest
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.data import check, listing, opening
-from mtlmoe_jax.data.readers import folder
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.ops import boxes
 from tests.support import layouts
@@ -65,7 +64,7 @@ def test_every_record_is_told_exactly(root, tmp_path):
 
 
 def test_records_of_no_part_have_no_split(root):
-  source = folder.open_folder(str(root), Problems()).source
+  source = opening.open_whole(make_config(root), Problems()).source
   assert {row["split"] for row in listing.rows(source, {})} == {None}
   assert listing.parts_of(None) == {}
   config = make_config(root, classes="b")
