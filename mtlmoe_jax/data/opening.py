@@ -219,7 +219,9 @@ def _opened(config: ml_collections.ConfigDict, problems: Problems) -> Whole:
   path = os.path.expanduser(data.path)
   need_box = config_lib.resolve(config).has_box
   if data.name == "tfds":
-    return tfds.open_tfds(path, data.tfds_name, need_box, problems)
+    return tfds.open_tfds(
+      path, data.tfds_name, need_box, data.objects, problems
+    )
   return auto.open_layout(
     data, data.name, path, data.images, need_box, problems
   )

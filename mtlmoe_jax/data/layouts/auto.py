@@ -46,7 +46,7 @@ def open_layout(
     return cub.open_cub(path, problems, key)
   place = recognise.place_of(path, os.path.expanduser(images_path), key)
   if name == "auto" and (prepared := recognise.tfds_of(place)):
-    return tfds.open_tfds(*prepared, need_box, problems)
+    return tfds.open_tfds(*prepared, need_box, data.objects, problems)
   found, notes = recognise.readings(place, data, name, key)
   if name == "auto":
     found = recognise.likely(found, data.class_from)

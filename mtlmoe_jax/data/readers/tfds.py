@@ -28,10 +28,11 @@ class Keys(NamedTuple):
   box: str | None
   file_name: str | None
   label_name: str | None
+  objects: str | None
 
 
 def open_tfds(
-  path: str, name: str, need_box: bool, problems: Problems
+  path: str, name: str, need_box: bool, objects: str, problems: Problems
 ) -> Whole:
   """Opens a prepared data set; reads all labels and boxes, decodes no image.
 
@@ -39,6 +40,7 @@ def open_tfds(
     path: TFDS data directory (the one that holds the folder `name`).
     name: data set, for example "caltech_birds2011" or "name/config:1.2.3".
     need_box: whether the data set must have boxes.
+    objects: `config.data.objects`, for those that have several in an example.
     problems: where mistakes are reported.
 
   Returns:
@@ -49,6 +51,11 @@ def open_tfds(
     InputError: a missing package, folder, feature or split, files that are not
       ArrayRecord; and, unless `problems` collects, the first bad example.
   """
+  if objects == "each":
+    raise errors.InputError(
+      f"config.data.objects='each': windows are cut from image files, which "
+      f"the TFDS data set {name!r} has not; use 'largest'"
+    )
   builder = _builder(path, name)
   what = f"TFDS data set {builder.info.full_name}"
   keys = _keys(builder.info.features, what, need_box)
@@ -58,7 +65,9 @@ def open_tfds(
       f"{what} has the splits {', '.join(builder.info.splits) or 'none'}: "
       "train and test (or validation) are needed"
     )
-  sources = [TfdsSource(builder, split, keys, problems) for split in splits]
+  sources = [
+    TfdsSource(builder, split, keys, objects, problems) for split in splits
+  ]
   whole = Concat(sources)
   ends = np.cumsum([0] + [len(source) for source in sources])
   official = {
@@ -68,12 +77,17 @@ def open_tfds(
     official["test"] = official.pop("validation")
   names = _written_names(whole.class_names, sources)
   without = sum(source.without_box for source in sources)
-  notes = (f"{without} of {len(whole)} examples have no box (0, 0, 0, 0)",)
-  return Whole(
-    Subset(whole, np.arange(len(whole)), names),
-    official,
-    notes=notes if without else (),
-  )
+  notes = []
+  if without:
+    notes.append(f"{without} of {len(whole)} examples have no box")
+  several = sum(source.several for source in sources)
+  if several:
+    notes.append(
+      f"{several} of {len(whole)} examples have several objects: the largest "
+      "of each is read"
+    )
+  source = Subset(whole, np.arange(len(whole)), names)
+  return Whole(source, official, notes=tuple(notes))
 
 
 class TfdsSource:
@@ -81,11 +95,17 @@ class TfdsSource:
 
   Attributes, beyond those of a source:
     written_names: what the examples call a label.
-    without_box: how many have a box of zeros, which says that there is none.
+    without_box: how many have none, or one of zeros, which says so.
+    several: how many have several.
   """
 
   def __init__(
-    self, builder: Any, split: str, keys: Keys, problems: Problems
+    self,
+    builder: Any,
+    split: str,
+    keys: Keys,
+    objects: str,
+    problems: Problems,
   ) -> None:
     """Reads every example once, without decoding its image.
 
@@ -93,6 +113,7 @@ class TfdsSource:
       builder: a `tfds.core.DatasetBuilder` with ArrayRecord files.
       split: name of the split.
       keys: the features to read.
+      objects: "single" or "largest".
       problems: where bad labels and boxes are reported.
 
     Raises:
@@ -104,7 +125,8 @@ class TfdsSource:
     self.name = builder.name
     self.class_names = tuple(builder.info.features[keys.label].names)
     self.written_names: dict[int, str] = {}
-    self.without_box = 0
+    self.without_box = self.several = 0
+    self._objects = objects
     self._keys, self._where = keys, f"{builder.info.full_name} {split}"
     # Images stay encoded: `images` decodes them as it does files.
     skip = {
@@ -149,14 +171,34 @@ class TfdsSource:
     if keys.label_name and label >= 0:
       self.written_names[label] = example[keys.label_name].decode()
     box = None
-    if keys.box:
-      yxyx = np.asarray(example[keys.box], np.float64)
-      if yxyx.any():
-        box = checked_box(boxes.convert(yxyx, "yxyx", "xyxy"), where, problems)
-      else:  # As oxford_iiit_pet has it where no head is marked.
+    if keys.box or keys.objects:
+      found = self._boxes_of(example)
+      if len(found) > 1:
+        self.several += 1
+        if self._objects == "single":
+          problems(
+            f"{where}: has {len(found)} objects: config.data.objects='largest' "
+            "reads the largest of each example"
+          )
+      if len(found):
+        box = checked_box(found[0].tolist(), where, problems)
+      else:
         self.without_box += 1
     name = example[keys.file_name].decode() if keys.file_name else where
     return name, label, box
+
+  def _boxes_of(self, example: Any) -> np.ndarray:
+    """f64 [k, 4] xyxy of an example, the largest first, without zeros.
+
+    oxford_iiit_pet has a box of zeros where no head is marked.
+    """
+    if self._keys.box:
+      value = example[self._keys.box]
+    else:
+      value = example[self._keys.objects]["bbox"]
+    yxyx = np.asarray(value, np.float64).reshape(-1, 4)
+    found = boxes.convert(yxyx[yxyx.any(1)], "yxyx", "xyxy")
+    return found[np.argsort(-boxes.area(found), kind="stable")]
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -208,8 +250,10 @@ def _keys(features: Any, what: str, need_box: bool) -> Keys:
   image = first("image", kinds.Image)
   label = first("label", kinds.ClassLabel)
   box = first("bbox", kinds.BBoxFeature)
-  if image is None or label is None or (box is None and need_box):
-    chosen = {"image": image, "label": label, "bbox": box}
+  objects = None if box else _objects(features)
+  has_box = box or objects
+  if image is None or label is None or (has_box is None and need_box):
+    chosen = {"image": image, "label": label, "bbox": has_box}
     missing = next(key for key, feature in chosen.items() if feature is None)
     raise errors.InputError(
       f"{what} has no {missing} feature (it has {', '.join(features)}): choose "
@@ -224,7 +268,21 @@ def _keys(features: Any, what: str, need_box: bool) -> Keys:
     box,
     names[0] if names else None,
     "label_name" if "label_name" in texts else None,
+    objects,
   )
+
+
+def _objects(features: Any) -> str | None:
+  """The feature that lists objects with boxes, as stanford_dogs has it."""
+  import tensorflow_datasets as tfds
+
+  for key, feature in features.items():
+    inner = getattr(feature, "feature", None)
+    if isinstance(inner, tfds.features.FeaturesDict):
+      box = dict(inner.items()).get("bbox")
+      if isinstance(box, tfds.features.BBoxFeature):
+        return str(key)
+  return None
 
 
 def _written_names(

@@ -54,6 +54,11 @@ def build(tmp_path, boxes=(BOX,), splits=("train", "test"), **features):
           "bbox": lib.features.BBox(*boxes[i % len(boxes)]),
           "image/filename": f"{split}/{i}.png",
           "label_name": ("Ant", "Bee")[i % 2],
+          # As stanford_dogs has them: one, two (the second is larger), none.
+          "objects": [
+            {"bbox": lib.features.BBox(*box)}
+            for box in ((BOX,), ((0.0, 0.0, 0.2, 0.2), BOX), (), (BOX,))[i]
+          ],
         }
         yield i, {key: example[key] for key in kinds}
 
@@ -63,7 +68,7 @@ def build(tmp_path, boxes=(BOX,), splits=("train", "test"), **features):
 
 
 def opened(path, name="tiny", need_box=True):
-  return tfds.open_tfds(path, name, need_box, Problems())
+  return tfds.open_tfds(path, name, need_box, "single", Problems())
 
 
 def test_reads_pixels_labels_and_turned_boxes(tmp_path):
@@ -120,6 +125,31 @@ def test_missing_box_feature(tmp_path):
   assert record["has_box"] is False
 
 
+def test_objects_with_boxes(tmp_path):
+  lib = tensorflow_datasets
+  objects = lib.features.Sequence({"bbox": lib.features.BBoxFeature()})
+  path = build(tmp_path, bbox=None, objects=objects)
+  with pytest.raises(errors.InputError, match=r"has 2 objects.*'largest'"):
+    opened(path)
+  with pytest.raises(errors.InputError, match="'each': windows are cut from"):
+    tfds.open_tfds(path, "tiny", True, "each", Problems())
+  whole = tfds.open_tfds(path, "tiny", True, "largest", Problems())
+  records = [whole.source[i] for i in range(4)]
+  assert [r["has_box"] for r in records] == [True, True, False, True]
+  for i in (0, 1, 3):
+    np.testing.assert_array_equal(
+      records[i]["box"], np.float32([0.2, 0.1, 0.9, 0.7])
+    )
+  assert whole.notes == (
+    "2 of 8 examples have no box",
+    "2 of 8 examples have several objects: the largest of each is read",
+  )
+  # The folder says by itself that it is TFDS's.
+  config = config_lib.default_config()
+  config.data.path, config.data.objects = path, "largest"
+  assert len(data.open_data(config).test) == 4
+
+
 def test_missing_label_feature(tmp_path):
   with pytest.raises(errors.InputError, match="no label feature"):
     opened(build(tmp_path, label=None))
@@ -135,7 +165,7 @@ def test_bad_boxes_are_told(tmp_path):
   with pytest.raises(errors.InputError, match="no area"):
     opened(path)
   problems = Problems(collect=True)
-  tfds.open_tfds(path, "tiny", True, problems)
+  tfds.open_tfds(path, "tiny", True, "single", problems)
   assert len(problems.messages) == 4
 
 
@@ -145,7 +175,7 @@ def test_a_box_of_zeros_is_none(tmp_path):
   assert [r["has_box"] for r in map(whole.source.__getitem__, range(4))] == [
     name.endswith(("0.png", "2.png")) for name in whole.source.ids[:4]
   ]
-  assert whole.notes == ("4 of 8 examples have no box (0, 0, 0, 0)",)
+  assert whole.notes == ("4 of 8 examples have no box",)
   assert opened(build(tmp_path / "all")).notes == ()
 
 
@@ -159,7 +189,7 @@ def test_no_tensorflow_is_imported(tmp_path):
   path = build(tmp_path)
   code = (
     "import sys; from mtlmoe_jax.data.readers import tfds, problems;"
-    f"tfds.open_tfds({path!r}, 'tiny', True, problems.Problems()).source[0];"
+    f"tfds.open_tfds({path!r}, 'tiny', True, 'single', problems.Problems()).source[0];"
     "assert 'tensorflow' not in sys.modules"
   )
   subprocess.run([sys.executable, "-c", code], check=True)
@@ -200,7 +230,9 @@ def test_real_caltech_birds_builder_gives_what_cub_gives(tmp_path, monkeypatch):
   tfds_dir = str(tmp_path / "tfds")
   folder = prepare.prepare(str(tmp_path / "out"), str(archive), "any", tfds_dir)
   ours = cub.open_cub(str(folder), Problems())
-  theirs = tfds.open_tfds(tfds_dir, "caltech_birds2011", True, Problems())
+  theirs = tfds.open_tfds(
+    tfds_dir, "caltech_birds2011", True, "single", Problems()
+  )
   assert len(theirs.source) == len(ours.source) == len(layouts.CUB_ROWS)
   assert theirs.source.class_names[:3] == ("red_bird", "sky_blue_bird", "2")
   their_names = [name.split("images/")[1] for name in theirs.source.ids]
