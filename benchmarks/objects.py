@@ -4,9 +4,8 @@
 
 Draws birds into scenes of twice their frame's side, as COCO: one to four in a
 scene, or the same birds one in a scene. The recipe of configs/demo.py with
-`data.objects=each` learns both; the same recipe learns the scenes of one bird
-as whole pictures, too. Not a timing: prints top-1 and mean IoU of each, over
-the same test birds.
+`data.objects=each` learns both. Not a timing: prints top-1 and mean IoU of
+each, over the same test birds.
 """
 
 import argparse
@@ -16,7 +15,6 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.cli import config_files
 from mtlmoe_jax.data.drawn import scenery, synthetic
 from mtlmoe_jax.training import loop
@@ -39,38 +37,28 @@ def main() -> None:
     folder = options.workdir / name
     if not (folder / "scenes.json").is_file():
       draw(folder, most)
-  print(f"{'birds of a scene':18s} {'read as':8s} seed   top1   miou")
+  print("birds of a scene   seed   top1   miou")
   for seed in options.seeds:
-    for name, objects in (
-      ("one", "single"),
-      ("one", "each"),
-      ("several", "each"),
-    ):
-      result = trained(options.workdir, name, objects, seed)
-      count = "1" if name == "one" else f"1 to {_MOST}"
+    for name, most in scenes.items():
+      result = trained(options.workdir, name, seed)
+      count = f"1 to {most}" if most > 1 else "1"
       print(
-        f"{count:18s} {objects:8s} {seed:4d} {result['top1']:6.3f} "
-        f"{result['miou']:6.3f}",
+        f"{count:18s} {seed:4d} {result['top1']:6.3f} {result['miou']:6.3f}",
         flush=True,
       )
 
 
-def trained(
-  workdir: pathlib.Path, name: str, objects: str, seed: int
-) -> dict[str, float]:
+def trained(workdir: pathlib.Path, name: str, seed: int) -> dict[str, float]:
   """Metrics of the test split, of a run that may be there already."""
-  run = workdir / f"run_{name}_{objects}_{seed}"
+  run = workdir / f"run_{name}_{seed}"
   if not (run / "result.json").is_file():
-    config = config_lib.default_config()
     path = pathlib.Path(config_files.locate("demo"))
     scope: dict = {}
     exec(compile(path.read_text(), path, "exec"), scope)
     config = scope["get_config"]("")
     config.seed = seed
     config.data.name, config.data.path = "coco", str(workdir / name)
-    config.data.objects = objects
-    # A bird on a whole picture is as large as in its window.
-    config.data.image_size = _SIDE * (2 if objects == "single" else 1)
+    config.data.objects, config.data.image_size = "each", _SIDE
     loop.train(config, str(run))
   found = json.loads((run / "result.json").read_text())
   return found["test"]
