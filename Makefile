@@ -116,7 +116,7 @@ bench: .venv-parity/.installed
 	$(call over_base,.venv-parity)
 	.venv-parity/bin/pip install --quiet torch==2.13.0
 	.venv-parity/bin/pip install --quiet --no-deps timm==1.0.31 \
-	  torchvision==0.29.1
+	  torchvision==0.29.1 pycocotools==2.0.11
 	touch $@
 
 # All pages and pictures of the suites, from their numbers.
