@@ -1,6 +1,6 @@
 """What a difference between two variations is worth.
 
-Letters: S seeds, n images, R resamples.
+Letters: S seeds, n images, R resamples, C clusters.
 """
 
 import functools
@@ -49,6 +49,40 @@ def crossed_interval(
   means = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True)
   low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
   return mean, float(low), float(high)
+
+
+def clustered_interval(
+  differences: np.ndarray,
+  clusters: np.ndarray,
+  level: float = 0.95,
+  seed: int = 0,
+) -> tuple[float, float, float]:
+  """Mean of paired differences of images that come in clusters.
+
+  Whole clusters are resampled (Field and Welsh 2007): frames of one scene are
+  one piece of evidence, not as many as they are.
+
+  Args:
+    differences: f64 [n], one variation minus the other, of the same image.
+    clusters: [n], which cluster each is of.
+    level: of the interval.
+    seed: of the resampling.
+
+  Returns:
+    (mean over images, low, high); NaN without an image.
+  """
+  if not len(differences):
+    return (float("nan"),) * 3
+  place = np.unique(clusters, return_inverse=True)[1]
+  sums, sizes = np.bincount(place, differences), np.bincount(place)
+  random = np.random.default_rng(seed)
+  count = len(sizes)
+  means = np.empty(RESAMPLES)
+  for i in range(RESAMPLES):  # At once they are R C numbers.
+    drawn = random.integers(count, size=count)
+    means[i] = sums[drawn].sum() / sizes[drawn].sum()
+  low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+  return float(np.mean(differences)), float(low), float(high)
 
 
 # A page has hundreds of differences over the same images.
