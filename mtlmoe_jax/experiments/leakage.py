@@ -1,15 +1,17 @@
 """What images of one group in training and test are worth to a test.
 
 Every image is answered twice by heads on the frozen backbone that did not learn
-it: once other images of its group may have been learned (random folds), once
-none was (folds of whole groups). Both figures are over the same images, and
-nothing else differs: backbone, head, number of folds. What the first has more
-is what a split that ignores groups claims and new scenes will not give.
+it: once none of its group was (folds of whole groups), once some may have been
+(the images of each class are shuffled over these folds). Both figures are over
+the same images, and nothing else differs: backbone, head, folds, and how many
+images of each class a fold has. What the second has more is what a split that
+ignores groups claims and new scenes will not give.
 
-Letters: n images.
+Letters: n images, S repetitions with other folds.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import ml_collections
 import numpy as np
@@ -24,6 +26,8 @@ from mtlmoe_jax.ops import boxes as boxes_lib
 from mtlmoe_jax.training import frozen_folds
 
 FOLDS = 5
+# One choice of folds alone may suit either.
+REPEATS = 3
 # Of the last map: a box needs to know where.
 _GRID = 3
 
@@ -36,9 +40,9 @@ class Leak:
     metric: "top1" or "miou".
     images: that it is over.
     groups: that these images are of.
-    random: the metric where groups are ignored.
+    random: the metric where groups are ignored; mean of all repetitions.
     grouped: where they are kept together.
-    low: of the difference's 95 % interval over groups.
+    low: of the difference's 95 % interval over groups and repetitions.
     high: of it.
   """
 
@@ -125,14 +129,17 @@ def compare(
   Returns:
     As `measure`; nothing where no class has two groups.
   """
-  each = np.arange(len(ids))
-  folds = [
-    splits.fold_groups(labels, parts, FOLDS, seed, ids)
-    for parts in (each, groups)
+  grouped = [
+    splits.fold_groups(labels, groups, FOLDS, seed + i, ids)
+    for i in range(REPEATS)
   ]
-  # Whose class the other folds show, of either kind: no other can be right.
-  fair = np.logical_and(*(_shown(labels, fold) for fold in folds))
-  if not fair.any() or any(len(np.unique(fold)) < 2 for fold in folds):
+  shuffled = [
+    splits.shuffle_folds(labels, folds, seed + i, ids)
+    for i, folds in enumerate(grouped)
+  ]
+  # Whose class the other folds show, in all: no other can be right.
+  fair = np.all([_shown(labels, folds) for folds in grouped], axis=0)
+  if not fair.any():
     return [], []
   notes = []
   if not fair.all():
@@ -141,22 +148,21 @@ def compare(
       "not show their class"
     )
   x = cells.reshape(len(cells), _GRID**2, -1).mean(1)
-  right = [
-    frozen_folds.out_of_fold(x, labels, fold).argmax(1) == labels
-    for fold in folds
-  ]
-  leaks = [_leak("top1", right, fair, groups)]
+
+  def right(folds: np.ndarray) -> np.ndarray:
+    answers = frozen_folds.out_of_fold(x, labels, folds)
+    return answers.argmax(1) == labels
+
+  def overlap(folds: np.ndarray) -> np.ndarray:
+    answers = frozen_folds.boxes_out_of_fold(cells, boxes, has_box, folds)
+    return boxes_lib.iou(answers, boxes)
+
+  leaks = [_leak("top1", right, (shuffled, grouped), fair, groups)]
   boxed = fair & has_box
-  if boxed.sum() > FOLDS and all(
-    len(np.unique(fold[has_box])) > 1 for fold in folds
+  if boxed.any() and all(
+    len(np.unique(folds[has_box])) > 1 for folds in (*grouped, *shuffled)
   ):
-    overlap = [
-      boxes_lib.iou(
-        frozen_folds.boxes_out_of_fold(cells, boxes, has_box, fold), boxes
-      )
-      for fold in folds
-    ]
-    leaks.append(_leak("miou", overlap, boxed, groups))
+    leaks.append(_leak("miou", overlap, (shuffled, grouped), boxed, groups))
   return leaks, notes
 
 
@@ -167,11 +173,24 @@ def _shown(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
 
 
 def _leak(
-  metric: str, values: list[np.ndarray], counted: np.ndarray, groups: np.ndarray
+  metric: str,
+  judge: Callable[[np.ndarray], np.ndarray],
+  folds: Sequence[Sequence[np.ndarray]],
+  counted: np.ndarray,
+  groups: np.ndarray,
 ) -> Leak:
-  random, grouped = (v[counted].astype(np.float64) for v in values)
+  """The metric under both kinds of folds.
+
+  Args:
+    metric: its name.
+    judge: folds [n] -> value of each image [n].
+    folds: of both kinds, S each.
+    counted: bool [n].
+    groups: i64 [n].
+  """
+  values = np.array([[judge(f)[counted] for f in kind] for kind in folds])
+  random, grouped = values.astype(np.float64)
   _, low, high = clustered_interval(random - grouped, groups[counted])
   count = len(np.unique(groups[counted]))
-  return Leak(
-    metric, len(random), count, random.mean(), grouped.mean(), low, high
-  )
+  images = int(counted.sum())
+  return Leak(metric, images, count, random.mean(), grouped.mean(), low, high)
