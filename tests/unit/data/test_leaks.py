@@ -6,7 +6,7 @@ from PIL import Image
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.data import check
-from tests.support import layouts, tiny
+from tests.support import layouts
 
 
 @pytest.fixture
@@ -74,25 +74,3 @@ def test_a_split_without_leaks_has_none(root):
   assert "between train and test: 0 pairs" in text
   assert "between train and validation: 0 pairs" in text
   assert text.count("LEAK") == 0
-
-
-def test_the_command_writes_the_split_and_needs_groups_to_measure(root):
-  split = root.parent / "split.csv"
-  done = tiny.quick_launch(
-    "check_data.py",
-    "--data.name=folder",
-    f"--data.path={root}",
-    "--data.group_by=folder",
-    f"--split_out={split}",
-  )
-  assert done.returncode == 0, done.stderr
-  rows = split.read_text().splitlines()
-  assert rows[0] == "part,id,group"
-  assert len(rows) == 15
-  assert sum(row.startswith("test,test/") for row in rows) == 4
-  done = tiny.quick_launch(
-    "check_data.py", "--data.name=folder", f"--data.path={root}", "--leakage"
-  )
-  assert done.returncode != 0
-  assert "group_by is empty" in done.stderr
-  assert "Traceback" not in done.stderr
