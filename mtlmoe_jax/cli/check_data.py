@@ -1,19 +1,25 @@
 """Lists everything that is wrong with a data set, and shows ten samples.
 
+  mtlmoe check_data PHOTOS --page=look.html
   mtlmoe check_data --config=configs/cub.py --config.data.path=DIR
-  mtlmoe check_data --data.name=folder --data.path=DIR --page=look.html
+  mtlmoe check_data PHOTOS --data.group_by=similar --split_out=split.csv \\
+      --leakage
 
-Prints class counts and box statistics; exits with 2 when problems were found.
+Prints what was recognised, class counts, box statistics and near-duplicates;
+exits with 2 when problems were found.
 """
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.cli import flags as cli_flags
+
+if TYPE_CHECKING:
+  from mtlmoe_jax.data import check
 
 # Options of a config that have flags of their own: how a data set is read.
 _SHORT = (
@@ -28,10 +34,14 @@ _SHORT = (
 def define() -> None:
   """Defines the flags."""
   cli_flags.define_config("Config file; --config.KEY=VALUE changes its values.")
-  flags.DEFINE_string("out", "", "PNG file for ten samples with boxes.")
-  flags.DEFINE_string(
-    "page", "", "HTML file that shows all of it, and what to look at."
-  )
+  for name, text in (
+    ("out", "PNG file for ten samples with boxes."),
+    ("page", "HTML file that shows all of it, and what to look at."),
+    ("json", "JSON file for every record: image, class, box, split."),
+    ("fix", "Folder for images.csv, a list without what has a problem."),
+    ("split_out", "CSV file for which image is in which part and group."),
+  ):
+    flags.DEFINE_string(name, "", text)
   flags.DEFINE_boolean(
     "labels",
     None,
@@ -39,11 +49,10 @@ def define() -> None:
     "looks at every image. Default: of up to 3000 images, where its weights "
     "(the extra lite, or those of the config) are installed.",
   )
-  flags.DEFINE_string(
-    "json", "", "JSON file for every record: image, class, box, split."
-  )
-  flags.DEFINE_string(
-    "fix", "", "Folder for images.csv, a list without what has a problem."
+  flags.DEFINE_bool(
+    "leakage",
+    False,
+    "Measures what images of one group in training and test are worth.",
   )
   for key in _SHORT:
     flags.DEFINE_string(key, None, f"config.{key}.")
@@ -51,33 +60,32 @@ def define() -> None:
 
 def main(argv: Sequence[str]) -> int:
   """Flags -> one call."""
-  cli_flags.no_arguments(argv)
-  cli_flags.writable("out", "page", "json")
-  # Here, not above: --help should not wait for Grain.
-  from mtlmoe_jax.data import check, cleaning, listing, looks
-  from mtlmoe_jax.reports import sample_sheet
-
+  cli_flags.no_arguments(argv[1:])
+  cli_flags.writable("out", "page", "json", "split_out")
   config = config_lib.default_config()
   if flags.FLAGS.config is not None:
     config = cli_flags.config()
   for key in _SHORT:
     if flags.FLAGS[key].value is not None:
       config_lib.set_path(config, key, flags.FLAGS[key].value)
+  for path in argv[1:]:
+    config.data.path = path
+    if config.data.name == "synthetic":
+      config.data.name = "auto"
   config_lib.check_config(config)
+  # Here, not above: --help should not wait for Grain.
+  from mtlmoe_jax.data import check, cleaning, looks
+
   if flags.FLAGS.fix:
     cleaning.new_list(flags.FLAGS.fix)
   report = check.check(config, looks.look if flags.FLAGS.page else None)
   print(report.text)
-  out = flags.FLAGS.out
-  if out and report.source is not None and report.readable:
-    sample_sheet.write(out, report.source, report.readable)
-    print(f"samples: {out}")
-  if flags.FLAGS.page:
-    _write_page(config, report)
-    print(f"page: {flags.FLAGS.page}")
-  if flags.FLAGS.json and report.source is not None:
-    listing.write(flags.FLAGS.json, report.source, report.data)
-    print(f"records: {flags.FLAGS.json}")
+  _write(config, report)
+  if flags.FLAGS.leakage and not report.problems:
+    from mtlmoe_jax.experiments import leakage
+
+    leaks, notes = leakage.measure(config)
+    print("\n".join(map(str, [*leaks, *notes])))
   for problem in report.problems:
     print(f"error: {problem}", file=sys.stderr)
   if flags.FLAGS.fix:
@@ -87,11 +95,35 @@ def main(argv: Sequence[str]) -> int:
   return 2 if report.problems else 0
 
 
-def _write_page(config: Any, report: Any) -> None:
+def _write(config: Any, report: "check.Report") -> None:
+  """The files that flags ask for, but for --fix."""
+  from mtlmoe_jax.data import listing, split_files
+  from mtlmoe_jax.reports import sample_sheet
+
+  out, page, rows, split = (
+    flags.FLAGS[name].value for name in ("out", "page", "json", "split_out")
+  )
+  if out and report.source is not None and report.readable:
+    sample_sheet.write(out, report.source, report.readable)
+    print(f"samples: {out}")
+  if page:
+    _write_page(page, config, report)
+    print(f"page: {page}")
+  if rows and report.source is not None:
+    listing.write(rows, report.source, report.data)
+    print(f"records: {rows}")
+  data = report.data
+  if split and (data is None or data.files is None):
+    print(f"{split} is not written: there is no split of image files")
+  elif split and data is not None and data.files is not None:
+    split_files.write(split, data.ids(), data.files.ids, data.groups)
+    print(f"split: {split}")
+
+
+def _write_page(path: str, config: Any, report: "check.Report") -> None:
   # Here, not above: who wants no page need not wait for networks.
   from mtlmoe_jax.reports.dataset import page
   from mtlmoe_jax.training import doubtful_labels
 
   found = doubtful_labels.of_report(config, report, flags.FLAGS.labels)
-  name = config.data.path or config.data.name
-  page.write(flags.FLAGS.page, name, report, *found)
+  page.write(path, config.data.path or config.data.name, report, *found)

@@ -169,6 +169,28 @@ def fold_groups(
   return np.asarray([fold_of[g] for g in groups.tolist()], np.int32)
 
 
+def shuffle_folds(
+  labels: np.ndarray, folds: np.ndarray, seed: int, ids: Sequence[str]
+) -> np.ndarray:
+  """Deals the folds of each class out anew among its records.
+
+  Args:
+    labels: i32 [n].
+    folds: i32 [n].
+    seed: of the choice.
+    ids: n names, whose digests choose.
+
+  Returns:
+    i32 [n]: each fold has as many of each class as before.
+  """
+  digests = np.array([_digest(seed, name) for name in ids], "S32")
+  out = np.empty_like(folds)
+  for label in np.unique(labels):
+    members = np.flatnonzero(labels == label)
+    out[members[np.argsort(digests[members])]] = np.sort(folds[members])
+  return out
+
+
 def group_names(groups: np.ndarray, ids: Sequence[str]) -> dict[int, str]:
   """The name of each group, which no order changes: its smallest id."""
   names: dict[int, str] = {}

@@ -1,6 +1,6 @@
 """What a difference between two variations is worth.
 
-Letters: S seeds, n images, R resamples.
+Letters: S seeds, n images, R resamples, C clusters.
 """
 
 import functools
@@ -49,6 +49,47 @@ def crossed_interval(
   means = np.einsum("rs,si,ri->r", rows, values, columns, optimize=True)
   low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
   return mean, float(low), float(high)
+
+
+def clustered_interval(
+  differences: np.ndarray,
+  clusters: np.ndarray,
+  level: float = 0.95,
+  seed: int = 0,
+) -> tuple[float, float, float]:
+  """Mean of paired differences of images that come in clusters.
+
+  Whole clusters are resampled (Field and Welsh 2007): frames of one scene are
+  one piece of evidence, not as many as they are. Repetitions are resampled
+  independently of them, as seeds are in `crossed_interval`.
+
+  Args:
+    differences: f64 [S, n], one variation minus the other, of the same
+      repetition and image.
+    clusters: [n], which cluster each image is of.
+    level: of the interval.
+    seed: of the resampling.
+
+  Returns:
+    (mean over images, low, high); NaN without an image.
+  """
+  seeds, images = differences.shape
+  if not images:
+    return (float("nan"),) * 3
+  place = np.unique(clusters, return_inverse=True)[1]
+  sums = np.stack([np.bincount(place, row) for row in differences])
+  sizes = np.bincount(place)
+  random = np.random.default_rng(seed)
+  count = len(sizes)
+  means = np.empty(RESAMPLES)
+  for i in range(RESAMPLES):  # At once they are R C numbers.
+    drawn = random.integers(count, size=count)
+    rows = random.multinomial(seeds, np.full(seeds, 1 / seeds)) / seeds
+    if seeds > 1:
+      rows = 1 / seeds + (rows - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
+    means[i] = rows @ sums[:, drawn].sum(1) / sizes[drawn].sum()
+  low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+  return float(np.mean(differences)), float(low), float(high)
 
 
 # A page has hundreds of differences over the same images.

@@ -4,7 +4,7 @@ import pytest
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.data import opening, split_files
+from mtlmoe_jax.data import membership, opening, split_files
 from tests.support import layouts
 
 
@@ -43,6 +43,18 @@ def test_a_list_of_a_run_is_such_a_file(root, tmp_path):
   made.write_membership(tmp_path / "split.csv")
   file = str(tmp_path / "split.csv")
   assert opening.open_data(config_of(root, split_file=file)).ids() == made.ids()
+
+
+def test_a_run_needs_its_file_no_more(root, tmp_path):
+  file = tmp_path / "s.csv"
+  file.write_text("part,id\ntrain,a/0/00.jpg\ntest,b/0/01.jpg\n")
+  config = config_of(root, split_file=str(file), validation_fraction=0.0)
+  made = opening.open_data(config)
+  made.write_membership(tmp_path / "split.csv")
+  file.unlink()
+  images = membership.read(tmp_path / "split.csv")
+  again = opening.open_again(config, made.class_names, images)
+  assert again.ids() == made.ids()
 
 
 def test_wins_over_an_own_split_and_leaves_out_what_it_lacks(root, tmp_path):

@@ -106,6 +106,12 @@ def test_no_group_is_ever_in_two_parts(pairs, share, seed, random):
   folds = splits.fold_groups(labels, groups, 3, seed, ids)
   for group in np.unique(groups):
     assert len(set(folds[groups == group])) == 1
+  dealt = splits.shuffle_folds(labels, folds, seed, ids)
+  for label in np.unique(labels):
+    np.testing.assert_array_equal(
+      np.bincount(dealt[labels == label], minlength=3),
+      np.bincount(folds[labels == label], minlength=3),
+    )
 
 
 def test_groups_are_held_out_near_their_share():
@@ -145,6 +151,8 @@ def test_folds_have_each_class_in_equal_parts():
     assert counts.max() == most
     assert counts.max() - counts.min() <= 1
   assert np.ptp(np.bincount(folds)) <= 2
+  dealt = splits.shuffle_folds(labels, folds, 1, ids)
+  assert (dealt != folds).mean() > 0.5
 
 
 def test_true_cub_sizes():
