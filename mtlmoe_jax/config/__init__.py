@@ -25,6 +25,7 @@ from mtlmoe_jax.config.overrides import (
   apply_arm,
   apply_overrides,
   flat_keys,
+  keep,
   set_path,
 )
 from mtlmoe_jax.config.saved import (
@@ -121,6 +122,7 @@ __all__ = [
   "flat_keys",
   "from_saved",
   "k_of",
+  "keep",
   "override",
   "resolve",
   "set_path",

@@ -7,7 +7,8 @@ import pytest
 from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.moe import engine
-from mtlmoe_jax.planning import chips, collectives, forecast, paying
+from mtlmoe_jax.planning import chips, collectives, forecast
+from mtlmoe_jax.training.fit import paying
 from tests.support import tiny
 
 TEXT = """
