@@ -21,6 +21,6 @@ ARMS = {word: {"fit.budget": word} for word in ("fast", "usual", "best")}
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """The config; `arg` is `fast`, `usual` or `best`, and options."""
   config = config_lib.default_config()
-  config.data.name = "folder"
+  config.data.name = config_lib.PATH_NAME
   config.fit.budget = "usual"
   return config_lib.apply_arm(config, ARMS, arg)

@@ -1,9 +1,11 @@
 """Lists everything that is wrong with a data set, and shows ten samples.
 
+  mtlmoe check_data PHOTOS
   mtlmoe check_data --config=configs/cub.py --config.data.path=DIR
   mtlmoe check_data --data.name=folder --data.path=DIR --out=look.png
 
 Prints class counts and box statistics; exits with 2 when problems were found.
+`mtlmoe check` is the same.
 """
 
 import sys
@@ -36,7 +38,7 @@ def define() -> None:
 
 def main(argv: Sequence[str]) -> int:
   """Flags -> one call."""
-  cli_flags.no_arguments(argv)
+  cli_flags.no_arguments(argv[1:])
   # Here, not above: --help should not wait for Grain.
   from mtlmoe_jax.data import check
   from mtlmoe_jax.reports import sample_sheet
@@ -47,6 +49,10 @@ def main(argv: Sequence[str]) -> int:
   for key in _SHORT:
     if flags.FLAGS[key].value is not None:
       config_lib.set_path(config, key, flags.FLAGS[key].value)
+  for path in argv[1:]:
+    config.data.path = path
+    if config.data.name == "synthetic":
+      config.data.name = config_lib.PATH_NAME
   config_lib.check_config(config)
   report = check.check(config)
   print(report.text)

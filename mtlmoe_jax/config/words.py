@@ -4,6 +4,8 @@ from mtlmoe_jax.moe import strategies
 
 TASKS = ("class", "box")
 DATA_NAMES = ("synthetic", "cub", "tfds", "folder")
+# Of a path that is named alone.
+PATH_NAME = "folder"
 EXTRA_NAMES = ("cub", "folder")
 SPLIT_SCHEMES = ("official", "poster")
 # Gates without parameters, which others are compared to.
