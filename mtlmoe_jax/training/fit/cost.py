@@ -21,10 +21,11 @@ _GFLOP = {
 }
 # What is reached of a large matrix product's rate: forward, and forward and
 # backward (three times the operations).
-_FORWARD, _TRAINED = 0.65, 0.4
-# Seconds: to start, compile and write the report at 150 GFLOP/s; of a step
-# beside its images; of an image behind a frozen backbone.
-_START, _REPORT, _STEP, _HEAD = 35.0, 12.0, 0.03, 0.004
+_FORWARD, _TRAINED = 0.47, 0.38
+# Seconds of two quiet cores of `_QUIET` GFLOP/s: to start and compile; for the
+# report; of a step beside its images; of an image behind a frozen backbone.
+_QUIET = 178.0
+_START, _REPORT, _STEP, _HEAD = 22.0, 3.0, 0.01, 0.002
 # Images that a core reads, and crops that it makes, in a second.
 _READ, _CROPPED = 250.0, 500.0
 
@@ -99,12 +100,14 @@ def forecast(
   if not whole or (model.shared_stages and not stem):
     return Cost()
   rate = facts.gflops * max(1, facts.devices)
-  slow = max(0.3, min(3.0, 150.0 / facts.gflops)) if rate else 1.0
+  # What the CPU does is as slow as it is; an accelerator's rate says nothing.
+  slow = _QUIET / facts.gflops if facts.backend == "cpu" else 1.0
+  head = _HEAD * slow * (size / 288) ** 2
   shown = steps * config.batch_size
   chosen = max(config_lib.k_of(config)) * len(config_lib.tasks_of(config))
   at_once = min(model.experts, chosen)
   learned = 3 * at_once * (whole - stem) / (rate * _TRAINED)
-  each = learned + _HEAD * slow * at_once
+  each = learned + head * at_once
   features = 0.0
   if config.features.views:
     views = images * config.features.views
@@ -119,7 +122,7 @@ def forecast(
   watched = config.epochs / config.eval.every_epochs * held_out
   watched *= 0 if config.data.validation_fraction <= 0 else 1
   train = shown * each + steps * _STEP * slow
-  train += watched * (_HEAD * slow if config.features.views else look)
+  train += watched * (head if config.features.views else look)
   test = facts.test * (read + look * _views(config.eval.views))
   start = (_START + _REPORT * config.eval.report) * slow
   # All that is evaluated is decoded once before the first step.
