@@ -74,8 +74,8 @@ def workdir(photos: str) -> str:
 def following(workdir: str) -> str:
   """What to do with a trained model."""
   folder = shlex.quote(workdir)
-  return (
-    f"report: {workdir}/eval/test/report.html\n"
-    f"next: mtlmoe evaluate {folder}\n"
-    f"      mtlmoe predict {folder} PHOTO.jpg FOLDER"
-  )
+  report = pathlib.Path(workdir) / "eval" / "test" / "report.html"
+  lines = [f"report: {report}"] if report.exists() else []
+  lines.append(f"next: mtlmoe evaluate {folder}")
+  lines.append(f"      mtlmoe predict {folder} PHOTO.jpg FOLDER")
+  return "\n".join(lines)

@@ -61,6 +61,11 @@ def main(argv: Sequence[str]) -> None:
   from mtlmoe_jax.utils import files
 
   config = cli_flags.config()
+  if config.fit.budget:
+    raise errors.InputError(
+      f"config.fit.budget={config.fit.budget!r}: what it chooses needs the "
+      "data, which plan does not read; name another config"
+    )
   for axis, count in _axes(options.mesh).items():
     config.mesh[axis] = count
   # Neither is read.

@@ -108,7 +108,8 @@ def look(config: ml_collections.ConfigDict, folder: str) -> Facts:
     backend=jax.default_backend(),
     devices=jax.device_count(),
     processes=processes.count(),
-    gflops=measured_gflops(),
+    # One rate for all, for choices go by it.
+    gflops=processes.of_first(measured_gflops()),
     memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
     disk_gib=_free(pathlib.Path(folder)) / 2**30,
     packaged=pretrained.packaged(),
