@@ -83,6 +83,7 @@ types: $(STAMP)
 wheel-test: $(STAMP)
 	rm -rf build/wheel
 	$(RUN) -m build --outdir build/wheel/dist
+	$(RUN) -m twine check --strict build/wheel/dist/*
 	$(PYTHON) -m venv build/wheel/venv
 	$(RUN) .ci/wheel.py build/wheel/dist build/wheel/venv
 

@@ -23,25 +23,29 @@ HELP_SECONDS = 0.3
 NEEDED = (
   "mtlmoe_jax/py.typed",
   "mtlmoe_jax/configs/demo.py",
+  "mtlmoe_jax/configs/my_data.py",
   "mtlmoe_jax/reports/templates/style.css",
 )
-# The demo in small: it has to be trained, not to be good.
+# Small models: they have to be trained, not to be good.
+SMALL = (
+  "steps=4",
+  "data.image_size=32",
+  "model.backbone=efficientnet_nano",
+  "model.pretrained=",
+  "model.norm=group",
+)
 TINY = ",".join(
   (
-    "steps=4",
+    *SMALL,
     "batch_size=6",
-    "data.image_size=32",
     "data.synthetic.classes=3",
     "data.synthetic.train_per_class=8",
     "data.synthetic.test_per_class=3",
     "data.synthetic.size=32",
-    "model.backbone=efficientnet_nano",
-    "model.pretrained=",
     "model.shared_stages=0",
     "model.gate_input=pixels",
     "model.condense=pool",
     "model.gate_width=4",
-    "model.norm=group",
     "optimizer.frozen=",
   )
 )
@@ -64,6 +68,7 @@ def main(dist: str, venv: str) -> None:
     run(folder, scripts / "pip", "check")
     check_command(folder, scripts)
     check_library(folder, scripts)
+    check_photographs(folder, scripts)
 
 
 def check_content(wheel: pathlib.Path, source: pathlib.Path) -> None:
@@ -83,7 +88,9 @@ def check_content(wheel: pathlib.Path, source: pathlib.Path) -> None:
   assert not tests, f"tests in the wheel: {tests}"
   with tarfile.open(source) as archive:
     inner = {n.partition("/")[2] for n in archive.getnames()}
-  assert {"setup.py", "setup.cfg", "configs/demo.py", "LICENSE"} <= inner
+  missing = (package | {"setup.py", "setup.cfg", "LICENSE"}) - inner
+  missing |= {f"configs/{pathlib.Path(name).name}" for name in configs} - inner
+  assert not missing, f"not in {source.name}: {sorted(missing)}"
   print(f"{wheel.name}: {len(names)} files; {source.name}: {len(inner)}")
 
 
@@ -122,6 +129,26 @@ def check_library(folder: str, scripts: pathlib.Path) -> None:
   print("the README's example runs")
 
 
+def check_photographs(folder: str, scripts: pathlib.Path) -> None:
+  """A folder named alone: what to install, then a model and its answers."""
+  command = scripts / "mtlmoe"
+  photographs = pathlib.Path(folder) / "photographs"
+  run(folder, command, "draw_samples", f"--out={photographs}", "--count=10")
+  for i, picture in enumerate(sorted(photographs.glob("*.png"))):
+    picture.parent.joinpath("ab"[i % 2]).mkdir(exist_ok=True)
+    picture.rename(picture.parent / "ab"[i % 2] / picture.name)
+  run(folder, command, "check", "photographs")
+  told = run(folder, command, "train", "photographs", code=2)
+  assert "pip install 'mtlmoe_jax[lite]'" in told, told
+  options = [f"--config.{option}" for option in SMALL]
+  told = run(folder, command, "train", "photographs", *options)
+  (line,) = re.findall(r"mtlmoe (evaluate .+)", told)
+  run(folder, command, *line.split())
+  run(folder, command, "predict", "runs/photographs", "photographs")
+  assert (pathlib.Path(folder) / "runs/photographs/predictions").is_dir()
+  print("mtlmoe train FOLDER: trains, evaluates, predicts")
+
+
 def requirement(wheel: pathlib.Path, name: str) -> str:
   """What the wheel asks for of a package, such as `jax<0.12,>=0.10`."""
   archive = zipfile.ZipFile(wheel)
@@ -140,8 +167,8 @@ def readme_block(word: str) -> str:
   return str(chosen[0])
 
 
-def run(folder: str, *command: object) -> str:
-  """The output of a command that must succeed, run in a folder."""
+def run(folder: str, *command: object, code: int = 0) -> str:
+  """All that a command says, run in a folder; it must end with the code."""
   environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
   # The checkout must not be found by accident.
   environment.pop("PYTHONPATH", None)
@@ -153,9 +180,9 @@ def run(folder: str, *command: object) -> str:
     text=True,
     check=False,
   )
-  if done.returncode:
+  if done.returncode != code:
     sys.exit(f"{done.stdout}{done.stderr}\nfailed: {command[0]} {command[1]}")
-  return done.stdout
+  return done.stdout + done.stderr
 
 
 if __name__ == "__main__":

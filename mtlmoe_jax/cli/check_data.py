@@ -6,7 +6,8 @@
       --leakage
 
 Prints what was recognised, class counts, box statistics and near-duplicates;
-exits with 2 when problems were found.
+exits with 2 when problems were found. `mtlmoe check` is the
+same.
 """
 
 import sys

@@ -1,6 +1,6 @@
 r"""Evaluates a trained model on a split of its data.
 
-  mtlmoe evaluate --workdir=runs/first
+  mtlmoe evaluate runs/first
   mtlmoe evaluate --workdir=runs/first --split=train --step=latest
   mtlmoe evaluate --workdir=runs/cub --data.path=/data/CUB_200_2011
   mtlmoe evaluate --workdir=runs/first --views=flip --calibrate
@@ -20,7 +20,7 @@ from mtlmoe_jax.cli import flags as cli_flags
 
 def define() -> None:
   """Defines the flags."""
-  flags.DEFINE_string("workdir", "", "Folder of the run (required).")
+  flags.DEFINE_string("workdir", "", "Folder of the run, if not named alone.")
   cli_flags.define_prediction()
   cli_flags.define_split()
   flags.DEFINE_bool(
@@ -33,8 +33,9 @@ def define() -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Flags -> one evaluation."""
-  cli_flags.no_arguments(argv)
-  workdir = pathlib.Path(cli_flags.required("workdir"))
+  named, rest = cli_flags.workdir(argv)
+  cli_flags.no_arguments(["", *rest])
+  workdir = pathlib.Path(named)
   # Here, not above: --help should not wait for JAX.
   from mtlmoe_jax.checkpoints import restore
   from mtlmoe_jax.evaluation import evaluate, results

@@ -36,7 +36,7 @@ def define_config(text: str) -> None:
 
 
 def config() -> ml_collections.ConfigDict:
-  """The config of --config.
+  """The config of --config; what --config.KEY named is not chosen anew.
 
   Raises:
     InputError: its file is not there or cannot be read.
@@ -50,6 +50,10 @@ def config() -> ml_collections.ConfigDict:
       f"--config: {' '.join(str(error).split())}; give a file such as "
       "configs/demo.py"
     ) from None
+  from mtlmoe_jax import config as config_lib
+
+  named = config_flags.get_override_values(flags.FLAGS["config"])
+  config_lib.keep(value, named)
   return value
 
 
@@ -149,6 +153,21 @@ def writable(*names: str) -> None:
       reason = f"cannot be written ({error.strerror})"
     if reason:
       raise errors.InputError(f"--{name}={value}: {reason}; name another file")
+
+
+def workdir(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
+  """The folder of a run, and the words that are left.
+
+  Args:
+    argv: the program and the words, of which the first is the folder where
+      --workdir is not given.
+
+  Raises:
+    InputError: neither is given.
+  """
+  if not flags.FLAGS["workdir"].value and len(argv) > 1:
+    return argv[1], argv[2:]
+  return required("workdir"), argv[1:]
 
 
 def no_arguments(argv: Sequence[str]) -> None:

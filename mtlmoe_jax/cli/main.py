@@ -24,6 +24,9 @@ VERBS = (
   "plan",
 )
 
+# Shorter names.
+ALIASES = {"check": "check_data"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Runs a verb; returns only where there is none to run.
@@ -44,12 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     print(f"mtlmoe_jax {version.__version__}")
     return 0
-  verb = first.replace("-", "_")
+  verb = ALIASES.get(first, first.replace("-", "_"))
   if verb not in VERBS:
     return _mistake(first)
   from mtlmoe_jax.cli import start
 
-  start.run(verb, words[1:], program=f"mtlmoe {verb}")
+  called = first if first in ALIASES else verb
+  start.run(verb, words[1:], program=f"mtlmoe {called}")
 
 
 def overview() -> str:
@@ -64,6 +68,7 @@ def overview() -> str:
       "",
       *lines,
       "",
+      *(f"  {name} is {verb}." for name, verb in ALIASES.items()),
       "mtlmoe VERB --help lists the flags of a verb; mtlmoe --version.",
     )
   )

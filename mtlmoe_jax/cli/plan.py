@@ -56,10 +56,16 @@ def main(argv: Sequence[str]) -> None:
   # Here: the number of devices is fixed when JAX starts.
   from mtlmoe_jax import config as config_lib
   from mtlmoe_jax.devices import sharding
-  from mtlmoe_jax.planning import forecast, paying
+  from mtlmoe_jax.planning import forecast
+  from mtlmoe_jax.training.fit import paying
   from mtlmoe_jax.utils import files
 
   config = cli_flags.config()
+  if config.fit.budget:
+    raise errors.InputError(
+      f"config.fit.budget={config.fit.budget!r}: what it chooses needs the "
+      "data, which plan does not read; name another config"
+    )
   for axis, count in _axes(options.mesh).items():
     config.mesh[axis] = count
   # Neither is read.

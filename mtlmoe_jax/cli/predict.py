@@ -1,11 +1,11 @@
 r"""Says what images show and where, with a trained model.
 
-  mtlmoe predict --workdir=DIR --out=OUT IMAGE_OR_FOLDER ...
+  mtlmoe predict DIR IMAGE_OR_FOLDER ...
   mtlmoe predict --workdir=runs/first --out=predictions photos/ a.jpg
+  mtlmoe predict DIR --boxes=detections.json FOLDER
 
-  mtlmoe predict --workdir=DIR --out=OUT --boxes=detections.json FOLDER
-
-Folders are searched to any depth for image files. Writes into OUT:
+The first word is the folder of the run where --workdir is not given. Folders
+are searched to any depth for image files. Writes into OUT:
 predictions.json, predictions.csv, and per image an overlay: a PNG with the box,
 the class, its probability and the experts that were asked.
 
@@ -14,6 +14,7 @@ written. Unreadable files inside a named folder do not: the others are written,
 then they are listed and the exit code is 2.
 """
 
+import os
 from collections.abc import Sequence
 
 from absl import flags
@@ -23,8 +24,10 @@ from mtlmoe_jax.cli import flags as cli_flags
 
 def define() -> None:
   """Defines the flags."""
-  flags.DEFINE_string("workdir", "", "Folder of the run (required).")
-  flags.DEFINE_string("out", "", "Folder for the predictions (required).")
+  flags.DEFINE_string("workdir", "", "Folder of the run.")
+  flags.DEFINE_string(
+    "out", "", "Folder for the predictions; default: WORKDIR/predictions."
+  )
   flags.DEFINE_string(
     "boxes",
     "",
@@ -35,14 +38,15 @@ def define() -> None:
 
 def main(argv: Sequence[str]) -> None:
   """Flags -> one call."""
-  workdir, out = cli_flags.required("workdir"), cli_flags.required("out")
+  workdir, images = cli_flags.workdir(argv)
+  out = flags.FLAGS.out or os.path.join(workdir, "predictions")
   # Here, not above: --help should not wait for JAX.
   from mtlmoe_jax.checkpoints import restore_for_eval
   from mtlmoe_jax.evaluation import predict
 
   entries = predict.predict_images(
     restore_for_eval(workdir, flags.FLAGS.step),
-    argv[1:],
+    images,
     out,
     **cli_flags.flag_values("boxes", "batch_size", "views"),
   )

@@ -39,6 +39,7 @@ def run(
   program = program or f"python launch/{verb}.py"
   if arguments is None:
     arguments = sys.argv[1:]
+  arguments = expanded(module, arguments)
   # Orbax reports every decision it takes as a warning.
   logging.set_verbosity(logging.ERROR)
 
@@ -70,6 +71,11 @@ def run(
   with flags_of(module), _arguments([sys.argv[0], *arguments]):
     app.run(guarded, argv=sys.argv, flags_parser=parsed)
   raise AssertionError("app.run does not return")
+
+
+def expanded(module: ModuleType, arguments: Sequence[str]) -> list[str]:
+  """The arguments, and those that they stand for where a verb has such."""
+  return list(getattr(module, "expanded", list)(arguments))
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from mtlmoe_jax.config.overrides import (
   apply_arm,
   apply_overrides,
   flat_keys,
+  keep,
   set_path,
 )
 from mtlmoe_jax.config.saved import (
@@ -123,6 +124,7 @@ __all__ = [
   "from_saved",
   "is_drawn",
   "k_of",
+  "keep",
   "override",
   "resolve",
   "set_path",

@@ -306,6 +306,28 @@ _DATA = (
   ),
 )
 
+_FIT = (
+  Option(
+    "fit.budget",
+    "",
+    "Above all else: what is not set is chosen when a run starts, from its "
+    "data and machine (`configs/my_data.py`). `fast`: a small frozen backbone; "
+    "`usual`: a larger one, more views; `best`: its later stages learn as "
+    "well; a number: the best of these that takes at most so many minutes. The "
+    "run's config has what was chosen, and nothing here.",
+    matching(
+      r"|fast|usual|best|\d*[1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*",
+      "'' (off), fast, usual, best or minutes such as 30",
+    ),
+  ),
+  Option(
+    "fit.keep",
+    (),
+    "Options that stay as they are though they have their defaults; others "
+    "are kept as they are. Set by itself for what a command line names.",
+  ),
+)
+
 _FEATURES = (
   Option(
     "features.views",
@@ -955,7 +977,7 @@ _EVAL = (
 
 # In the order of docs/options.md.
 OPTIONS = (
-  *(*_RUN, *_DATA, *_FEATURES, *_MODEL, *_TOKEN_MOE, *_LOSS, *_OPTIMIZER),
-  *(*_MESH, *_TRANSFER, *_RECORDS, *_EVAL),
+  *(*_RUN, *_DATA, *_FIT, *_FEATURES, *_MODEL, *_TOKEN_MOE, *_LOSS),
+  *(*_OPTIMIZER, *_MESH, *_TRANSFER, *_RECORDS, *_EVAL),
 )
 BY_PATH = {option.path: option for option in OPTIONS}

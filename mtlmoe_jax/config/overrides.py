@@ -1,6 +1,6 @@
 """Options set by name from text: `:k=v,k=v` and suites of runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ml_collections
@@ -45,7 +45,20 @@ def apply_overrides(
         f"use one of {near or 'the options'} (all are in {names.PAGE})"
       )
     set_path(config, options[0], value)
+    keep(config, options[:1])
   return config
+
+
+def keep(config: ml_collections.ConfigDict, paths: Iterable[str]) -> None:
+  """Notes options that were named, where the others are yet to be chosen.
+
+  Args:
+    config: changed in place, at `fit.keep`; not without `fit.budget`.
+    paths: of the options; those of `fit` itself are left out.
+  """
+  if config.fit.budget:
+    named = {names.current(path) for path in paths} - {"fit.budget", "fit.keep"}
+    config.fit.keep = tuple(sorted({*config.fit.keep, *named}))
 
 
 def apply_arm(

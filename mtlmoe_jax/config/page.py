@@ -32,6 +32,7 @@ value is checked before anything is opened or built.
 _TITLES = {
   "": "The run",
   "data": "Data",
+  "fit": "Choices by the data",
   "features": "Features of a frozen stem",
   "model": "Model",
   "model.token_moe": "Experts of patch tokens",

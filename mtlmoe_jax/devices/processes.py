@@ -117,6 +117,16 @@ def wait_for_all(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
+def of_first(number: float) -> float:
+  """The number that the first process has, in all of them."""
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  if count() == 1:
+    return number
+  return float(multihost_utils.broadcast_one_to_all(np.float32(number)))
+
+
 def should_stop(step: int, flag: bool) -> bool:
   """Whether all are to save and stop after this step.
 

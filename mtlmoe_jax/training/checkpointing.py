@@ -65,6 +65,11 @@ class Checkpointer:
       metrics=None if score is None else {"best": score},
     )
 
+  def meta(self, step: int) -> dict[str, Any]:
+    """What a step says of itself, without its arrays."""
+    args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+    return self._manager.restore(step, args=args).meta
+
   def restore(
     self, step: int, abstract: state_lib.TrainState
   ) -> tuple[state_lib.TrainState, Any, dict[str, Any]]:

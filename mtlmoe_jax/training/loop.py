@@ -10,6 +10,7 @@ from mtlmoe_jax import errors, pretrained
 from mtlmoe_jax.devices import processes, sharding
 from mtlmoe_jax.devices.processes import say
 from mtlmoe_jax.evaluation import evaluate
+from mtlmoe_jax.training import fit
 from mtlmoe_jax.training.console import banner
 from mtlmoe_jax.training.finish import write_result
 from mtlmoe_jax.training.run import Run, set_up
@@ -25,7 +26,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
   """Trains, evaluates on the test split once, and writes result.json.
 
   Args:
-    config: the whole config, checked here.
+    config: the whole config, checked here; with `fit.budget`, what it leaves
+      open is chosen.
     workdir: a new folder, or that of the same run: then it goes on from the
       latest checkpoint, exactly as if it had never stopped.
 
@@ -35,7 +37,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
   Raises:
     InputError: anything wrong with config, data, weights or workdir.
   """
-  run = set_up(pretrained.settle(config), workdir)
+  run = set_up(pretrained.settle(fit.fitted(config, workdir)), workdir)
   say(banner(run))
   with SigtermFlag() as stop:
     finished = _fit(run, stop)

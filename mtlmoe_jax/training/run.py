@@ -177,6 +177,10 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
       _check_images(config, data)
     if processes.is_first():
       data.write_membership(workdir / membership.FILE)
+  else:
+    # Other classes are other shapes, which Orbax would refuse in its words.
+    saved = checkpointer.meta(latest)["dataset_fingerprint"]
+    _check_fingerprint(workdir, saved, data.fingerprint)
   assembly, note, store = _assembled(
     config, data, mesh, run_length, workdir, latest is None
   )
@@ -188,7 +192,6 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     assembly.state, position, meta = checkpointer.restore(
       latest, abstract_state(assembly.state, mesh)
     )
-    _check_fingerprint(workdir, meta["dataset_fingerprint"], data.fingerprint)
     clock = Clock(meta["seconds"])
     window.seconds = meta["train_seconds"]
     window.images = meta["train_images"]

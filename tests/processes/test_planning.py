@@ -7,7 +7,8 @@ import pytest
 from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.errors import InputError
 from mtlmoe_jax.moe import engine
-from mtlmoe_jax.planning import chips, collectives, forecast, paying
+from mtlmoe_jax.planning import chips, collectives, forecast
+from mtlmoe_jax.training.fit import paying
 from tests.support import tiny
 
 TEXT = """
@@ -159,6 +160,7 @@ def test_the_script_plans_without_devices(planned):
   ("flags", "message"),
   [
     (["--mesh=rows:2"], "--mesh='rows:2': write AXIS:DEVICES"),
+    (["--config.fit.budget=fast"], "which plan does not read"),
     (["--mesh=data:3"], "config.mesh.data=3"),
     (["--config.batch_size=6"], "batch_size=6 does not divide over 4 devices"),
     (["--mesh=expert:4"], "3 experts do not divide"),

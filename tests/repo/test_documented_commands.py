@@ -3,6 +3,7 @@
 Nothing is run: what a command does is tested where it is done.
 """
 
+import importlib
 import os
 import sys
 
@@ -19,7 +20,8 @@ DOCUMENTED = commands.documented()
 
 def parse(monkeypatch, command):
   """The words of a command that are no flags; its config is checked."""
-  argv = [command.verb, *command.arguments]
+  module = importlib.import_module(f"mtlmoe_jax.cli.{command.verb}")
+  argv = [command.verb, *start.expanded(module, command.arguments)]
   monkeypatch.chdir(tiny.ROOT)
   monkeypatch.setattr(sys, "argv", argv)
   assert commands.script(command.verb).exists()

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import pytest
 
-from mtlmoe_jax.planning import paying
 from mtlmoe_jax.reports.suite import page as story
 from mtlmoe_jax.reports.suite import pay, stored
+from mtlmoe_jax.training.fit import paying
 from tests.support import tiny
 
 DOCS = tiny.ROOT / "docs"

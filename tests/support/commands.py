@@ -10,6 +10,7 @@ import shlex
 
 from absl import flags
 
+from mtlmoe_jax.cli import main
 from tests.support import tiny
 
 _COMMAND = re.compile(
@@ -41,6 +42,7 @@ def in_text(file: str, text: str) -> list[Command]:
     # A loop's variable is a number in all that we document.
     words = re.sub(r"\$\w+", "0", words)
     verb = match["script"] or match["verb"]
+    verb = main.ALIASES.get(verb, verb)
     found.append(Command(file, verb, tuple(shlex.split(words))))
   return found
 

@@ -91,7 +91,12 @@ def test_help_of_a_verb_does_not_wait_for_jax(verb):
   [
     (["train"], "--workdir is missing"),
     (["evaluate"], "--workdir is missing"),
-    (["predict", "--workdir=x"], "--out is missing"),
+    (["predict"], "--workdir is missing"),
+    (["check", "a", "b"], "unexpected argument 'b'"),
+    (["evaluate", "a", "b"], "unexpected argument 'b'"),
+    (["train", "a", "b"], "unexpected argument 'b'"),
+    (["train", "--config=demo", "a"], "reads none; leave one"),
+    (["train", "a", "--config.data.path=b"], "name one folder"),
     (["export", "--workdir=x", "--out=a.txt"], "must end with .safetensors"),
     (["train", "--workdir=x", "--config=nothing.py"], "nothing.py"),
     (["train", "--workdir=x", "--config=demo:expertz=3"], "expertz"),

@@ -113,12 +113,26 @@ def test_takes_text_from_a_command_line_and_after_the_colon(turn):
     after_colon.append((option.path, "+".join(texts)))
   assert leaves(from_flags(*by_flag)) == leaves(wanted)
   config = config_lib.default_config()
+  # With a budget all that is named is noted there, until it is set itself.
+  after_colon.sort(key=lambda option: option[0] == "fit.keep")
   for path, text in after_colon:
     if "," in text:  # which parts options there
       config_lib.set_path(config, path, text)
     else:
       config_lib.apply_overrides(config, f"{path}={text}")
   assert leaves(config) == leaves(wanted)
+
+
+def test_what_is_named_is_kept_where_the_rest_is_chosen():
+  config = config_lib.default_config()
+  config_lib.apply_overrides(config, "experts=3")
+  assert config.fit.keep == ()
+  config_lib.apply_overrides(config, "budget=fast,k=2,loss.class=1,experts=3")
+  assert config.fit.keep == ("loss.class_weight", "model.experts", "model.k")
+  for wrong in ("0", "0.0", "quick", "-3", "3m"):
+    config.fit.budget = wrong
+    with pytest.raises(errors.InputError, match="minutes such as 30"):
+      config_lib.check_config(config)
 
 
 @each_option
