@@ -28,9 +28,9 @@ NEEDED = (
 )
 # Small models: they have to be trained, not to be good.
 SMALL = (
-  "steps=4",
+  "steps=2",
   "data.image_size=32",
-  "model.backbone=efficientnet_nano",
+  "model.backbone=efficientnet_pico",
   "model.pretrained=",
   "model.norm=group",
 )
@@ -138,10 +138,10 @@ def check_photographs(folder: str, scripts: pathlib.Path) -> None:
     picture.parent.joinpath("ab"[i % 2]).mkdir(exist_ok=True)
     picture.rename(picture.parent / "ab"[i % 2] / picture.name)
   run(folder, command, "check", "photographs")
-  told = run(folder, command, "train", "photographs", code=2)
+  told = said(folder, command, "train", "photographs", code=2).stderr
   assert "pip install 'mtlmoe_jax[lite]'" in told, told
   options = [f"--config.{option}" for option in SMALL]
-  told = run(folder, command, "train", "photographs", *options)
+  told = said(folder, command, "train", "photographs", *options).stderr
   (line,) = re.findall(r"mtlmoe (evaluate .+)", told)
   run(folder, command, *line.split())
   run(folder, command, "predict", "runs/photographs", "photographs")
@@ -167,7 +167,14 @@ def readme_block(word: str) -> str:
   return str(chosen[0])
 
 
-def run(folder: str, *command: object, code: int = 0) -> str:
+def run(folder: str, *command: object) -> str:
+  """The output of a command that must succeed, run in a folder."""
+  return said(folder, *command).stdout
+
+
+def said(
+  folder: str, *command: object, code: int = 0
+) -> subprocess.CompletedProcess[str]:
   """All that a command says, run in a folder; it must end with the code."""
   environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
   # The checkout must not be found by accident.
@@ -182,7 +189,7 @@ def run(folder: str, *command: object, code: int = 0) -> str:
   )
   if done.returncode != code:
     sys.exit(f"{done.stdout}{done.stderr}\nfailed: {command[0]} {command[1]}")
-  return done.stdout + done.stderr
+  return done
 
 
 if __name__ == "__main__":
