@@ -2,8 +2,7 @@
 
   mtlmoe check_data PHOTOS --page=look.html
   mtlmoe check_data --config=configs/cub.py --config.data.path=DIR
-  mtlmoe check_data PHOTOS --data.group_by=similar --split_out=split.csv \\
-      --leakage
+  mtlmoe check_data PHOTOS --data.group_by=similar --leakage
 
 Prints what was recognised, class counts, box statistics and near-duplicates;
 exits with 2 when problems were found. `mtlmoe check` is the

@@ -1,27 +1,37 @@
 """What a run tells the one who started it, on stderr."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.devices import processes
-from mtlmoe_jax.training.run import Run
+
+if TYPE_CHECKING:
+  from mtlmoe_jax.training.run import Run
 
 
-def banner(run: Run) -> str:
-  """What is about to run."""
-  data, config = run.data, run.config
+def data_text(config: ml_collections.ConfigDict, data: data_lib.Data) -> str:
+  """What is learned from, told before anything is computed."""
   validation = len(data.validation) if data.validation is not None else 0
   return "\n".join(
     [
-      f"data: {config.data.name}, {len(data.class_names)} classes, "
+      f"data: {data.train.name}, {len(data.class_names)} classes, "
       f"{len(data.train)} train / {validation} validation / {len(data.test)} "
       "test images",
       *(f"data: {note}" for note in data.notes),
       *(f"warning: {line}" for line in data_lib.untrained(data)),
       *_extra_line(data, config),
+    ]
+  )
+
+
+def banner(run: "Run") -> str:
+  """What is about to run."""
+  config = run.config
+  return "\n".join(
+    [
       f"model: {config.model.experts} x {config.model.backbone}, k "
       f"{config.model.k}, gate {config.model.gate}, tasks "
       f"{config.model.tasks}, {config.model.compute} compute",
@@ -35,7 +45,7 @@ def banner(run: Run) -> str:
   )
 
 
-def _copies_line(run: Run) -> list[str]:
+def _copies_line(run: "Run") -> list[str]:
   """When experts become copies of one, and a warning if they stay it."""
   epochs = run.config.model.upcycle_epochs
   if not epochs or run.config.model.experts == 1:
@@ -50,7 +60,7 @@ def _copies_line(run: Run) -> list[str]:
   ]
 
 
-def _params(run: Run) -> dict[str, Any]:
+def _params(run: "Run") -> dict[str, Any]:
   return {"params": run.assembly.variables["params"]}
 
 

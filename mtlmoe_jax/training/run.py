@@ -18,6 +18,7 @@ from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.devices import compilation, processes, sharding
 from mtlmoe_jax.evaluation import calibrate, evaluate
 from mtlmoe_jax.training import (
+  console,
   features,
   gate_start,
   initialization,
@@ -162,6 +163,7 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
   config_lib.check_best(config)
   mesh = _mesh(config)
   data = data_lib.open_data(config)
+  processes.say(console.data_text(config, data))
   lines = data_lib.unlearnable(config, data)
   if lines:
     raise errors.InputError(next(iter(lines.values())))

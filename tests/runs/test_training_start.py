@@ -81,14 +81,16 @@ def test_a_metric_that_cannot_choose_is_refused(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_the_banner_tells_what_is_left_out_and_untrained(tmp_path):
+def test_what_is_left_out_and_untrained_is_told_first(tmp_path, capsys):
   config = config_of(
     tmp_path / "data",
     *("train/a/1.jpg", "train/b/deep/2.jpg", "test/a/3.jpg", "test/c/4.jpg"),
     **{"model.tasks": "class", "batch_size": 2},
   )
   (tmp_path / "data/train/a/5.cr2").touch()
-  said = console.banner(run.set_up(config, str(tmp_path / "run")))
+  made = run.set_up(config, str(tmp_path / "run"))
+  said = capsys.readouterr().err
+  assert "data: " not in console.banner(made)
   assert "data: 1 of 4 images lie in folders below their class" in said
   assert "data: left out: files that are not read (1 .cr2)" in said
   assert "warning: class 'c' has no training image" in said

@@ -257,4 +257,4 @@ def _classes_text(names: Sequence[str], labels: np.ndarray) -> str:
   )
   rest = len(names) - _SHOWN
   more = f" and {rest} more" if rest > 0 else ""
-  return f"{len(names)} classes: {shown}{more}"
+  return f"classes: {shown}{more}"

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import pretrained
-from mtlmoe_jax.data import images, opening
+from mtlmoe_jax.data import images, opening, windows
 from mtlmoe_jax.data.readers.file_source import FileSource
 from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.data.source import Source
@@ -92,7 +92,10 @@ def look(config: ml_collections.ConfigDict, folder: str) -> Facts:
   config.data.validation_fraction = 0.0
   whole = opening.open_whole(config, Problems())
   data = opening.split_data(config, whole)
-  boxes, pixels = _seen(data.train, data.files)
+  if config.data.objects == "each" and data.files is not None:
+    boxes, pixels = _in_windows(data.train, data.files)
+  else:
+    boxes, pixels = _seen(data.train, data.files)
   sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1))
   share = len(boxes) / max(1, min(len(data.train), _DECODED))
   count = len(boxes) if data.files else round(share * len(data.train))
@@ -114,6 +117,22 @@ def look(config: ml_collections.ConfigDict, folder: str) -> Facts:
     disk_gib=_free(pathlib.Path(folder)) / 2**30,
     packaged=pretrained.packaged(),
   )
+
+
+def _in_windows(train: Source, files: FileSource) -> tuple[np.ndarray, int]:
+  """As `_seen`, of objects in windows of their own, as they are judged."""
+  place = {name: i for i, name in enumerate(files.ids)}
+  rows = [place[name] for name in train.ids if files.has_box[place[name]]]
+  if not rows:
+    return _seen(train, files)
+  sides = []
+  for i in np.unique(np.linspace(0, len(rows) - 1, _HEADERS).astype(int)):
+    (height, width), box = files.upright(rows[i])
+    x1, y1, x2, y2 = windows.around(box, (height, width), windows.EVALUATION)
+    sides.append(min(x2 - x1, y2 - y1))
+  edge = (1 - 1 / windows.EVALUATION) / 2
+  boxes = np.tile([edge, edge, 1 - edge, 1 - edge], (len(rows), 1))
+  return boxes, int(np.median(sides))
 
 
 def _seen(train: Source, files: FileSource | None) -> tuple[np.ndarray, int]:
