@@ -75,7 +75,7 @@ def check(
 
   try:
     whole = opening.open_whole(config, problems)
-    source, notes = whole.source, whole.notes
+    source, notes = whole.source, (*whole.recognised, *whole.notes)
     good, records = decode_all(source, config.data.threads, problems, seen)
     sections.append(_boxes_text(records))
     sections += _attributes_text(records)
@@ -94,7 +94,7 @@ def check(
   if data.extra is not None:
     splits["extra"] = data.extra
   sections.insert(0, _counts_text(data.class_names, splits))
-  sections[1:1] = notes = data.notes
+  sections[1:1] = notes = (*data.recognised, *data.notes)
   for line in opening.untrained(data):
     problems(line)
   lines = opening.unlearnable(config, data)

@@ -32,6 +32,7 @@ class Data:
     fingerprint: sha256 (hex) of all splits.
     extra: further training records, of `config.data.extra`, or None.
     notes: lines that tell what else was there, and what became of it.
+    recognised: lines that tell what the data set was read as, by what.
     has_boxes: False where it is known that no training image has one.
     files: the whole data set, where it is one of files.
     groups: i64, of each of `files`, of `config.data.group_by`; None without.
@@ -44,6 +45,7 @@ class Data:
   fingerprint: str
   extra: Source | None = None
   notes: tuple[str, ...] = ()
+  recognised: tuple[str, ...] = ()
   has_boxes: bool = True
   files: FileSource | None = None
   groups: np.ndarray | None = None
@@ -122,7 +124,10 @@ def open_again(
   validation: np.ndarray | None = parts.pop("validation")
   if not any(image.part == "validation" for image in images):
     validation = None
-  whole = dataclasses.replace(whole, notes=(*whole.notes, *notes))
+  # How it is split now is not how the run has split it.
+  whole = dataclasses.replace(
+    whole, notes=(*whole.notes, *notes), recognised=()
+  )
   return _views(
     config,
     whole,
@@ -446,6 +451,7 @@ def _views(
     fingerprint(*prints),
     extra,
     whole.notes,
+    whole.recognised,
     extra is not None or _has_boxes(source, parts["train"]),
     source if isinstance(source, FileSource) else None,
   )

@@ -20,7 +20,7 @@ def data_text(config: ml_collections.ConfigDict, data: data_lib.Data) -> str:
       f"data: {data.train.name}, {len(data.class_names)} classes, "
       f"{len(data.train)} train / {validation} validation / {len(data.test)} "
       "test images",
-      *(f"data: {note}" for note in data.notes),
+      *(f"data: {line}" for line in (*data.recognised, *data.notes)),
       *(f"warning: {line}" for line in data_lib.untrained(data)),
       *_extra_line(data, config),
     ]

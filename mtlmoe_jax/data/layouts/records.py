@@ -67,19 +67,19 @@ def records(
   if known is not None:
     known = {i.id: known[name] for i, name in zip(items, images_of)}
   source = FileSource(scenes.name, names, items, known)
+  head = [
+    f"read as {scenes.name}: {scenes.evidence}",
+    _classes_text(names, source.labels),
+  ]
   official = _official(np.asarray(parts, object), notes)
   has_split = set(official) >= {"train", "test"}
   if not has_split:
     there = "no split is there"
     if official:
       there = f"only the part {', '.join(official)} is there, not used"
-    notes.append(f"{there}: {splits.TEST_SHARE:.0%} of each class are held out")
+    head.append(f"{there}: {splits.TEST_SHARE:.0%} of each class are held out")
     official = _held_out(source)
-  head = [
-    f"read as {scenes.name}: {scenes.evidence}",
-    _classes_text(names, source.labels),
-  ]
-  return Whole(source, official, has_split, (*head, *notes))
+  return Whole(source, official, has_split, tuple(notes), tuple(head))
 
 
 def _kept(

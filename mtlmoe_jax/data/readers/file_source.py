@@ -30,12 +30,14 @@ class Whole:
       "validation".
     has_split: False where the data set has none and `official` is ours.
     notes: lines that tell what else was there, and what became of it.
+    recognised: lines that tell what it was read as, by what.
   """
 
   source: Source
   official: dict[str, np.ndarray]
   has_split: bool = True
   notes: tuple[str, ...] = ()
+  recognised: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

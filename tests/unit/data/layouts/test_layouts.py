@@ -24,7 +24,7 @@ def test_each_layout_is_recognised_and_read(tmp_path, layout):
   whole = annotated.opened(tmp_path)
   source = whole.source
   assert source.name == NAMES.get(layout, layout)
-  assert whole.notes[0].startswith(f"read as {source.name}: ")
+  assert whole.recognised[0].startswith(f"read as {source.name}: ")
   # Class folders have no second class in one image.
   wanted = annotated.truth(drop_second=layout == "class_folders")
   within = 0.5 if layout != "table" else 1e-3
