@@ -20,7 +20,7 @@ MODULES_AT_ROOT = 6
 LINES_OF_FUNCTION = 100
 # The document of the defaults.
 NO_FUNCTION = ("default_config",)
-# Pictures, packed numbers and pages that a command writes: what is tracked grows
+# Pictures, packed numbers, pages that a command writes: what is tracked grows
 # with what people write, not with what programs do.
 GENERATED_MB = 0.7
 GENERATED = (
