@@ -23,6 +23,7 @@ FREE = (
   "checkpoint.",
   "mesh.",
   "data.path",
+  "data.images",
   "data.split_file",
   "data.extra.path",
   "data.threads",

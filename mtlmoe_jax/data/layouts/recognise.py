@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 
 import ml_collections
@@ -27,6 +28,7 @@ from mtlmoe_jax.data.readers.problems import Problems
 
 # Files that may be named as `config.data.path`.
 _FILES = (".json", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml")
+_ANNOTATIONS = re.compile(r"annotations?|labels?", re.IGNORECASE)
 # More JSON files than that are one for each image, which no layout here has.
 _MOST_JSON = 50
 
@@ -96,7 +98,7 @@ def place_of(path: str, images: str, key: str) -> Place:
     raise errors.InputError(f"{option}: no such folder; give the data set's")
   tree = Tree(root)
   if not images:
-    if file and not tree.images and root.parent != root:
+    if file and not tree.images and _ANNOTATIONS.match(root.resolve().name):
       # As COCO has it: annotations/ beside the folders of the images.
       file = f"{root.resolve().name}/{file}"
       tree = Tree(root.resolve().parent)

@@ -10,6 +10,7 @@ import unicodedata
 import urllib.parse
 from collections.abc import Callable
 
+from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
 from mtlmoe_jax.data.readers.problems import id_of
 
@@ -44,6 +45,9 @@ class Tree:
 
     Args:
       root: the folder.
+
+    Raises:
+      InputError: a folder below it that may not be read.
     """
     self.root = pathlib.Path(root)
     self.files = sorted(_below(str(root), "", frozenset()))
@@ -180,6 +184,16 @@ def _shared(path: list[str], parts: list[str]) -> int:
 
 
 def _below(folder: str, base: str, above: frozenset[str]) -> list[str]:
+  try:
+    return _listed(folder, base, above)
+  except OSError as error:
+    raise errors.InputError(
+      f"{folder} cannot be listed ({error.strerror}): make it readable, or "
+      "move it away"
+    ) from None
+
+
+def _listed(folder: str, base: str, above: frozenset[str]) -> list[str]:
   found = []
   with os.scandir(folder) as entries:
     for entry in entries:
