@@ -44,7 +44,8 @@ RUNGS = {
   "usual": Rung(_LITE[::-1], 8, 288, 6, 36, "flip"),
   "best": Rung(_LITE[::-1], 4, 320, 16, 30, "crops+flip"),
 }
-# Fewer boxed images teach no box; fewer held-out images choose no checkpoint.
+# Fewer boxed images teach no box, unless they are half of all; fewer held-out
+# images choose no checkpoint.
 MIN_BOXES, MIN_HELD_OUT = 20, 300
 # Of free disk and of memory, for features and for decoded images.
 _SHARE = 0.25
@@ -75,6 +76,8 @@ class _Plan:
     self.config = config.copy_and_resolve_references()
     self.config.fit.budget, self.config.fit.keep = "", ()
     self.reasons: list[str] = []
+    # Of the run, by its steps, once both are chosen.
+    self.epochs = 0.0
 
   def take(self, why: str, values: Mapping[str, Any]) -> None:
     """Sets those options that are not kept, and notes why."""
@@ -145,7 +148,7 @@ def _climb(
 
 
 def _tasks(plan: _Plan, facts: Facts) -> None:
-  if facts.boxes < MIN_BOXES and facts.classes > 1:
+  if facts.boxes < min(MIN_BOXES, facts.train / 2) and facts.classes > 1:
     few = "no" if not facts.boxes else f"only {facts.boxes}"
     tasks, why = "class", f"{few} training images have a box"
   elif facts.classes == 1:
@@ -216,7 +219,7 @@ def _size(plan: _Plan, facts: Facts, rung: Rung) -> None:
         size = int(min(wanted, facts.pixels))
         why = f"objects are small, {facts.box_side:.2f} of the image"
     if size > 2 * facts.pixels:
-      size, why = 2 * facts.pixels, f"images have only {facts.pixels} pixels"
+      size, why = 2 * facts.pixels, "twice the images' own"
     size = max(96, size // 32 * 32)
   plan.take(why, {"data.image_size": size})
   if model.condense == "spatial":
@@ -258,14 +261,14 @@ def _length(plan: _Plan, facts: Facts, rung: Rung, images: int) -> int:
   factor = 1 if config.model.pretrained else 3
   epochs = round(min(max(rung.epochs * scale, 4), 2 * rung.epochs)) * factor
   plan.take(f"{images:,} images", {"batch_size": batch, "epochs": epochs})
-  steps = config.steps or max(
-    1, round(config.epochs * max(1, images // config.batch_size))
-  )
+  epoch = max(1, images // config.batch_size)
+  steps = config.steps or max(1, round(config.epochs * epoch))
+  plan.epochs = steps / epoch
   plan.take(
     "",
     {
       "optimizer.lr": 2e-3,
-      "optimizer.warmup_epochs": min(2.0, config.epochs / 10),
+      "optimizer.warmup_epochs": min(2.0, plan.epochs / 10),
       # An average over more steps than there are would be of the start.
       "optimizer.ema": 0.98 if steps >= 200 else 0.9 if steps >= 50 else 0.0,
       "checkpoint.every_steps": max(150, steps // 10),
@@ -285,7 +288,7 @@ def _features(plan: _Plan, facts: Facts, rung: Rung, images: int) -> None:
   cell, channels = _CHANNELS.get(model.shared_stages, _CHANNELS[8])
   size = 2 * channels * (config.data.image_size / cell) ** 2
   views = min(round(rung.views * (300 / images) ** 0.3), rung.views + 2)
-  views = max(1, min(views, int(config.epochs)))
+  views = max(1, min(views, int(plan.epochs)))
   room = int(_SHARE * facts.disk_gib * 2**30 / (size * images))
   views = min(views, room)
   plan.take(
@@ -322,7 +325,7 @@ def _experts(plan: _Plan, facts: Facts, images: int) -> None:
       plan.take("", {"model.tower_sees_gate": experts})
     if not (model.break_symmetry or config.transfer.source):
       # Until then one learns from every image, the others are its copies.
-      first = float(max(1, config.epochs // 4))
+      first = plan.epochs // 4
       plan.take("", {"model.upcycle_epochs": first})
 
 
@@ -338,7 +341,7 @@ def _evaluation(plan: _Plan, rung: Rung) -> None:
   why = "evaluation may take more by --views"
   plan.take(why if seen == "whole" else "", {"eval.views": seen})
   if watched:
-    every = max(1, round(config.epochs / 8))
+    every = max(1, round(plan.epochs / 8))
     plan.take("", {"eval.every_epochs": every})
 
 

@@ -119,7 +119,8 @@ def forecast(
   look = seen / (rate * _FORWARD)
   read = slow / (_READ * facts.cores)
   held_out = facts.train - images or facts.validation
-  watched = config.epochs / config.eval.every_epochs * held_out
+  epochs = shown / max(1, images)
+  watched = epochs / config.eval.every_epochs * held_out
   watched *= 0 if config.data.validation_fraction <= 0 else 1
   train = shown * each + steps * _STEP * slow
   train += watched * (head if config.features.views else look)

@@ -83,6 +83,7 @@ def test_birds_are_trained_as_the_config_that_was_made_for_them():
     ({}, "class,box"),
     ({"boxes": 0}, "class"),
     ({"boxes": 3}, "class"),
+    ({"train": 6, "boxes": 3}, "class,box"),
     ({"classes": 1}, "box"),
     ({"classes": 1, "boxes": 3}, "box"),
   ],
@@ -133,6 +134,8 @@ def test_what_is_given_stays_and_others_follow_it():
   made = fit(keep="image_size=224,epochs=2,tasks=class").config
   assert made.data.image_size == 224 and made.epochs == 2
   assert made.features.views == 2 and made.model.condense == "pool"
+  made = fit(keep="steps=40,experts=3").config  # 4 epochs
+  assert made.features.views == 4 and made.model.upcycle_epochs == 1
   made = fit(keep="backbone=resnet50,pretrained=hf:timm/resnet50.a1_in1k")
   assert made.config.model.shared_stages == 4
   assert "not known" in made.cost.text()
