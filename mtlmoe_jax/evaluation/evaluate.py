@@ -445,7 +445,8 @@ def open_split(
     )
   config = copy.deepcopy(restored.config)
   if data_path:
-    config.data.path = str(data_path)
+    # Its images are there, too, wherever those of the training were.
+    config.data.path, config.data.images = str(data_path), ""
   if batch_size:
     config.eval.batch_size = batch_size
   if views:
