@@ -1,5 +1,6 @@
 """Opens a data set in whatever layout it is: recognised, then read."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -43,10 +44,13 @@ def open_layout(
       is there; and, unless `problems` collects, the first problem.
   """
   if name == "cub" or (name == "auto" and _is_cub(path)):
-    return cub.open_cub(path, problems, key)
+    return _told(
+      cub.open_cub(path, problems, key), f"{cub.FILES[0]} and others"
+    )
   place = recognise.place_of(path, os.path.expanduser(images_path), key)
   if name == "auto" and (prepared := recognise.tfds_of(place)):
-    return tfds.open_tfds(*prepared, need_box, data.objects, problems)
+    whole = tfds.open_tfds(*prepared, need_box, data.objects, problems)
+    return _told(whole, "dataset_info.json")
   found, notes = recognise.readings(place, data, name, key)
   if name == "auto":
     found = recognise.likely(found, data.class_from)
@@ -67,6 +71,13 @@ def open_layout(
   if reading.name != "folder":
     _tell_others(scenes)
   return records.records(scenes, data, problems)
+
+
+def _told(whole: Whole, evidence: str) -> Whole:
+  """A data set whose reader knows its layout already."""
+  source = whole.source
+  lines = records.head(source.name, evidence, source.class_names, source.labels)
+  return dataclasses.replace(whole, recognised=lines)
 
 
 def _is_cub(path: str) -> bool:

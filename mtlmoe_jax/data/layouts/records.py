@@ -67,19 +67,16 @@ def records(
   if known is not None:
     known = {i.id: known[name] for i, name in zip(items, images_of)}
   source = FileSource(scenes.name, names, items, known)
-  head = [
-    f"read as {scenes.name}: {scenes.evidence}",
-    _classes_text(names, source.labels),
-  ]
+  told = list(head(scenes.name, scenes.evidence, names, source.labels))
   official = _official(np.asarray(parts, object), notes)
   has_split = set(official) >= {"train", "test"}
   if not has_split:
     there = "no split is there"
     if official:
       there = f"only the part {', '.join(official)} is there, not used"
-    head.append(f"{there}: {splits.TEST_SHARE:.0%} of each class are held out")
+    told.append(f"{there}: {splits.TEST_SHARE:.0%} of each class are held out")
     official = _held_out(source)
-  return Whole(source, official, has_split, tuple(notes), tuple(head))
+  return Whole(source, official, has_split, tuple(notes), tuple(told))
 
 
 def _kept(
@@ -249,7 +246,17 @@ def _held_out(source: FileSource) -> dict[str, np.ndarray]:
   return {"train": kept, "test": test}
 
 
-def _classes_text(names: Sequence[str], labels: np.ndarray) -> str:
+def head(
+  layout: str, evidence: str, names: Sequence[str], labels: np.ndarray
+) -> tuple[str, ...]:
+  """What is told first of a data set.
+
+  Args:
+    layout: its name.
+    evidence: what it was recognised by.
+    names: of the classes.
+    labels: i32 [n], of the records.
+  """
   counts = collections.Counter(labels.tolist())
   shown = ", ".join(
     f"{label} {name} ({counts[label]})"
@@ -257,4 +264,4 @@ def _classes_text(names: Sequence[str], labels: np.ndarray) -> str:
   )
   rest = len(names) - _SHOWN
   more = f" and {rest} more" if rest > 0 else ""
-  return f"classes: {shown}{more}"
+  return (f"read as {layout}: {evidence}", f"classes: {shown}{more}")
