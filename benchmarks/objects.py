@@ -60,8 +60,8 @@ def trained(workdir: pathlib.Path, name: str, seed: int) -> dict[str, float]:
     config.data.name, config.data.path = "coco", str(workdir / name)
     config.data.objects, config.data.image_size = "each", _SIDE
     loop.train(config, str(run))
-  found = json.loads((run / "result.json").read_text())
-  return found["test"]
+  found: dict[str, float] = json.loads((run / "result.json").read_text())
+  return found
 
 
 def draw(folder: pathlib.Path, most: int) -> None:
