@@ -295,7 +295,9 @@ def _augmented(
   window = None
   if config.data.objects == "each" and record["has_box"]:
     size = record["image"].shape[:2]
-    window = windows.training_window(random, record["box"], size)
+    seen = windows.training_window(random, record["box"], size)
+    record = windows.cropped(record, seen)
+    window = (0, 0, record["image"].shape[1], record["image"].shape[0])
   image, box = augment.augment(
     record, random, config.data.image_size, config.data.augment, window
   )

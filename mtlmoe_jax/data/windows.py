@@ -7,6 +7,7 @@ pixels.
 import hashlib
 import math
 
+import cv2
 import numpy as np
 
 from mtlmoe_jax.data.source import Record, Source
@@ -16,11 +17,14 @@ Window = tuple[int, int, int, int]
 # Side of a window over s: drawn between these in training, one when judged.
 TRAINING = (1.5, 4.0)
 EVALUATION = 2.0
-# How far the box may be from the middle: this share of what keeps it inside.
-# Farther out the window might as well be that of a neighbour.
-_PLAY = 0.5
-# What is kept of an image in training: every window of it lies within.
-_REGION = 6.0
+# How far the middle of a window is from that of its box, at most: a share of
+# the box's sides. So the object that is meant is always the one in the middle,
+# however many others are seen.
+_PLAY = 0.25
+# What is kept of an image in training: every window's part of it.
+_REGION = TRAINING[1] + 2 * _PLAY
+# Where a window sticks out of its image.
+_GREY = (127, 127, 127)
 
 
 def around(
@@ -31,9 +35,6 @@ def around(
 ) -> Window:
   """A square window that shows a box and what is around it.
 
-  Where it would stick out of the image it is moved inside; of an image that is
-  smaller it is the whole side.
-
   Args:
     box: f32 [4] xyxy, shares of the image.
     size: (h, w) of the image.
@@ -41,24 +42,14 @@ def around(
     place: where the box lies in it, x and y, from -1 to 1; 0: in the middle.
 
   Returns:
-    (x1, y1, x2, y2), whole pixels with an area, inside the image.
+    (x1, y1, x2, y2), whole pixels with an area; it may stick out of the image.
   """
   height, width = size
   x1, y1, x2, y2 = (float(v) for v in box * (width, height, width, height))
-  side = ratio * max(x2 - x1, y2 - y1)
-  left, right = _span(x1, x2, side, width, place[0])
-  top, bottom = _span(y1, y2, side, height, place[1])
-  return left, top, right, bottom
-
-
-def _span(
-  low: float, high: float, side: float, length: int, place: float
-) -> tuple[int, int]:
-  """First and last edge of a window along one axis."""
-  whole = max(1, min(length, round(side)))
-  centre = (low + high - place * _PLAY * (side - (high - low))) / 2
-  start = min(max(0, round(centre - whole / 2)), length - whole)
-  return start, start + whole
+  side = max(1, round(ratio * max(x2 - x1, y2 - y1)))
+  left = round((x1 + x2 - side) / 2 - place[0] * _PLAY * (x2 - x1))
+  top = round((y1 + y2 - side) / 2 - place[1] * _PLAY * (y2 - y1))
+  return left, top, left + side, top + side
 
 
 def training_window(
@@ -77,6 +68,29 @@ def training_window(
   return around(box, size, ratio, (2 * x - 1, 2 * y - 1))
 
 
+def inside(window: Window, size: tuple[int, int]) -> Window:
+  """The part of a window that is in an image of (h, w)."""
+  height, width = size
+  x1, y1, x2, y2 = window
+  return max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+
+
+def pixels(image: np.ndarray, window: Window) -> np.ndarray:
+  """What a window shows: u8 [h', w', 3], grey outside of the image.
+
+  Args:
+    image: u8 [h, w, 3].
+    window: (x1, y1, x2, y2) that shows some of it.
+  """
+  x1, y1, x2, y2 = inside(window, (image.shape[0], image.shape[1]))
+  part = image[y1:y2, x1:x2]
+  left, top, right, bottom = window
+  edges = (y1 - top, bottom - y2, x1 - left, right - x2)
+  if not any(edges):
+    return part
+  return cv2.copyMakeBorder(part, *edges, cv2.BORDER_CONSTANT, value=_GREY)
+
+
 def cropped(record: Record, window: Window) -> Record:
   """A record whose image is a window of it.
 
@@ -89,11 +103,11 @@ def cropped(record: Record, window: Window) -> Record:
   """
   height, width = record["image"].shape[:2]
   x1, y1, x2, y2 = window
-  pixels = record["box"] * (width, height, width, height)
-  shares = (pixels - (x1, y1, x1, y1)) / (x2 - x1, y2 - y1, x2 - x1, y2 - y1)
+  corners = record["box"] * (width, height, width, height)
+  shares = (corners - (x1, y1, x1, y1)) / (x2 - x1, y2 - y1, x2 - x1, y2 - y1)
   return {
     **record,
-    "image": record["image"][y1:y2, x1:x2],
+    "image": pixels(record["image"], window),
     "box": np.clip(shares, 0, 1).astype(np.float32),
   }
 
@@ -104,7 +118,7 @@ class Windows:
   A record without a box stays as it is. In evaluation a window has one size;
   where in it the box lies depends on the record's id, for in the middle of all
   windows it would be found without looking. In training what comes out is as
-  much of the image as any window of `training_window` shows.
+  much of the image as the windows of `training_window` show.
   """
 
   def __init__(self, source: Source, is_training: bool) -> None:
@@ -130,7 +144,8 @@ class Windows:
       return record
     size = record["image"].shape[:2]
     if self._is_training:
-      return cropped(record, around(record["box"], size, _REGION))
+      region = around(record["box"], size, _REGION)
+      return cropped(record, inside(region, size))
     place = _place(record["id"])
     return cropped(record, around(record["box"], size, EVALUATION, place))
 

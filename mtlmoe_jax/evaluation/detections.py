@@ -84,7 +84,10 @@ def in_image(
     return dataclasses.replace(prediction, width=width, height=height)
   x, y = seen[:2]
   x1, y1, x2, y2 = prediction.box.pixels
-  pixels = (x1 + x, y1 + y, x2 + x, y2 + y)
+  pixels = (
+    *(min(max(x1 + x, 0.0), width), min(max(y1 + y, 0.0), height)),
+    *(min(max(x2 + x, 0.0), width), min(max(y2 + y, 0.0), height)),
+  )
   shares = (
     *(pixels[0] / width, pixels[1] / height),
     *(pixels[2] / width, pixels[3] / height),

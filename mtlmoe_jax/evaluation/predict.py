@@ -66,8 +66,7 @@ class Seen:
     """u8 [h', w', 3], what is shown."""
     if self.window is None:
       return self.image
-    x1, y1, x2, y2 = self.window
-    return self.image[y1:y2, x1:x2]
+    return windows.pixels(self.image, self.window)
 
   def told(self, prediction: Prediction) -> Prediction:
     """A prediction about what was shown, told of the whole image."""

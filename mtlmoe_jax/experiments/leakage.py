@@ -85,6 +85,11 @@ def measure(config: ml_collections.ConfigDict) -> tuple[list[Leak], list[str]]:
       "config.data.group_by is empty: to tell what leaks, name what belongs "
       "together (--config.data.group_by=similar, or see docs/options.md)"
     )
+  if config.data.objects == "each":
+    raise errors.InputError(
+      "config.data.objects='each': leakage is measured of whole images; use "
+      "'largest'"
+    )
   whole = opening.open_whole(config, Problems())
   groups, _ = opening.group_ids(spec, whole)
   source = whole.source

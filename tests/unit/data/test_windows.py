@@ -33,21 +33,20 @@ def pixels(box, size):
 )
 def test_a_window_shows_its_box_at_its_size(found, ratio, x, y):
   box, size = found
-  window = windows.around(box, size, ratio, (x, y))
-  x1, y1, x2, y2 = window
-  assert 0 <= x1 < x2 <= size[1] and 0 <= y1 < y2 <= size[0]
+  x1, y1, x2, y2 = windows.around(box, size, ratio, (x, y))
   low, high = pixels(box, size)[:2], pixels(box, size)[2:]
   side = ratio * float(max(high - low))
-  # Whole pixels: a box may stick out by the rounding of two edges.
-  assert all(low >= np.array([x1, y1]) - 1.5)
-  assert all(high <= np.array([x2, y2]) + 1.5)
-  for length, whole in ((x2 - x1, size[1]), (y2 - y1, size[0])):
-    assert length == max(1, min(whole, round(side)))
+  assert x2 - x1 == y2 - y1 == max(1, round(side))
+  # The box has its middle, to the rounding of the sides and of an edge.
+  middle = np.array([x1 + x2, y1 + y2]) / 2
+  assert all(low - 1 <= middle) and all(middle <= high + 1)
+  assert all(low >= np.array([x1, y1]) - 1)
+  assert all(high <= np.array([x2, y2]) + 1)
 
 
 @hypothesis.given(boxes(), st.integers(0, 99))
 def test_every_window_of_training_is_kept(found, seed):
-  """What is kept of an image holds all windows that are drawn from it."""
+  """What is kept of an image holds what all windows show of it."""
   box, size = found
   region = windows.around(box, size, windows._REGION)
   for ratio in windows.TRAINING:
@@ -56,9 +55,19 @@ def test_every_window_of_training_is_kept(found, seed):
       for i in (0, 1):
         assert window[i] >= region[i] - 1 and window[i + 2] <= region[i + 2] + 1
   drawn = windows.training_window(np.random.default_rng(seed), box, size)
-  side = max(drawn[2] - drawn[0], drawn[3] - drawn[1])
   longest = float(max(pixels(box, size)[2:] - pixels(box, size)[:2]))
-  assert side <= round(windows.TRAINING[1] * longest) + 1
+  low, high = windows.TRAINING
+  width = drawn[2] - drawn[0]
+  assert max(1, round(low * longest)) <= width
+  assert width <= max(1, round(high * longest))
+
+
+def test_outside_of_the_image_a_window_is_grey():
+  image = np.full((4, 6, 3), 9, np.uint8)
+  shown = windows.pixels(image, (-2, 1, 3, 6))
+  assert shown.shape == (5, 5, 3)
+  assert (shown[:3, 2:] == 9).all()
+  assert (shown[3:] == 127).all() and (shown[:, :2] == 127).all()
 
 
 def opened(root, objects="each"):
@@ -89,7 +98,7 @@ def test_records_are_windows_of_their_photographs(tmp_path):
       if is_judged:
         longest = max(a2 - a1, b2 - b1)
         side = round(windows.EVALUATION * longest)
-        assert abs(w - min(side, big_w)) <= 2 and abs(h - min(side, big_h)) <= 2
+        assert h == w and abs(w - side) <= 2
   batch = next(pipeline.eval_batches(data.test, config, 8))
   assert batch["image"].shape[1:] == (64, 64, 3)
 
@@ -102,9 +111,8 @@ def test_windows_of_training_differ_and_are_drawn_from_the_seed(tmp_path):
     boxes_.append(np.concatenate([next(batches)["box"] for _ in range(8)]))
   np.testing.assert_array_equal(*boxes_)
   sides = (boxes_[0][:, 2:] - boxes_[0][:, :2]).max(1)
-  # Of the sides of a window, unless the photograph ends before.
-  assert sides.min() < 0.45 < 0.55 < sides.max()
-  assert sides.min() >= 1 / windows.TRAINING[1] - 0.03
+  low, high = (1 / ratio for ratio in reversed(windows.TRAINING))
+  assert low - 0.03 <= sides.min() < 0.4 < 0.5 < sides.max() <= high + 0.03
 
 
 def test_a_record_without_a_box_is_the_whole_photograph(tmp_path):
