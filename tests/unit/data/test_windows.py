@@ -12,6 +12,7 @@ from mtlmoe_jax.data import opening, pipeline, windows
 from tests.support import annotated
 
 SIDES = st.floats(0.02, 1.0)
+PLACES = st.tuples(st.floats(-1, 1), st.floats(-1, 1))
 
 
 @st.composite
@@ -33,7 +34,7 @@ def pixels(box, size):
 )
 def test_a_window_shows_its_box_at_its_size(found, ratio, x, y):
   box, size = found
-  x1, y1, x2, y2 = windows.around(box, size, ratio, (x, y))
+  x1, y1, x2, y2 = windows.around(box, size, ratio, place)
   low, high = pixels(box, size)[:2], pixels(box, size)[2:]
   side = ratio * float(max(high - low))
   assert x2 - x1 == y2 - y1 == max(1, round(side))
@@ -89,7 +90,7 @@ def test_records_are_windows_of_their_photographs(tmp_path):
     for i, name in enumerate(source.ids):
       record, original = source.uncached[i], whole[place[name]]
       size, whole_size = record["image"].shape[:2], original["image"].shape[:2]
-      (h, w), (big_h, big_w) = size, whole_size
+      h, w = size
       x1, y1, x2, y2 = np.rint(pixels(record["box"], size)).astype(int)
       corners = np.rint(pixels(original["box"], whole_size)).astype(int)
       a1, b1, a2, b2 = corners
