@@ -29,10 +29,8 @@ def pixels(box, size):
   return box * (size[1], size[0], size[1], size[0])
 
 
-@hypothesis.given(
-  boxes(), st.floats(1.5, 6), st.floats(-1, 1), st.floats(-1, 1)
-)
-def test_a_window_shows_its_box_at_its_size(found, ratio, x, y):
+@hypothesis.given(boxes(), st.floats(1.5, 6), PLACES)
+def test_a_window_shows_its_box_at_its_size(found, ratio, place):
   box, size = found
   x1, y1, x2, y2 = windows.around(box, size, ratio, place)
   low, high = pixels(box, size)[:2], pixels(box, size)[2:]
