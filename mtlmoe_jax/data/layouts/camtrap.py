@@ -8,6 +8,7 @@ import collections
 import posixpath
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.data.images import is_named_image
 from mtlmoe_jax.data.layouts import placing
 from mtlmoe_jax.data.layouts.scenes import (
   Scenes,
@@ -21,6 +22,8 @@ from mtlmoe_jax.data.layouts.tree import Tree
 from mtlmoe_jax.data.readers.problems import Problems
 
 MEDIA, OBSERVATIONS = "media.csv", "observations.csv"
+# What R writes for nothing.
+_EMPTY = ("", "NA")
 _BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
 
 
@@ -59,12 +62,14 @@ def read(
   notes: list[str] = []
   said: dict[str, placing.Said] = {}
   base = posixpath.dirname(media.path)
+  videos: set[str] = set()
   for line, row in media.rows:
     kind = row.get("fileMediatype", "")
     if kind and not kind.startswith("image/"):
       left_out["media that are no images"] += 1
+      videos.add(row.get("mediaID", ""))
       continue
-    key, name = row.get("mediaID", ""), row.get("filePath", "")
+    key, name = row.get("mediaID", ""), _file(row)
     if not key or not name:
       problems(
         f"{media.path} line {line}: needs mediaID and filePath: add them"
@@ -84,7 +89,10 @@ def read(
   unknown: set[str] = set()
   for line, row in observations.rows:
     key = row.get("mediaID", "")
-    if not key:
+    if key in videos and key:
+      left_out["observations of media that are no images"] += 1
+      continue
+    if key in _EMPTY or row.get("observationLevel") == "event":
       left_out["observations of events, not of an image"] += 1
       continue
     where = f"{observations.path} line {line}"
@@ -118,11 +126,19 @@ def read(
   return Scenes("camtrap_dp", tree, (), scenes, notes=notes)
 
 
+def _file(row: dict[str, str]) -> str:
+  """Where a medium lies; some servers end its address without its name."""
+  path, name = row.get("filePath", ""), row.get("fileName", "")
+  if not is_named_image(path) and is_named_image(name):
+    return posixpath.join(posixpath.dirname(path), name)
+  return path
+
+
 def _thing(
   name: str, row: dict[str, str], where: str, problems: Problems
 ) -> Thing | None:
   texts = [row.get(column, "") for column in _BOX]
-  if not any(texts):
+  if all(text in _EMPTY for text in texts):
     return Thing(name, None)
   values = numbers(texts, 4)
   if values is None:

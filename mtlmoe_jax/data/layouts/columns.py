@@ -7,12 +7,20 @@ from typing import NamedTuple
 _PATH = (
   *("path", "image_path", "img_path", "file_path", "filepath", "file_name"),
   *("filename", "file", "image", "img", "image_name", "img_name", "photo"),
-  *("image_file", "relative_path", "rel_path", "fname", "imageid", "image_id"),
+  *("image_file", "rel_path", "fname", "imageid", "image_id", "id"),
 )
+# The folder of an image, where a table parts it from its name.
+_FOLDER = (
+  *("relative_path", "relativepath", "folder", "directory", "dir", "station"),
+  *("subfolder", "deployment", "deployment_id"),
+)
+# Ranks of a species: beside them `class` is one (Aves).
+_RANKS = ("kingdom", "phylum", "order", "family", "genus")
 _CLASS = (
   *("class", "class_name", "classname", "label", "label_name", "category"),
   *("category_name", "species", "scientific_name", "scientificname", "target"),
-  *("class_id", "category_id", "label_id", "classid", "name", "y"),
+  *("common_name", "commonname", "breed", "labels", "class_id", "category_id"),
+  *("label_id", "classid"),
 )
 _SPLIT = ("split", "subset", "set", "partition", "part", "usage", "fold")
 _WIDTH = ("image_width", "img_width", "width")
@@ -35,7 +43,6 @@ _BOXES = (
   ("xywh", ("left", "top", "width", "height")),
   ("xywh", ("x_min", "y_min", "width", "height")),
   ("xywh", ("xmin", "ymin", "width", "height")),
-  ("xywh", ("bboxx", "bboxy", "bboxwidth", "bboxheight")),
 )
 _LISTS = ("bbox", "box", "bounding_box", "boundingbox")
 # Beginnings and ends of names that add nothing but a unit.
@@ -56,7 +63,8 @@ class Columns(NamedTuple):
 
   Attributes:
     path: the image.
-    label: the class.
+    folder: that it lies in.
+    labels: the class, the usual name first.
     box: four columns, or one that holds four numbers.
     layout: "xyxy", "xywh", "cxcywh", or "" where the name does not say.
     unit: "pixels", "shares", "percent", or "".
@@ -65,16 +73,24 @@ class Columns(NamedTuple):
   """
 
   path: str
-  label: str
+  folder: str
+  labels: tuple[str, ...]
   box: tuple[str, ...]
   layout: str
   unit: str
   split: str
   size: tuple[str, ...]
 
+  @property
+  def label(self) -> str:
+    """The column of the class; "" if none."""
+    return next(iter(self.labels), "")
+
   def text(self) -> str:
     """What is read, for people."""
     words = [f"image {self.path!r}"]
+    if self.folder:
+      words.append(f"its folder {self.folder!r}")
     if self.label:
       words.append(f"class {self.label!r}")
     if self.box:
@@ -92,19 +108,25 @@ def meant(header: Sequence[str]) -> Columns | None:
   """
   names = {_plain(name): name for name in reversed(header) if name}
   path = _first(names, _PATH)
+  if not path and "relative_path" in names:
+    path = names["relative_path"]
   if not path:
     return None
   box, layout, unit = _box(names)
   taken = {path, *box}
   left = {plain: name for plain, name in names.items() if name not in taken}
-  label = _first(left, _CLASS)
+  if any(rank in left for rank in _RANKS):
+    left.pop("class", None)
+  labels = tuple(left[name] for name in _CLASS if name in left)
   height, width = _first(left, _HEIGHT), _first(left, _WIDTH)
   size = (height, width) if height and width else ()
-  return Columns(path, label, box, layout, unit, _first(left, _SPLIT), size)
+  folder, split = _first(left, _FOLDER), _first(left, _SPLIT)
+  return Columns(path, folder, labels, box, layout, unit, split, size)
 
 
 def _plain(name: str) -> str:
-  return re.sub(r"[\s\-.]+", "_", name.strip().lower())
+  name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+  return re.sub(r"[\s\-.]+", "_", name.lower())
 
 
 def _first(names: Mapping[str, str], usual: Sequence[str]) -> str:

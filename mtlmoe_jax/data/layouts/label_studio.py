@@ -23,7 +23,7 @@ from mtlmoe_jax.data.layouts.scenes import (
   number,
   numbers,
 )
-from mtlmoe_jax.data.layouts.tree import Tree
+from mtlmoe_jax.data.layouts.tree import Tree, local
 from mtlmoe_jax.data.readers.problems import Problems
 
 _LABELS = ("rectanglelabels", "labels")
@@ -85,13 +85,13 @@ def read(file: File, tree: Tree, problems: Problems) -> Scenes:
 
 
 def _image(data: Mapping[str, Any]) -> str | None:
-  """The first text of a task that names an image."""
-  for value in data.values():
-    if isinstance(value, str) and images.is_named_image(
-      value.partition("&")[0]
-    ):
-      return value
-  return None
+  """The text of a task that names an image; of several that called so."""
+  named = [
+    (key not in ("image", "img", "photo"), place, value)
+    for place, (key, value) in enumerate(data.items())
+    if isinstance(value, str) and images.is_named_image(local(value))
+  ]
+  return min(named)[2] if named else None
 
 
 def _results(
@@ -102,8 +102,15 @@ def _results(
 ) -> list[Mapping[str, Any]] | None:
   """What one person found; None where nobody has looked."""
   if "annotations" not in task:  # JSON_MIN
-    lists = [value for value in task.values() if isinstance(value, list)]
-    return [row for rows in lists for row in rows if isinstance(row, Mapping)]
+    found: list[Mapping[str, Any]] = []
+    for key, value in task.items():
+      if isinstance(value, list):
+        found += [row for row in value if isinstance(row, Mapping)]
+      elif isinstance(value, Mapping) and "choices" in value:
+        found.append(value)
+      elif key == "choice" and isinstance(value, str):
+        found.append({"choices": [value]})
+    return found
   kept = [
     row
     for row in task["annotations"]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from mtlmoe_jax import errors
 from mtlmoe_jax.data.layouts import placing
 from mtlmoe_jax.data.layouts.coco import File
+from mtlmoe_jax.data.layouts.folders import classes as classes_of
 from mtlmoe_jax.data.layouts.scenes import (
   Scene,
   Scenes,
@@ -103,11 +104,14 @@ def read(
   if class_from == "auto" and not words.classes:
     _ask(words, scenes)
   if folders:
+    # As class folders are read: images may lie deeper in them.
+    of_folder = classes_of(tree)
     notes.append("a detection's class is the folder of its image")
     for scene in scenes:
       animals = [t for t in scene.things if t.class_name not in _OTHERS]
       left_out["persons and vehicles"] += len(scene.things) - len(animals)
-      scene.things = [Thing(_folder(scene.path), t.box) for t in animals]
+      name = of_folder.get(scene.path) or _folder(scene.path)
+      scene.things = [Thing(name, t.box) for t in animals]
   else:
     notes.append(
       "a detection's class is "

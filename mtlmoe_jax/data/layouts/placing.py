@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data.layouts.scenes import Scene, Thing, some
@@ -64,11 +64,20 @@ def place(
   taken = {path for path in paths if path is not None}
   missing: list[Said] = []
   elsewhere = 0
+  by_name: list[tuple[str, str]] = []
+  names = collections.Counter(_base(entry.name) for entry in said)
   for i, entry in enumerate(said):
     if paths[i] is not None:
       continue
     found = tree.ending(entry.name) or tree.ending_stem(entry.name)
+    found = _nearest(found, entry)
     if len(found) == 1 and found[0] not in taken:
+      if _is_elsewhere(entry.name, found[0]):
+        if names[_base(entry.name)] > 1:
+          # Numbers of a camera: a picture of another folder is another one.
+          missing.append(entry)
+          continue
+        by_name.append((entry.name, found[0]))
       paths[i] = found[0]
     elif len(found) == 1:
       elsewhere += 1
@@ -84,6 +93,12 @@ def place(
       f"{what}: none of the {len(said)} images that it names "
       f"({some(entry.name for entry in said)}) is below {tree.root}: {_MEND}"
     )
+  if by_name:
+    written, there = by_name[0]
+    notes.append(
+      f"{len(by_name)} images of {what} were found by their file names alone, "
+      f"in other folders than are written ({written} as {there})"
+    )
   _tell_missing(missing, len(said), what, notes, problems)
   if elsewhere:
     notes.append(
@@ -91,6 +106,36 @@ def place(
       "entries of their own"
     )
   return _merged(said, paths, what, notes, problems)
+
+
+def _base(name: str) -> str:
+  return name.replace("\\", "/").rpartition("/")[2].casefold()
+
+
+def _is_elsewhere(name: str, path: str) -> bool:
+  """Whether the folders that are written and those that are there differ."""
+  written = name.replace("\\", "/").split("/")[-2:-1]
+  there = path.split("/")[-2:-1]
+  return (
+    bool(written)
+    and bool(there)
+    and written[0]
+    not in (
+      *("", ".", ".."),
+      there[0],
+    )
+  )
+
+
+def _nearest(found: list[str], entry: Said) -> list[str]:
+  """Of several images those of the entry's part, then those next to it."""
+  if len(found) < 2:
+    return found
+  part = [p for p in found if entry.split and folder_split(p) == entry.split]
+  found = part or found
+  top = entry.base.partition("/")[0]
+  beside = [p for p in found if top and p.startswith(f"{top}/")]
+  return beside or found
 
 
 def _tell_missing(
@@ -124,6 +169,7 @@ def _merged(
   """One scene of each image; entries that say the same are one."""
   scenes: dict[str, Scene] = {}
   twice = 0
+  split_of = _splits(said, paths, notes)
   for entry, path in zip(said, paths, strict=True):
     if path is None:
       continue
@@ -133,7 +179,7 @@ def _merged(
         path,
         _once(entry.things, entry.where, notes),
         entry.where,
-        folder_split(path) or entry.split,
+        split_of(path, entry),
         entry.size,
         entry.pixels,
         entry.is_spoiled,
@@ -148,6 +194,34 @@ def _merged(
   if twice:
     notes.append(f"{twice} entries of {what} repeat others word for word")
   return list(scenes.values())
+
+
+def _splits(
+  said: Sequence[Said], paths: Sequence[str | None], notes: list[str]
+) -> Callable[[str, Said], str]:
+  """What tells the part of an image: annotations, else its folders.
+
+  Folders count where the annotations put all images into one part: a file
+  called train.json may describe images of several.
+  """
+  there = [(e.split, folder_split(p)) for e, p in zip(said, paths) if p]
+  told = {split for split, _ in there} - {""}
+  folders = {split for _, split in there} - {""}
+  by_folder = len(told) < 2 and len(folders) > 1
+  differ = sum(bool(a and b and a != b) for a, b in there)
+  if differ:
+    which = "the folders" if by_folder else "the annotations"
+    notes.append(
+      f"{differ} images are in another part by their folders than by the "
+      f"annotations: {which} are gone by"
+    )
+
+  def split_of(path: str, entry: Said) -> str:
+    pair = (entry.split, folder_split(path))
+    first, second = pair[::-1] if by_folder else pair
+    return first or second
+
+  return split_of
 
 
 def _once(things: list[Thing], where: str, notes: list[str]) -> list[Thing]:

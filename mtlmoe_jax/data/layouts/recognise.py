@@ -29,6 +29,11 @@ from mtlmoe_jax.data.readers.problems import Problems
 # Files that may be named as `config.data.path`.
 _FILES = (".json", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml")
 _ANNOTATIONS = re.compile(r"annotations?|labels?", re.IGNORECASE)
+# Files that are meant to be annotations, whatever is in them.
+_ANNOTATES = re.compile(
+  r"(^|/)annotations?/|annotation|coco|instances|result|export|(^|/)md\.json",
+  re.IGNORECASE,
+)
 # More JSON files than that are one for each image, which no layout here has.
 _MOST_JSON = 50
 
@@ -200,13 +205,22 @@ def _of_json(
   tree = place.annotations
   paths = _named(place, ".json")
   if len(paths) > _MOST_JSON:
-    raise errors.InputError(
-      f"{tree.root}: {len(paths)} JSON files ({some(paths)}); one for each "
-      "image, as labelme writes them, is not read: export them as COCO"
+    notes.append(
+      f"left out: {len(paths)} JSON files ({some(paths)}); one for each image, "
+      "as labelme writes them, is not read: export them as COCO"
     )
+    paths = [path for path in paths if _ANNOTATES.search(path)][:_MOST_JSON]
   in_coco: list[coco.File] = []
+  unknown = []
   for path in paths:
-    value = texts.json_value(tree.file(path))
+    try:
+      value = texts.json_value(tree.file(path))
+    except errors.InputError as error:
+      # Others may be a program's own.
+      if len(paths) == 1 or _ANNOTATES.search(path):
+        raise
+      notes.append(f"left out: {error}")
+      continue
     file = coco.File(path, place.base(path), value)
     if coco.is_coco(value):
       in_coco.append(file)
@@ -231,7 +245,9 @@ def _of_json(
         path,
       )
     else:
-      notes.append(f"left out: {path}, no JSON of a known layout")
+      unknown.append(path)
+  if unknown:
+    notes.append(f"left out: no JSON of a known layout: {some(unknown)}")
   if in_coco:
     yield Reading(
       "coco",
@@ -317,7 +333,7 @@ def _camtrap(tree: Tree) -> tuple[str, str] | None:
 def _of_yolo(place: Place) -> Iterator[Reading]:
   if place.file and not _named(place, ".yaml", ".yml"):
     return
-  files = yolo.find(place.annotations)
+  files = yolo.find(place.annotations, place.file)
   if files is not None:
     names = files.settings or files.names or "no list of names"
     yield Reading(

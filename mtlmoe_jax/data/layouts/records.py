@@ -23,6 +23,8 @@ from mtlmoe_jax.data.readers.problems import (
 
 # Boxes of which less is inside are looked into: rounding takes less away.
 _INSIDE = 0.999
+# Numbers of a box up to this are no pixels.
+_SHARES = 1.02
 # Classes that are written out.
 _SHOWN = 12
 
@@ -49,6 +51,7 @@ def records(
   kept = _kept(scenes, data, notes, problems)
   names = _class_names(scenes, kept, notes)
   labels = {name: label for label, name in enumerate(names)}
+  _mend_units(scenes, kept, notes)
   frames = Frames(scenes.tree, data.box_frame, kept, problems)
   items, parts = [], []
   for scene in kept:
@@ -57,9 +60,10 @@ def records(
       items += made
       parts += [scene.split] * len(made)
   if not items:
+    why = "".join(f"; {note}" for note in notes)
     raise errors.InputError(
-      f"{scenes.tree.root}: read as {scenes.name}, no image has an object that "
-      "can be read; the problems before this one say why"
+      f"{scenes.tree.root}: read as {scenes.name} ({scenes.evidence}), no "
+      f"image has an object that can be read{why}"
     )
   notes += frames.notes
   images_of = [item.image_id or item.id for item in items]
@@ -123,6 +127,26 @@ def _kept(
     else:
       notes.append(f"{shown}: each is a record of its own")
   return kept
+
+
+def _mend_units(
+  scenes: Scenes, kept: Sequence[Scene], notes: list[str]
+) -> None:
+  """Takes boxes for shares where none is a pixel large."""
+  found = [
+    thing.box
+    for scene in kept
+    if scene.pixels
+    for thing in scene.things
+    if thing.box is not None
+  ]
+  if found and max(map(max, found)) <= _SHARES:
+    for scene in kept:
+      scene.pixels = False
+    notes.append(
+      f"boxes are taken for shares of the image: none of {len(found)} has a "
+      f"number above 1, though {scenes.name} has pixels"
+    )
 
 
 def _of_one_class(scenes: Scenes, problems: Problems) -> list[Scene]:

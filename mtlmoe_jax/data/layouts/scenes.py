@@ -85,9 +85,11 @@ def number(value: object) -> float | None:
   """A finite number as annotations write it, text too; None: it is none."""
   if isinstance(value, bool) or not isinstance(value, int | float | str):
     return None
+  if isinstance(value, str) and "_" in value:
+    return None  # Python reads 1_000 as a number.
   try:
     result = float(value)
-  except ValueError:
+  except (ValueError, OverflowError):
     return None
   return result if abs(result) < float("inf") else None
 

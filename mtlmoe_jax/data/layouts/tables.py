@@ -30,9 +30,12 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 # Tables of ours that list no classes or boxes.
 _OTHERS = (ATTRIBUTES, "split.csv")
 # Keys of Hugging Face's `objects`.
-_CATEGORIES = ("categories", "category", "labels", "label", "class", "id")
-# Rows that are looked up before a table is taken for one of images.
-_LOOKED_AT = 50
+_CATEGORIES = (
+  *("categories", "category", "labels", "label", "class", "class_name"),
+  *("category_name", "category_id", "class_id", "names", "name"),
+)
+# What programs write for nothing.
+_NOTHING = ("", "nan", "NaN", "NA", "N/A", "None", "null")
 # Of tables without a header: columns by their number.
 _HEADERS = {
   2: ("path", "class"),
@@ -86,9 +89,19 @@ def find(
     if path.lower().endswith(".parquet"):
       notes.append(f"left out: {path} (save it as CSV or JSON lines)")
       continue
-    found = _open(tree, path)
+    try:
+      found = _open(tree, path)
+    except errors.InputError as error:
+      if not _is_meant(tree, path):
+        notes.append(f"left out: {error}")
+        continue
+      raise
     if found is None:
-      notes.append(f"left out: {path}, whose columns name no image and class")
+      notes.append(
+        f"left out: {path}, none of whose columns is known as an image with a "
+        "class or box (path, file_name, image ...; class, label, species ...; "
+        "xmin, x, bbox ...)"
+      )
     elif not found.rows:
       raise errors.InputError(
         f"{tree.file(path)}: no rows: add them, or remove the file"
@@ -101,23 +114,39 @@ def find(
   return tables, absent, notes
 
 
+def _is_meant(tree: Tree, path: str) -> bool:
+  """Whether a file that cannot be read is a table of images, by its words."""
+  head = tree.file(path).read_bytes()[:4096].decode("utf-8", "replace")
+  first = re.split(r"[,;\t|\"{}:]", head.partition("\n")[0])
+  words = [word.strip() for word in first]
+  return (
+    not any(words)
+    or columns.meant(words) is not None
+    or any(map(images.is_named_image, words))
+    or any(images.is_named_image(w) for w in re.split(r"[,;\t|\"\s]", head))
+  )
+
+
 def _open(tree: Tree, path: str) -> Found | None:
   file = tree.file(path)
   if path.lower().endswith((".jsonl", ".ndjson")):
     rows = _json_lines(file)
     header = tuple(dict.fromkeys(key for _, row in rows for key in row))
     return _found(path, rows, header, False)
-  table = texts.table(file, path)
+  table = texts.table(file, path, _places)
   rows = [(line, dict(row)) for line, row in table.rows]
-  header = table.columns
-  names = _HEADERS.get(len(header))
-  if names and header and images.is_named_image(header[0]):
-    first = (1, dict(zip(header, header)))
-    rows = [
-      (line, dict(zip(names, row.values()))) for line, row in [first, *rows]
-    ]
-    return _found(path, rows, names, True)
-  return _found(path, rows, header, False)
+  is_headless = bool(rows) and rows[0][0] == 1
+  return _found(path, rows, table.columns, is_headless)
+
+
+def _places(first: Sequence[str]) -> Sequence[str] | None:
+  """Names of columns by their places, where the first row names an image."""
+  names = _HEADERS.get(len(first))
+  if names is None or not images.is_named_image(first[0]):
+    return None
+  if len(names) == 6 and number(first[1]) is None and first[1]:
+    return ("path", "class", "x1", "y1", "x2", "y2")
+  return names
 
 
 def _found(
@@ -131,7 +160,14 @@ def _found(
     return None
   if not (meant.label or meant.box or "objects" in header):
     return None
-  return Found(path, rows, meant, is_headless)
+  # Of a number and a name of the class the name.
+  texts_ = [
+    label
+    for label in meant.labels
+    if any(number(row.get(label)) is None for _, row in rows if row.get(label))
+  ]
+  first = tuple(dict.fromkeys([*texts_[:1], *meant.labels]))
+  return Found(path, rows, meant._replace(labels=first), is_headless)
 
 
 def _json_lines(file: Any) -> list[tuple[int, dict[str, Any]]]:
@@ -158,10 +194,8 @@ def _json_lines(file: Any) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _is_there(found: Found, tree: Tree) -> bool:
-  names = [str(row.get(found.columns.path)) for _, row in found.rows]
-  return any(
-    tree.ending(name) or tree.ending_stem(name) for name in names[:_LOOKED_AT]
-  )
+  names = (str(row.get(found.columns.path)) for _, row in found.rows)
+  return any(tree.ending(name) or tree.ending_stem(name) for name in names)
 
 
 class Row(NamedTuple):
@@ -231,6 +265,9 @@ def _said(
     if not name:
       problems(f"{where}: names no image: add it, or remove the row")
       continue
+    folder = str(row.get(table.columns.folder) or "").strip()
+    if folder and not _is_below(name, folder):
+      name = f"{folder}/{name}"
     entry = entries.get(name)
     if entry is None:
       entry = placing.Said(name, base, [], where, split_of(table.path))
@@ -272,10 +309,22 @@ def _said(
       box = None if said.values is None else settled_.corners(said.values)
       if said.label or box is not None:
         entry.things.append(Thing(said.label, box))
-  notes.append(f"{table.path}: {table.columns.text()}")
+  read_ = table.columns
+  if read_.split and not splits:
+    notes.append(
+      f"{table.path}: no entry of {read_.split!r} is a word for a part (train, "
+      "validation, test): it is not used"
+    )
+    read_ = read_._replace(split="")
+  notes.append(f"{table.path}: {read_.text()}")
   if table.is_headless:
     notes[-1] += " (by their places: it has no header)"
   return list(entries.values())
+
+
+def _is_below(name: str, folder: str) -> bool:
+  """Whether a path has its folder already."""
+  return f"/{name}/".replace("\\", "/").find(f"/{folder.strip('/')}/") >= 0
 
 
 def _split_words(table: Found) -> bool:
@@ -303,7 +352,7 @@ def _rows(
     ):
       return _objects({"bbox": cells[0], "label": value}, where, problems)
     cells = _parted(cells[0])
-  if all(cell in (None, "") for cell in cells):
+  if all(cell is None or str(cell).strip() in _NOTHING for cell in cells):
     return [Row(label, None)]
   values = numbers(cells, 4)
   if values is None:
@@ -325,11 +374,20 @@ def _parted(cell: Any) -> list[Any]:
 
 def _objects(value: Any, where: str, problems: Problems) -> list[Row]:
   """The rows of Hugging Face's `objects`: boxes and as many categories."""
+  if isinstance(value, list) and all(isinstance(v, Mapping) for v in value):
+    keys = dict.fromkeys(key for entry in value for key in entry)
+    value = {key: [entry.get(key) for entry in value] for key in keys}
   if not isinstance(value, Mapping):
     problems(f"{where}: objects must hold bbox and categories")
     return []
   found = value.get("bbox") or []
   labels = next((value[key] for key in _CATEGORIES if key in value), None)
+  if found and labels is None:
+    problems(
+      f"{where}: objects has {some(value)}, and none of them names classes: "
+      "call it categories"
+    )
+    return []
   if not isinstance(labels, list):
     labels = ["" if labels is None else labels] * len(found)
   if len(labels) != len(found):

@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mtlmoe_jax import errors
 
 # What parts the columns of tables.
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
 
 
 class Table(NamedTuple):
@@ -61,18 +62,26 @@ def json_value(path: pathlib.Path) -> Any:
     ) from None
 
 
-def table(path: pathlib.Path, name: str) -> Table:
-  """A CSV file with a header.
+def table(
+  path: pathlib.Path,
+  name: str,
+  header: Callable[[Sequence[str]], Sequence[str] | None] = lambda first: None,
+) -> Table:
+  """A CSV file.
 
   Args:
     path: the file.
     name: what to call it.
+    header: given the first row, the names of its columns where it is no
+      header itself; None: it is one.
 
   Raises:
     InputError: not UTF-8; empty; a row with more or fewer entries than the
       header; a header that names a column twice.
   """
   content = text(path)
+  if content.startswith("sep="):  # Excel's word to itself.
+    content = content.partition("\n")[2]
   first, _, _ = content.partition("\n")
   delimiter = max(_DELIMITERS, key=first.count)
   reader = csv.reader(
@@ -83,6 +92,10 @@ def table(path: pathlib.Path, name: str) -> Table:
   rows: list[tuple[int, dict[str, str]]] = []
   try:
     columns = tuple(column.strip() for column in next(reader, ()))
+    names = header(columns)
+    if names is not None:
+      rows.append((reader.line_num, dict(zip(names, columns))))
+      columns = tuple(names)
     if not any(columns):
       raise errors.InputError(f"{path}: is empty: fill it, or remove it")
     named = [column for column in columns if column]

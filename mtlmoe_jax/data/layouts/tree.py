@@ -12,20 +12,11 @@ from collections.abc import Callable
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
+from mtlmoe_jax.data.readers import class_folders
 from mtlmoe_jax.data.readers.problems import id_of
 
 # What Label Studio puts before the name of an uploaded file.
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
-_SPLITS = {
-  "train": "train",
-  "training": "train",
-  "test": "test",
-  "testing": "test",
-  "val": "validation",
-  "valid": "validation",
-  "validation": "validation",
-  "dev": "validation",
-}
 _YEAR = re.compile(r"20\d\d$")
 
 
@@ -69,6 +60,15 @@ class Tree:
     return dict(names)
 
   @functools.cached_property
+  def _by_tail(self) -> dict[tuple[str, str], list[str]]:
+    tails = collections.defaultdict(list)
+    for path in self._composed:
+      folder, name = posixpath.split(path)
+      tail = (posixpath.basename(folder).casefold(), name.casefold())
+      tails[tail].append(path)
+    return dict(tails)
+
+  @functools.cached_property
   def _by_stem(self) -> dict[str, list[str]]:
     stems = collections.defaultdict(list)
     for path in self._composed:
@@ -99,7 +99,13 @@ class Tree:
       Those that share as many last parts as any; more than one: it cannot be
       told which is meant.
     """
-    return self._ending(id_of(_local(name)), self._by_name, _whole)
+    for written in dict.fromkeys((name, local(name), _unquoted(name))):
+      found = self._ending(id_of(written), self._by_name, _whole)
+      if found:
+        return found
+    # Saved in another format since, or with another spelling of it.
+    stem, suffix = posixpath.splitext(id_of(local(name)))
+    return self.ending_stem(stem) if images.is_named_image(suffix) else []
 
   def ending_stem(self, path: str) -> list[str]:
     """As `ending`, of a path without its suffix."""
@@ -116,10 +122,23 @@ class Tree:
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     if not parts:
       return []
+    if len(parts) > 1 and index is self._by_name:
+      # Cameras number alike: of names that many have the folder is told first.
+      near = self._by_tail.get((parts[-2].casefold(), parts[-1].casefold()))
+      if near:
+        return self._nearest(near, parts, cut)
     found = index.get(parts[-1].casefold())
     if not found:
       parts[-1] = _UPLOAD.sub("", parts[-1], count=1)
       found = index.get(parts[-1].casefold(), [])
+    return self._nearest(found, parts, cut)
+
+  def _nearest(
+    self,
+    found: list[str],
+    parts: list[str],
+    cut: Callable[[str], tuple[str, str]],
+  ) -> list[str]:
     shared = [_shared(cut(path)[0].split("/"), parts) for path in found]
     most = max(shared, default=0)
     return [self._composed[p] for p, n in zip(found, shared) if n == most]
@@ -145,7 +164,7 @@ def split_of(path: str) -> str:
   *folders, name = path.lower().split("/")
   words = re.split(r"[^a-z0-9]+", posixpath.splitext(name)[0])
   for word in (*folders, *words):
-    split = _SPLITS.get(_YEAR.sub("", word))
+    split = class_folders.named_split(_YEAR.sub("", word))
     if split:
       return split
   return ""
@@ -158,16 +177,27 @@ def folder_split(path: str) -> str:
 
 def named_split(word: str) -> str | None:
   """The part that a word of an annotation names; None: no word for one."""
-  return _SPLITS.get(word.strip().lower())
+  return class_folders.named_split(word.strip())
 
 
-def _local(name: str) -> str:
+def local(name: str) -> str:
   """The path in a URL, or the one that a file server is asked for."""
   if "://" not in name and "?" not in name:
     return name
-  url = urllib.parse.urlsplit(name)
-  asked = urllib.parse.parse_qs(url.query).get("d")
-  return asked[0] if asked else urllib.parse.unquote(url.path)
+  try:
+    url = urllib.parse.urlsplit(name)
+  except ValueError:
+    return name
+  # Not parse_qs: a + may be a part of the name.
+  for part in url.query.split("&"):
+    if part.startswith("d="):
+      return urllib.parse.unquote(part[2:])
+  return urllib.parse.unquote(url.path)
+
+
+def _unquoted(name: str) -> str:
+  """A path as a server writes it, with %20 for a space."""
+  return urllib.parse.unquote(local(name))
 
 
 def _whole(path: str) -> tuple[str, str]:
@@ -197,7 +227,7 @@ def _listed(folder: str, base: str, above: frozenset[str]) -> list[str]:
   found = []
   with os.scandir(folder) as entries:
     for entry in entries:
-      if entry.name.startswith((".", "__MACOSX")):
+      if class_folders.is_hidden(entry.name):
         continue
       if not entry.is_dir():
         found.append(base + entry.name)

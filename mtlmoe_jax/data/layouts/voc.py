@@ -6,18 +6,21 @@ tools count from 0 and write [xmin, xmax].
 """
 
 import posixpath
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from typing import Any
 from xml.parsers import expat
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.data.images import is_named_image
 from mtlmoe_jax.data.layouts import placing, texts
 from mtlmoe_jax.data.layouts.scenes import (
   Scenes,
   Thing,
   frame,
   number,
+  some,
 )
 from mtlmoe_jax.data.layouts.tree import Tree, folder_split, named_split
 from mtlmoe_jax.data.readers.problems import Problems
@@ -29,14 +32,14 @@ _LISTS = "imagesets/main/"
 def find(tree: Tree) -> list[str]:
   """The XML files of a data set in this layout; empty: it is none."""
   files = tree.named(".xml")
-  if any(_is_annotation(tree, path) for path in files[:20]):
+  if any(_is_annotation(tree, path) for path in files):
     return files
   return []
 
 
 def _is_annotation(tree: Tree, path: str) -> bool:
   with tree.file(path).open("rb") as file:
-    return b"<annotation" in file.read(4096)
+    return re.search(rb"<annotations?\b", file.read(4096)) is not None
 
 
 def read(
@@ -63,10 +66,10 @@ def read(
       `placing.place`.
   """
   notes: list[str] = []
-  splits = _splits(annotations)
+  splits = _splits(annotations, files, notes, problems)
   said = []
   for path in files:
-    root = _parsed(annotations, path, problems)
+    root = _parsed(annotations, path, notes, problems)
     if root is None:
       continue
     name = _image(root, path, tree, problems)
@@ -77,8 +80,7 @@ def read(
       for found in root.findall("object")
       if (thing := _thing(found, path, problems)) is not None
     ]
-    stem = posixpath.splitext(posixpath.basename(path))[0]
-    split = splits.get(stem, "") or folder_split(path)
+    split = splits.get(path, "") or folder_split(path)
     entry = placing.Said(name, posixpath.dirname(path), things, path, split)
     entry.is_spoiled = problems.count > before
     if size is not None:
@@ -92,7 +94,9 @@ def read(
   return Scenes("voc", tree, (), scenes, notes=notes)
 
 
-def _parsed(tree: Tree, path: str, problems: Problems) -> ET.Element | None:
+def _parsed(
+  tree: Tree, path: str, notes: list[str], problems: Problems
+) -> ET.Element | None:
   """The root of a file; entities and document types are refused unread."""
   builder = ET.TreeBuilder()
   parser = expat.ParserCreate()
@@ -113,11 +117,14 @@ def _parsed(tree: Tree, path: str, problems: Problems) -> ET.Element | None:
       "again, or remove it"
     )
     return None
-  if root.tag != "annotation":
+  if root.tag == "annotations":
     problems(
-      f"{tree.file(path)}: holds <{root.tag}> in place of <annotation>: remove "
-      "it"
+      f"{tree.file(path)}: is CVAT's XML for images, which is not read: export "
+      "it as COCO, Pascal VOC or YOLO"
     )
+    return None
+  if root.tag != "annotation":
+    notes.append(f"left out: {path}, which holds <{root.tag}>")
     return None
   return root
 
@@ -160,16 +167,50 @@ def _thing(found: ET.Element, path: str, problems: Problems) -> Thing | None:
   return Thing(name, (x1, y1, x2, y2))
 
 
-def _splits(tree: Tree) -> dict[str, str]:
-  """Part of each image, by stem, of ImageSets/Main/*.txt."""
-  splits: dict[str, str] = {}
+def _splits(
+  tree: Tree, files: Sequence[str], notes: list[str], problems: Problems
+) -> dict[str, str]:
+  """Part of each XML file, as ImageSets/Main/*.txt have it."""
+  lists = {}
   for path in tree.named(".txt"):
     folder, _, name = path.rpartition("/")
-    split = named_split(posixpath.splitext(name)[0])
-    if f"{folder}/".lower().endswith(_LISTS) and split:
-      for line in texts.text(tree.file(path)).splitlines():
-        if line.strip():
-          splits.setdefault(line.split()[0], split)
+    word = posixpath.splitext(name)[0].lower()
+    if f"{folder}/".lower().endswith(_LISTS):
+      # Both together where they are not told apart.
+      lists[path] = "train" if word == "trainval" else named_split(word) or ""
+  parts = {s for p, s in lists.items() if "trainval" not in p.lower()}
+  if "train" in parts:
+    lists = {p: s for p, s in lists.items() if "trainval" not in p.lower()}
+  by_name: dict[str, list[str]] = {}
+  for path in files:
+    stem = posixpath.splitext(posixpath.basename(path))[0]
+    by_name.setdefault(stem.casefold(), []).append(path)
+  splits: dict[str, str] = {}
+  for path, split in lists.items():
+    lines = texts.text(tree.file(path)).splitlines() if split else []
+    unknown = []
+    for line in lines:
+      # Lists of one class have a second column.
+      word = re.sub(r"\s+-?[01]$", "", line.strip())
+      if is_named_image(word):
+        word = posixpath.splitext(word)[0]
+      found = by_name.get(posixpath.basename(word).casefold(), [])
+      if len(found) > 1:
+        found = [f for f in found if posixpath.splitext(f)[0].endswith(word)]
+      if word and not found:
+        unknown.append(word)
+      for file in found:
+        splits.setdefault(file, split)
+    if unknown and len(unknown) == len(lines):
+      problems(
+        f"{tree.file(path)}: none of its {len(lines)} lines names an XML file "
+        f"({some(unknown)}): correct or remove it"
+      )
+    elif unknown:
+      notes.append(
+        f"{path}: {len(unknown)} of {len(lines)} lines name no XML file "
+        f"({some(unknown)})"
+      )
   return splits
 
 

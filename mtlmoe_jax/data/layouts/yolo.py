@@ -34,6 +34,7 @@ from mtlmoe_jax.data.layouts.tree import (
 from mtlmoe_jax.data.readers.problems import Problems
 
 _NAMES = (
+  "_darknet.labels",
   "obj.names",
   "classes.txt",
   "class.names",
@@ -44,8 +45,6 @@ _LISTS = re.compile(r"(train|val|valid|validation|test)\.txt", re.IGNORECASE)
 _PROSE = re.compile(r"readme|licen[cs]e|notes?\b|requirements", re.IGNORECASE)
 # Shares beyond this are none.
 _SHARE = 2.0
-# Label files that are looked into before a folder is taken for YOLO's.
-_LOOKED_AT = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,41 +66,71 @@ class Files:
   lists: Sequence[str]
 
 
-def find(tree: Tree) -> Files | None:
-  """The files of a data set in this layout; None: there is none."""
-  yamls = [
-    path for path in tree.named(".yaml", ".yml") if _is_settings(tree, path)
-  ]
+def find(tree: Tree, settings: str = "") -> Files | None:
+  """The files of a data set in this layout; None: there is none.
+
+  Args:
+    tree: of the label files.
+    settings: path of `data.yaml`, where it is named; "": it is looked for.
+
+  Raises:
+    InputError: several lists of names that differ.
+  """
+  yamls = (
+    [settings]
+    if settings
+    else [
+      path for path in tree.named(".yaml", ".yml") if _is_settings(tree, path)
+    ]
+  )
   listed = [p for p in tree.files if posixpath.basename(p).lower() in _NAMES]
   listed += [p for p in tree.named(".names") if p not in listed]
-  lists = [
-    p for p in tree.named(".txt") if _LISTS.fullmatch(posixpath.basename(p))
-  ]
-  others = {*listed, *lists}
-  labels = [
-    path
-    for path in tree.named(".txt")
-    if path not in others and not _PROSE.match(posixpath.basename(path))
-  ]
-  in_labels = any("labels" in path.lower().split("/") for path in labels)
-  if not in_labels and not any(
-    _looks_like_labels(tree, path) for path in labels[:_LOOKED_AT]
-  ):
-    return None
-  if len(yamls) > 1 or len(listed) > 1:
-    several = yamls if len(yamls) > 1 else listed
-    raise errors.InputError(
-      f"{tree.root}: {some(several)} each name classes of YOLO: give one of "
-      "them as config.data.path, or the folder of one data set"
+  labels: list[str] = []
+  lists: list[str] = []
+  for path in tree.named(".txt"):
+    name = posixpath.basename(path)
+    is_label = "labels" in path.lower().split("/") or bool(
+      tree.ending_stem(posixpath.splitext(path)[0])
     )
+    if path in listed or (_PROSE.match(name) and not is_label):
+      continue
+    (lists if _LISTS.fullmatch(name) and not is_label else labels).append(path)
+  if not any("labels" in path.lower().split("/") for path in labels):
+    # Beside their images, then: numbers in a text need not be labels.
+    apart = not tree.images
+    if not any(
+      (apart or tree.ending_stem(posixpath.splitext(path)[0]))
+      and _looks_like_labels(tree, path)
+      for path in labels
+    ):
+      return None
   return Files(
-    tree, labels, next(iter(yamls), ""), next(iter(listed), ""), lists
+    tree,
+    labels,
+    _only(tree, yamls, "give one of them as config.data.path"),
+    _only(tree, listed, "give the folder of one data set"),
+    lists,
   )
+
+
+def _only(tree: Tree, paths: Sequence[str], mend: str) -> str:
+  """The one file of several that say the same; "" if there is none.
+
+  Raises:
+    InputError: they differ.
+  """
+  contents = {tree.file(path).read_bytes() for path in paths}
+  if len(contents) > 1:
+    raise errors.InputError(
+      f"{tree.root}: {some(paths)} each name classes of YOLO, and differ: "
+      f"{mend}"
+    )
+  return next(iter(paths), "")
 
 
 def _is_settings(tree: Tree, path: str) -> bool:
   content = tree.file(path).read_bytes()
-  return re.search(rb"^\s*(names|nc)\s*:", content, re.MULTILINE) is not None
+  return re.search(rb"^\s*names\s*:", content, re.MULTILINE) is not None
 
 
 def _looks_like_labels(tree: Tree, path: str) -> bool:
@@ -133,6 +162,7 @@ def read(files: Files, images: Tree, problems: Problems) -> Scenes:
   notes: list[str] = []
   settings = _settings(files)
   names = _class_names(files, settings)
+  keypoints = _keypoints(settings)
   label_of, unused = _labels_of_images(files, images)
   lists = [path for path in unused if _is_list(files.tree, path)]
   unused = [path for path in unused if path not in lists]
@@ -157,7 +187,9 @@ def read(files: Files, images: Tree, problems: Problems) -> Scenes:
     if label is None:
       without += 1
     else:
-      things = _things(files.tree, label, names, numbers_used, notes, problems)
+      things = _things(
+        files.tree, label, names, keypoints, numbers_used, notes, problems
+      )
       found_names.update(dict.fromkeys(thing.class_name for thing in things))
     split = splits.get(path, "") or folder_split(path)
     scene = Scene(path, things, label or path, split, pixels=False)
@@ -192,13 +224,23 @@ def _settings(files: Files) -> Mapping[str, Any]:
     return {}
   path = files.tree.file(files.settings)
   try:
-    value = yaml.safe_load(texts.text(path))
+    # Everything is text: no and yes may be classes.
+    value = yaml.load(texts.text(path), Loader=yaml.BaseLoader)
   except (yaml.YAMLError, RecursionError, ValueError) as error:
     line = " ".join(str(error).split())
     raise errors.InputError(f"{path}: is no YAML ({line}): mend it") from None
   if not isinstance(value, Mapping):
     raise errors.InputError(f"{path}: must hold names: and the classes' names")
   return value
+
+
+def _keypoints(settings: Mapping[str, Any]) -> int:
+  """Numbers that a row of a pose has behind its box; 0: there are none."""
+  shape = settings.get("kpt_shape")
+  found = [number(n) for n in shape] if isinstance(shape, list) else []
+  if len(found) != 2 or found[0] is None or found[1] is None:
+    return 0
+  return int(found[0] * found[1])
 
 
 def _class_names(
@@ -224,9 +266,9 @@ def _class_names(
       )
     found = tuple(str(name).strip() for name in names)
     count = settings.get("nc")
-    if count is not None and count != len(found):
+    if count is not None and number(count) != len(found):
       raise errors.InputError(
-        f"{files.tree.file(path)}: nc={count!r}, but names has {len(found)}: "
+        f"{files.tree.file(path)}: nc={count}, but names has {len(found)}: "
         "correct one of them"
       )
   elif files.names:
@@ -281,6 +323,8 @@ def _splits(
   """The part of each image that a list or `data.yaml` puts somewhere."""
   splits: dict[str, str] = {}
   lists = {path: split_of(posixpath.basename(path)) for path in files.lists}
+  # all.txt is of no part.
+  lists = {path: split for path, split in lists.items() if split}
   base = str(settings.get("path") or "")
   for key in ("train", "val", "test"):
     places = settings.get(key) or []
@@ -291,7 +335,7 @@ def _splits(
         own = [p for p in files.lists if _ends_alike(p, place)]
         lists.update(dict.fromkeys(own, split))
       else:
-        found = _in_folder(place, images)
+        found = _in_folder(base, str(entry), images)
         twice = [p for p in found if splits.setdefault(p, split) != split]
         if twice:
           problems(
@@ -324,12 +368,18 @@ def _ends_alike(path: str, place: str) -> bool:
   return posixpath.basename(path) == posixpath.basename(place)
 
 
-def _in_folder(place: str, images: Tree) -> list[str]:
-  """Images below the folder whose path ends most like `place`."""
-  parts = [
-    p for p in place.replace("\\", "/").split("/") if p not in ("", ".", "..")
-  ]
+def _in_folder(base: str, entry: str, images: Tree) -> list[str]:
+  """Images below the folder whose path ends most like `base`/`entry`."""
+
+  def parted(path: str) -> list[str]:
+    words = path.replace("\\", "/").split("/")
+    return [word for word in words if word not in ("", ".", "..")]
+
+  outer = 0 if entry.startswith("/") else len(parted(base))
+  parts = [*(parted(base) if outer else ()), *parted(entry)]
   for start in range(len(parts)):
+    if start > outer and parts[start].lower() in ("images", "labels", "img"):
+      return []  # That of another part as well.
     end = "/".join(parts[start:])
     found = [p for p in images.images if f"/{p}".find(f"/{end}/") >= 0]
     if found:
@@ -341,6 +391,7 @@ def _things(
   tree: Tree,
   label: str,
   names: tuple[str, ...] | None,
+  keypoints: int,
   used: set[int],
   notes: list[str],
   problems: Problems,
@@ -352,7 +403,7 @@ def _things(
       continue
     where = f"{path} line {line_number}"
     name, values = _row(line.split(), names)
-    box = _box(values)
+    box = _box(values, keypoints)
     if box is None or max(map(abs, box)) > _SHARE:
       problems(
         f"{where}: {line.strip()!r:.80} must be a class and 4 numbers (x y "
@@ -382,12 +433,15 @@ def _row(
   return " ".join(words[:start]), [v for v in values[start:] if v is not None]
 
 
-def _box(values: Sequence[float]) -> Corners | None:
-  """xyxy of 4 numbers, 5 with a confidence, or the corners of a polygon."""
-  if len(values) in (4, 5):
+def _box(values: Sequence[float], keypoints: int) -> Corners | None:
+  """xyxy of 4 numbers, 5 with a confidence, or the corners of a polygon.
+
+  Six are none of these: three corners, or a confidence and a track.
+  """
+  if len(values) in (4, 5) or (keypoints and len(values) == 4 + keypoints):
     x, y, width, height = values[:4]
     return (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-  if len(values) >= 6 and len(values) % 2 == 0:
+  if len(values) >= 8 and len(values) % 2 == 0:
     xs, ys = values[::2], values[1::2]
     return (min(xs), min(ys), max(xs), max(ys))
   return None
@@ -401,9 +455,11 @@ def _named(
   problems: Problems,
 ) -> str | None:
   """The class that a row's first word means."""
-  if names and word in names:
-    return word
   index = number(word)
+  # A number is a number: there are classes called 1 and 10.
+  is_place = index is not None and names and 0 <= index < len(names)
+  if names and word in names and not is_place:
+    return word
   if index is None:
     if names is None:
       return word

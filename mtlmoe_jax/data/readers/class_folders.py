@@ -17,12 +17,12 @@ from mtlmoe_jax.data.readers.attributes import ATTRIBUTES
 from mtlmoe_jax.data.readers.problems import Problems
 
 _SPLITS = {
-  "train": "train",
-  "test": "test",
-  "val": "validation",
-  "validation": "validation",
-  "valid": "validation",
+  **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
+  **dict.fromkeys(("test", "testing", "test_set", "testing_set"), "test"),
+  **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
+# What cameras, phones and servers lay beside photographs.
+_NO_PHOTOS = ("@eadir", "#recycle", "__macosx")
 # Folders of other layouts (COCO, VOC, YOLO), which hold images of all classes.
 _NO_CLASS = re.compile(
   r"images?|imgs?|jpegimages|photos|obj_\w+_data|(train|val|valid|test)20\d\d",
@@ -40,6 +40,11 @@ _SHOWN = 3
 def named_split(folder: str) -> str | None:
   """The part that a folder's name says; None: it is no word for one."""
   return _SPLITS.get(folder.lower())
+
+
+def is_hidden(name: str) -> bool:
+  """Whether a file or folder of that name is not looked at."""
+  return name.startswith(".") or name.lower() in _NO_PHOTOS
 
 
 def is_no_class(folder: str) -> bool:
@@ -196,6 +201,14 @@ def _notes(
   left_out: collections.Counter[str],
 ) -> Iterator[str]:
   depth = 3 if tops else 2
+  names = {file.class_name for file in files}
+  inner = {file.path.relative_to(root).parts[1] for file in files}
+  if len(names) == 1 and not tops and len(inner) > 1:
+    (name,) = names
+    yield (
+      f"all images are below one folder, {name!r}: if the classes are the "
+      f"folders in it, give {root / name}"
+    )
   deeper = [
     path
     for path in (file.path.relative_to(root) for file in files)
@@ -220,7 +233,7 @@ def _but(loose: list[str], left_out: collections.Counter[str]) -> str:
 
 
 def _visible(folder: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+  return sorted(p for p in folder.iterdir() if not is_hidden(p.name))
 
 
 def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -463,7 +463,7 @@ def test_a_detector_that_names_no_species(tmp_path):
   megadetector_with(tmp_path, without_classifier)
   refused(tmp_path, "class_from='annotations' or .*class_from='folder'")
   source = opened(tmp_path, class_from="folder").source
-  assert source.class_names == ("train", "val")
+  assert source.class_names == ("station",)
   source = opened(tmp_path, class_from="annotations").source
   assert source.class_names == ("animal",)
   # What is hardly seen counts where that is asked for.
@@ -478,3 +478,156 @@ def test_a_detector_that_failed(tmp_path):
   megadetector_with(tmp_path, fail)
   whole = same(tmp_path, [r for r in truth() if r[0] != "plain.jpg"])
   assert any("1 images that the detector could not" in n for n in whole.notes)
+
+
+def names_of(whole):
+  return sorted({row[1] for row in annotated.objects(whole.source)})
+
+
+def test_classes_whose_names_are_numbers_or_words_of_yaml(tmp_path):
+  """A number in a row is a place in the list; no and yes are names."""
+  annotated.yolo(tmp_path / "a")
+  write(tmp_path / "a/data.yaml", "names: ['1', '2', '0']\n")
+  wanted = {"Sky blue bird": "1", "wren": "2", "Auk_2": "0"}
+  same(tmp_path / "a", sorted((a, wanted[b], c) for a, b, c in truth()))
+  annotated.yolo(tmp_path / "b")
+  write(tmp_path / "b/data.yaml", "names: [no, yes, null]\n")
+  assert names_of(opened(tmp_path / "b")) == ["no", "null", "yes"]
+
+
+def test_keypoints_behind_a_box(tmp_path):
+  yolo_with(tmp_path, lambda row: [*row, *["0.5", "0.5"] * 12])
+  refuse = annotated.objects(opened(tmp_path).source) != truth()
+  assert refuse  # Without a word on them they are corners.
+  yaml = (tmp_path / "data.yaml").read_text()
+  write(tmp_path / "data.yaml", f"{yaml}kpt_shape: [12, 2]\n")
+  same(tmp_path)
+
+
+def test_six_numbers_are_no_box_and_no_polygon(tmp_path):
+  yolo_with(tmp_path, lambda row: [*row, "0.9", "1"])
+  refused(tmp_path, "must be a class and 4 numbers")
+
+
+def test_boxes_in_shares_where_the_layout_has_pixels(tmp_path):
+  def change(value):
+    for row, image in (
+      (r, value["images"][r["image_id"] - 10]) for r in value["annotations"]
+    ):
+      sides = (image["width"], image["height"]) * 2
+      row["bbox"] = [v / s for v, s in zip(row["bbox"], sides)]
+
+  coco_with(tmp_path, change)
+  whole = same(tmp_path)
+  assert any("taken for shares of the image" in n for n in whole.notes)
+
+
+def test_parts_of_annotations_come_before_a_folder_called_train(tmp_path):
+  """As where all images lie in train/, and a column tells the parts."""
+  annotated.photographs(tmp_path, "train/{name}")
+  rows = [
+    f"{s.name},{annotated.CLASSES[n]},{s.split},{','.join(map(str, b))}"
+    for s in SHOTS
+    for n, b in s.objects
+  ]
+  header = "path,class,split,xmin,ymin,xmax,ymax"
+  write(tmp_path / "t.csv", "\n".join([header, *rows]) + "\n")
+  whole = same(tmp_path)
+  test = {whole.source.paths[i].name for i in whole.official["test"]}
+  assert test == {"frac.jpg", "touch.jpg"}
+  assert any("the annotations are gone by" in note for note in whole.notes)
+
+
+def test_names_alone_of_numbered_photographs_are_not_enough(tmp_path):
+  """One card is missing: its objects are not those of another station."""
+  annotated.photograph(tmp_path / "st0/IMG_1.jpg", SHOTS[0])
+  header = "station,file,class,xmin,ymin,xmax,ymax"
+  rows = [f"st{i},IMG_1.jpg,wren,{i},1,150,90" for i in range(2)]
+  write(tmp_path / "t.csv", "\n".join([header, *rows]) + "\n")
+  refused(tmp_path, r"1 of 2 images.*\(st1/IMG_1\.jpg")
+  annotated.photograph(tmp_path / "st1/IMG_1.jpg", SHOTS[0])
+  source = opened(tmp_path).source
+  assert [box[0] for _, _, box in annotated.objects(source)] == [0, 1]
+  # Of one photograph it is told.
+  coco_with(tmp_path / "b", lambda value: None, "here/{name}")
+  value = annotated.coco_value()
+  for image in value["images"]:
+    image["file_name"] = f"there/{image['file_name']}"
+  write(tmp_path / "b/a.json", value)
+  whole = same(tmp_path / "b")
+  assert any("6 images of a.json were found by their" in n for n in whole.notes)
+
+
+def test_one_name_in_two_parts_is_that_of_the_annotations_part(tmp_path):
+  for split in ("train", "val"):
+    value = {**annotated.coco_value(), "images": [], "annotations": []}
+    (shot,) = [s for s in SHOTS if s.split == split][:1]
+    annotated.photograph(tmp_path / f"{split}2017/0.jpg", shot)
+    value["images"].append({"id": 1, "file_name": "0.jpg"})
+    (label, box), row = shot.objects[0], {"id": 1, "image_id": 1}
+    row |= {"category_id": (3, 7, 9)[label], "bbox": annotated.xywh(box)}
+    value["annotations"].append(row)
+    write(tmp_path / f"annotations/instances_{split}2017.json", value)
+  whole = opened(tmp_path)
+  found = {
+    str(whole.source.paths[i].relative_to(tmp_path)): whole.source.labels[i]
+    for i in range(2)
+  }
+  names = whole.source.class_names
+  assert {k: names[v] for k, v in found.items()} == {
+    "train2017/0.jpg": "Sky blue bird",
+    "val2017/0.jpg": "Auk_2",
+  }
+
+
+COLUMNS = {
+  "path,class,order,family,species": "species",
+  "path,label,label_name": "label_name",
+  "path,species,name": "species",
+  "ImageID,LabelName": "LabelName",
+  "id,breed": "breed",
+}
+
+
+@pytest.mark.parametrize("header", COLUMNS)
+def test_which_column_is_the_class(tmp_path, header):
+  annotated.photographs(tmp_path)
+  names = header.split(",")
+  rows = [
+    ",".join(
+      s.name if i == 0 else ("7" if n == "label" else f"{n} {s.split}")
+      for i, n in enumerate(names)
+    )
+    for s in SHOTS
+  ]
+  write(tmp_path / "t.csv", "\n".join([header, *rows]) + "\n")
+  column = COLUMNS[header]
+  assert names_of(opened(tmp_path)) == [f"{column} train", f"{column} val"]
+
+
+def test_files_that_are_none_of_the_data_sets(tmp_path):
+  """A broken one of another program stops nothing; it is told."""
+  annotated.coco(tmp_path)
+  write(tmp_path / "viewer/tsconfig.json", "{ // a comment\n}")
+  write(tmp_path / "log.csv", "a,b\n1,2,3\n")
+  whole = same(tmp_path)
+  told = "\n".join(whole.notes)
+  assert "tsconfig.json: is no JSON" in told and "log.csv" in told
+
+
+def test_lists_of_voc(tmp_path):
+  annotated.voc(tmp_path)
+  lists = tmp_path / "VOC2012/ImageSets/Main"
+  for path in lists.iterdir():
+    lines = [f"{line}.jpg" for line in path.read_text().split()]
+    path.write_text("\n".join(lines) + "\n")
+  assert same(tmp_path).has_split
+  write(lists / "val.txt", "nowhere\n")
+  refused(tmp_path, "none of its 1 lines names an XML file")
+  # trainval is for training where it is not parted.
+  (lists / "train.txt").rename(lists / "trainval.txt")
+  write(lists / "val.txt", "")
+  write(lists / "test.txt", "frac\ntouch\n")
+  (lists / "val.txt").unlink()
+  whole = same(tmp_path)
+  assert whole.has_split and len(whole.official["test"]) == 2

@@ -130,3 +130,15 @@ def test_nothing_there_is_told_with_what_is(tmp_path):
     with pytest.raises(errors.InputError, match=said) as info:
       listed(root)
     assert "no images in class sub-folders" in str(info.value)
+
+
+def test_words_for_parts_and_folders_that_are_none(tmp_path):
+  touch(tmp_path, "Training/a/1.jpg", "Testing/a/2.jpg", "Training/b/3.jpg")
+  touch(tmp_path, "Training/a/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg")
+  assert found(tmp_path) == [
+    ("test", "a", "Testing/a/2.jpg"),
+    ("train", "a", "Training/a/1.jpg"),
+    ("train", "b", "Training/b/3.jpg"),
+  ]
+  deep = touch(tmp_path / "deep", "birds/a/1.jpg", "birds/b/2.jpg")
+  assert any(f"give {deep / 'birds'}" in note for note in listed(deep).notes)
