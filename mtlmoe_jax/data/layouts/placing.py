@@ -79,9 +79,9 @@ def place(
           continue
         by_name.append((entry.name, found[0]))
       paths[i] = found[0]
-    elif len(found) == 1:
+    elif len(found) == 1 and not _is_elsewhere(entry.name, found[0]):
       elsewhere += 1
-    elif found:
+    elif len(found) > 1:
       problems(
         f"{entry.where}: {entry.name!r} may be {' or '.join(found[:2])}: write "
         "more of the path, or give the folder with config.data.images"

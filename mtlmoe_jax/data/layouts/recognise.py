@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import ml_collections
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.data.images import is_named_image
 from mtlmoe_jax.data.layouts import (
   camtrap,
   coco,
@@ -204,6 +205,12 @@ def _of_json(
 ) -> Iterator[Reading]:
   tree = place.annotations
   paths = _named(place, ".json")
+  if not place.file:
+    # What cameras and servers write beside each photograph is no list of them.
+    beside = [p for p in paths if place.images.ending_stem(_bare(p))]
+    if beside:
+      notes.append(f"left out: {len(beside)} JSON files beside an image each")
+      paths = [path for path in paths if path not in set(beside)]
   if len(paths) > _MOST_JSON:
     notes.append(
       f"left out: {len(paths)} JSON files ({some(paths)}); one for each image, "
@@ -255,6 +262,12 @@ def _of_json(
       functools.partial(coco.read, in_coco, place.images),
       in_coco[0].path if len(in_coco) == 1 else "",
     )
+
+
+def _bare(path: str) -> str:
+  """The path of the image that a.jpg.json or a.json may be about."""
+  stem = posixpath.splitext(path)[0]
+  return posixpath.splitext(stem)[0] if is_named_image(stem) else stem
 
 
 def _of_tables(

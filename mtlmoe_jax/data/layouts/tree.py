@@ -105,7 +105,7 @@ class Tree:
         return found
     # Saved in another format since, or with another spelling of it.
     stem, suffix = posixpath.splitext(id_of(local(name)))
-    return self.ending_stem(stem) if images.is_named_image(suffix) else []
+    return self.ending_stem(stem) if images.is_named_image(f"x{suffix}") else []
 
   def ending_stem(self, path: str) -> list[str]:
     """As `ending`, of a path without its suffix."""

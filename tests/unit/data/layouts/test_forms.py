@@ -542,7 +542,7 @@ def test_names_alone_of_numbered_photographs_are_not_enough(tmp_path):
   """One card is missing: its objects are not those of another station."""
   annotated.photograph(tmp_path / "st0/IMG_1.jpg", SHOTS[0])
   header = "station,file,class,xmin,ymin,xmax,ymax"
-  rows = [f"st{i},IMG_1.jpg,wren,{i},1,150,90" for i in range(2)]
+  rows = [f"st{i},IMG_1.jpg,c{i},{i},1,150,90" for i in range(2)]
   write(tmp_path / "t.csv", "\n".join([header, *rows]) + "\n")
   refused(tmp_path, r"1 of 2 images.*\(st1/IMG_1\.jpg")
   annotated.photograph(tmp_path / "st1/IMG_1.jpg", SHOTS[0])
