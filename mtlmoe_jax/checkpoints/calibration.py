@@ -75,5 +75,5 @@ def read(workdir: pathlib.Path) -> Calibration | None:
   except (KeyError, TypeError, ValueError):
     raise errors.InputError(
       f"{path} holds no temperature: delete it, or write it again with "
-      "launch/evaluate.py --calibrate"
+      "mtlmoe evaluate --calibrate"
     ) from None

@@ -93,7 +93,7 @@ def restore_for_eval(
     steps = sorted(manager.all_steps())
     if not steps:
       raise errors.InputError(
-        f"no checkpoint in {folder}: train first, with launch/train.py "
+        f"no checkpoint in {folder}: train first, with mtlmoe train "
         f"--workdir={workdir}"
       )
     metas = {s: _read_meta(manager, s) for s in steps}

@@ -11,15 +11,12 @@ same.
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import errors
 from mtlmoe_jax.cli import flags as cli_flags
-
-if TYPE_CHECKING:
-  from mtlmoe_jax.data import check
 
 # Options of a config that have flags of their own: how a data set is read.
 _SHORT = (
@@ -63,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
   cli_flags.no_arguments(argv[1:])
   cli_flags.writable("out", "page", "json", "split_out")
   config = config_lib.default_config()
+  # As `train PHOTOS` has it where images are few: all that are not tested.
+  config.data.validation_fraction = 0.0
   if flags.FLAGS.config is not None:
     config = cli_flags.config()
   for key in _SHORT:
@@ -72,15 +71,22 @@ def main(argv: Sequence[str]) -> int:
     config.data.path = path
     if config.data.name == "synthetic":
       config.data.name = "auto"
+  if (
+    flags.FLAGS.config is None
+    and not config.data.path
+    and (flags.FLAGS["data.name"].value is None)
+  ):
+    raise errors.InputError("no data set: name its folder, as in check PHOTOS")
   config_lib.check_config(config)
   # Here, not above: --help should not wait for Grain.
+  from mtlmoe_jax.cli import check_files
   from mtlmoe_jax.data import check, cleaning, looks
 
   if flags.FLAGS.fix:
     cleaning.new_list(flags.FLAGS.fix)
   report = check.check(config, looks.look if flags.FLAGS.page else None)
   print(report.text)
-  _write(config, report)
+  check_files.write(config, report)
   if flags.FLAGS.leakage and not report.problems:
     from mtlmoe_jax.experiments import leakage
 
@@ -88,42 +94,10 @@ def main(argv: Sequence[str]) -> int:
     print("\n".join(map(str, [*leaks, *notes])))
   for problem in report.problems:
     print(f"error: {problem}", file=sys.stderr)
+  if report.problems and report.data is not None and not flags.FLAGS.fix:
+    print("--fix=DIR writes a list without what has a problem")
   if flags.FLAGS.fix:
     for line in cleaning.write(flags.FLAGS.fix, config.data.path, report):
       print(line)
   print(f"{len(report.problems)} problem(s) found")
   return 2 if report.problems else 0
-
-
-def _write(config: Any, report: "check.Report") -> None:
-  """The files that flags ask for, but for --fix."""
-  from mtlmoe_jax.data import listing, split_files
-  from mtlmoe_jax.reports import sample_sheet
-
-  out, page, rows, split = (
-    flags.FLAGS[name].value for name in ("out", "page", "json", "split_out")
-  )
-  if out and report.source is not None and report.readable:
-    sample_sheet.write(out, report.source, report.readable)
-    print(f"samples: {out}")
-  if page:
-    _write_page(page, config, report)
-    print(f"page: {page}")
-  if rows and report.source is not None:
-    listing.write(rows, report.source, report.data)
-    print(f"records: {rows}")
-  data = report.data
-  if split and (data is None or data.files is None):
-    print(f"{split} is not written: there is no split of image files")
-  elif split and data is not None and data.files is not None:
-    split_files.write(split, data.ids(), data.files.ids, data.groups)
-    print(f"split: {split}")
-
-
-def _write_page(path: str, config: Any, report: "check.Report") -> None:
-  # Here, not above: who wants no page need not wait for networks.
-  from mtlmoe_jax.reports.dataset import page
-  from mtlmoe_jax.training import doubtful_labels
-
-  found = doubtful_labels.of_report(config, report, flags.FLAGS.labels)
-  page.write(path, config.data.path or config.data.name, report, *found)

@@ -4,7 +4,9 @@ The files of `configs/` are also part of the installed package, as
 `mtlmoe_jax/configs`, so that `--config=demo` works in any folder.
 """
 
+import difflib
 import pathlib
+from collections.abc import Sequence
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # The second is that of a checkout.
@@ -30,3 +32,22 @@ def locate(name: str) -> str:
       if file.is_file():
         return f"{file}{colon}{overrides}"
   return name
+
+
+def missing(words: Sequence[str]) -> str:
+  """What to say where --config names no config.
+
+  Args:
+    words: of the command line.
+  """
+  name = ""
+  for word, value in zip(words, [*words[1:], ""]):
+    flag, equals, text = word.partition("=")
+    if flag.lstrip("-") == "config":
+      name = (text if equals else value).partition(":")[0]
+  known = sorted(
+    {file.stem for folder in FOLDERS for file in folder.glob("[!_]*.py")}
+  )
+  near = difflib.get_close_matches(name, known, 1)
+  mend = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+  return f"--config={name}: no such config; give a file, or a name: {mend}"

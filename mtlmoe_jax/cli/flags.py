@@ -1,6 +1,7 @@
 """Flags that several verbs share, and their values."""
 
 import pathlib
+import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -44,12 +45,9 @@ def config() -> ml_collections.ConfigDict:
   value: Any = flags.FLAGS["config"].value
   try:
     value.to_dict()
-  except OSError as error:
-    # ml_collections lists its attempts over several lines.
-    raise errors.InputError(
-      f"--config: {' '.join(str(error).split())}; give a file such as "
-      "configs/demo.py"
-    ) from None
+  except OSError:
+    # Its text is that of several attempts.
+    raise errors.InputError(config_files.missing(sys.argv)) from None
   from mtlmoe_jax import config as config_lib
 
   named = config_flags.get_override_values(flags.FLAGS["config"])

@@ -18,9 +18,14 @@ _RUNS = pathlib.Path("runs")
 def expanded(words: Sequence[str]) -> list[str]:
   """The words of `train`, with `--config=my_data` where PHOTOS stands alone.
 
+  `--config` comes first, for others change what it names, and `--data.KEY` is
+  `--config.data.KEY`.
+
   Args:
     words: flags and others. A word behind a flag without = is its value.
   """
+  words = [re.sub(r"^--?data\.", "--config.data.", word) for word in words]
+  words = sorted(words, key=lambda word: not re.match(r"--?config=", word))
   before = ("", *words)
   alone = any(
     not word.startswith("-") and not (last.startswith("-") and "=" not in last)

@@ -20,6 +20,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.cli import config_files
 from mtlmoe_jax.devices import huge_pages
 
 _HELP = {"--help", "-help", "--helpshort", "-helpshort", "-h", "-?"}
@@ -136,6 +137,8 @@ def parse(argv: Sequence[str]) -> list[str]:
   # value of another type.
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     fail(" ".join(str(error).split()))
+  except OSError:  # Its text is that of several attempts.
+    fail(config_files.missing(argv))
 
 
 def _config_options(argv: Sequence[str]) -> Iterator[tuple[str, str]]:

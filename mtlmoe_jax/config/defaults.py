@@ -964,14 +964,14 @@ _EVAL = (
     "eval.report",
     True,
     "Write report.html at the end of training. It takes a quarter of a minute; "
-    "`launch/evaluate.py` writes one at any time.",
+    "`mtlmoe evaluate` writes one at any time.",
   ),
   Option(
     "eval.calibrate",
     False,
     "At the end of training, fit a temperature (Guo et al. 2017) on the "
     "validation split and use it for probabilities; off, for not every run has "
-    "one. `launch/evaluate.py --calibrate` does it later.",
+    "one. `mtlmoe evaluate --calibrate` does it later.",
   ),
 )
 

@@ -153,7 +153,13 @@ def unlearnable(
   """
   tasks = config_lib.resolve(config)
   lines = {}
-  if tasks.has_class and len(data.class_names) == 1:
+  is_single = tasks.has_class and len(data.class_names) == 1
+  if is_single and not data.has_boxes:
+    lines["class"] = (
+      f"there is one class alone, {data.class_names[0]!r}, and no box: nothing "
+      "to learn; give a second class, or boxes"
+    )
+  elif is_single:
     lines["class"] = (
       f"there is one class alone, {data.class_names[0]!r}, and nothing to tell "
       "it from: give at least two, or learn the box alone with "

@@ -112,7 +112,7 @@ def temperature(
     processes.say(
       f"{kept.path} is not used: it was fitted for "
       f"{_described(kept.belongs_to)}, this is {_described(wanted)}; fit it "
-      "again with launch/evaluate.py --calibrate"
+      "again with mtlmoe evaluate --calibrate"
     )
     return None
   return kept.temperature

@@ -212,7 +212,7 @@ def check_count(count: int) -> None:
   if count < 2:
     raise errors.InputError(
       f"an ensemble of {count} run{'s' * (count != 1)}: name two or more; "
-      "launch/evaluate.py evaluates one"
+      "mtlmoe evaluate evaluates one"
     )
 
 

@@ -183,7 +183,8 @@ def _nothing(name: str, option: str, place: Place, notes: Sequence[str]) -> str:
       "class folders (right there, or in train/, val/ and test/), JSON of "
       "COCO, MegaDetector or Label Studio, labels of YOLO, XML of Pascal VOC, "
       "a table of images (CSV, JSON lines), Camtrap DP, CUB-200-2011 and TFDS "
-      "were looked for"
+      "were looked for: lay the images of each class into a folder of its own, "
+      "give a table, or the folder above"
     )
   else:
     sought = f"data.name={name!r}, but nothing there is in that layout"

@@ -62,13 +62,22 @@ class Frames:
         return error
 
     headers: dict[str, Header | None] = {}
+    failed = []
     with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
       for scene, found in zip(scenes, pool.map(header, scenes)):
         headers[scene.path] = None
         if isinstance(found, errors.InputError):
-          problems(str(found))
+          failed.append(str(found))
         else:
           headers[scene.path] = found
+    more = (
+      f" ({len(failed)} images cannot be read: mtlmoe check lists them, and "
+      "with --fix=DIR writes a list without them)"
+      if failed and not problems.collects
+      else ""
+    )
+    for message in failed:
+      problems(f"{message}{more}")
     return headers
 
   def told(self, scene: Scene) -> upright.Told | None:

@@ -61,6 +61,8 @@ def records(
       parts += [scene.split] * len(made)
   if not items:
     why = "".join(f"; {note}" for note in notes)
+    if problems.count:
+      why = "; the problems before this one say why"
     raise errors.InputError(
       f"{scenes.tree.root}: read as {scenes.name} ({scenes.evidence}), no "
       f"image has an object that can be read{why}"

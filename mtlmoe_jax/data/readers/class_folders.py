@@ -219,6 +219,14 @@ def _notes(
       f"{len(deeper)} of {len(files)} images lie in folders below their class "
       f"folder, such as {deeper[0].as_posix()}"
     )
+  empty = [
+    folder.name
+    for top in tops or [root]
+    for folder in _visible(top)
+    if folder.is_dir() and folder not in tops and not any(folder.iterdir())
+  ]
+  if empty:
+    yield f"{len(empty)} folders are empty, and no classes ({_some(empty)})"
   if loose:
     yield f"left out: {len(loose)} images in no class folder ({_some(loose)})"
   if left_out:

@@ -46,7 +46,7 @@ def open_cub(path: str, problems: Problems, key: str = "data.path") -> Whole:
   if missing:
     raise errors.InputError(
       f"config.{key}={path!r}: no {', '.join(missing)} there; give the "
-      "CUB_200_2011 folder that holds images.txt (launch/prepare_cub.py "
+      "CUB_200_2011 folder that holds images.txt (mtlmoe prepare_cub "
       "makes it)"
     )
   tables = {

@@ -32,6 +32,11 @@ class Problems:
     self.messages: list[str] = []
 
   @property
+  def collects(self) -> bool:
+    """Whether it goes on after a problem."""
+    return self._collect
+
+  @property
   def count(self) -> int:
     """How many there are so far."""
     return len(self.messages)

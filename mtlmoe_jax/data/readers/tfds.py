@@ -2,7 +2,7 @@
 
 Read by `builder.as_data_source` (what `tfds.data_source` calls) from
 ArrayRecord files, so no TensorFlow is imported. Preparing the files does need
-TensorFlow, once: `launch/prepare_cub.py --tfds_dir=DIR`, or `tfds build` with
+TensorFlow, once: `mtlmoe prepare_cub --tfds_dir=DIR`, or `tfds build` with
 `--file_format=array_record`. TFDS boxes are ymin, xmin, ymax, xmax in [0, 1].
 """
 
@@ -231,7 +231,7 @@ def _builder(path: str, name: str) -> Any:
     raise errors.InputError(
       f"config.data.path={path!r}: no prepared TFDS data set {name!r} there "
       "(config.data.tfds_name); give TFDS's data_dir, or prepare it with "
-      "launch/prepare_cub.py --tfds_dir=DIR"
+      "mtlmoe prepare_cub --tfds_dir=DIR"
     ) from error
 
 

@@ -6,6 +6,7 @@ import pathlib
 import ml_collections
 
 from mtlmoe_jax import config as config_lib
+from mtlmoe_jax import errors
 from mtlmoe_jax.devices.processes import say
 from mtlmoe_jax.training import workdir as workdir_lib
 from mtlmoe_jax.training.fit import choices, facts
@@ -33,6 +34,11 @@ def fitted(
   if not config.fit.budget:
     return config
   config_lib.check_config(config)
+  if config.data.name == "auto" and not config.data.path:
+    raise errors.InputError(
+      "config.data.path is empty: name the folder of your photographs, as in "
+      "mtlmoe train PHOTOS"
+    )
   folder = pathlib.Path(workdir)
   saved = folder / "config.json"
   if saved.is_file() and workdir_lib.has_checkpoint(folder):

@@ -7,8 +7,8 @@ from absl import flags
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
+from mtlmoe_jax.cli import config_files, main, photographs, start
 from mtlmoe_jax.cli import flags as cli_flags
-from mtlmoe_jax.cli import main, photographs, start
 from tests.support import commands
 
 
@@ -19,7 +19,6 @@ from tests.support import commands
     (["--workdir=x", "PHOTOS", "--config.seed=1"], True),
     (["--workdir", "x", "PHOTOS"], True),
     (["PHOTOS", "--config.seed", "1"], True),
-    (["PHOTOS", "--config=demo"], False),
     (["PHOTOS", "--config", "demo"], False),
     (["--workdir", "x"], False),
     (["--help"], False),
@@ -29,6 +28,24 @@ from tests.support import commands
 def test_a_folder_alone_names_the_config(words, first):
   added = ["--config=my_data"] if first else []
   assert photographs.expanded(words) == [*added, *words]
+
+
+def test_flags_in_any_order_and_either_spelling():
+  words = ["PHOTOS", "--config.seed=1", "--config=my_data:fast", "--workdir=x"]
+  assert photographs.expanded(words)[0] == "--config=my_data:fast"
+  assert sorted(photographs.expanded(words)) == sorted(words)
+  assert photographs.expanded(["PHOTOS", "--data.objects=each"]) == [
+    "--config=my_data",
+    "PHOTOS",
+    "--config.data.objects=each",
+  ]
+
+
+def test_a_config_that_is_not_there_is_told_with_the_nearest():
+  said = config_files.missing(["train", "--config", "my_dat:fast"])
+  assert said.startswith("--config=my_dat: no such config")
+  assert said.endswith("did you mean my_data?")
+  assert "demo" in config_files.missing(["train", "--config=xyz"])
 
 
 def test_what_the_command_names_is_no_choice(monkeypatch, tmp_path):
