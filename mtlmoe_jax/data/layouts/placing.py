@@ -53,8 +53,7 @@ def place(
       are reported.
 
   Returns:
-    A scene of each image that is described, in the order of the entries; the
-    part that its folders say comes before that of the file.
+    A scene of each image that is described, in the order of the entries.
 
   Raises:
     InputError: not one image is there; and, unless `problems` collects, the
@@ -116,15 +115,8 @@ def _is_elsewhere(name: str, path: str) -> bool:
   """Whether the folders that are written and those that are there differ."""
   written = name.replace("\\", "/").split("/")[-2:-1]
   there = path.split("/")[-2:-1]
-  return (
-    bool(written)
-    and bool(there)
-    and written[0]
-    not in (
-      *("", ".", ".."),
-      there[0],
-    )
-  )
+  known = bool(written) and written[0] not in ("", ".", "..")
+  return known and bool(there) and written != there
 
 
 def _nearest(found: list[str], entry: Said) -> list[str]:

@@ -161,12 +161,12 @@ def _found(
   if not (meant.label or meant.box or "objects" in header):
     return None
   # Of a number and a name of the class the name.
-  texts_ = [
+  named = [
     label
     for label in meant.labels
     if any(number(row.get(label)) is None for _, row in rows if row.get(label))
   ]
-  first = tuple(dict.fromkeys([*texts_[:1], *meant.labels]))
+  first = tuple(dict.fromkeys([*named[:1], *meant.labels]))
   return Found(path, rows, meant._replace(labels=first), is_headless)
 
 
@@ -255,10 +255,50 @@ def _said(
   problems: Problems,
 ) -> list[placing.Said]:
   """Entries of one table, one for each image, with boxes as xyxy."""
+  entries, rows_of = _entries(table, problems)
+  found = [
+    Numbers(row.values, name, entries[name].base, entries[name].size)
+    for name, rows in rows_of.items()
+    for row in rows
+    if row.values is not None
+  ]
+  columns_ = table.columns
+  told = Meaning(
+    meaning.layout if meaning.layout != "auto" else columns_.layout,
+    meaning.unit if meaning.unit != "auto" else columns_.unit,
+  )
+  if any("objects" in row for _, row in table.rows):
+    # As Hugging Face's documentation has it.
+    told = Meaning(told.layout or "xywh", told.unit or "pixels")
+  is_forced = meaning.layout != "auto"
+  meant = settled(found, told, is_forced, table.path, tree, notes)
+  for name, rows in rows_of.items():
+    entry = entries[name]
+    entry.pixels = meant.unit == "pixels"
+    for row in rows:
+      box = None if row.values is None else meant.corners(row.values)
+      if row.label or box is not None:
+        entry.things.append(Thing(row.label, box))
+  if columns_.split and not _has_splits(table):
+    notes.append(
+      f"{table.path}: no entry of {columns_.split!r} is a word for a part "
+      "(train, validation, test): it is not used"
+    )
+    columns_ = columns_._replace(split="")
+  notes.append(f"{table.path}: {columns_.text()}")
+  if table.is_headless:
+    notes[-1] += " (by their places: it has no header)"
+  return list(entries.values())
+
+
+def _entries(
+  table: Found, problems: Problems
+) -> tuple[dict[str, placing.Said], dict[str, list[Row]]]:
+  """(entry, what its rows say) of each image, by its name."""
   base = table.path.rpartition("/")[0]
   entries: dict[str, placing.Said] = {}
   rows_of: dict[str, list[Row]] = collections.defaultdict(list)
-  splits = _split_words(table)
+  has_splits = _has_splits(table)
   for line, row in table.rows:
     where = f"{table.path} line {line}"
     name = str(row.get(table.columns.path) or "").strip()
@@ -272,7 +312,7 @@ def _said(
     if entry is None:
       entry = placing.Said(name, base, [], where, split_of(table.path))
       entries[name] = entry
-    word = str(row.get(table.columns.split) or "") if splits else ""
+    word = str(row.get(table.columns.split) or "") if has_splits else ""
     if word:
       split = named_split(word)
       if split is None:
@@ -287,39 +327,7 @@ def _said(
     rows_of[name] += _rows(row, table, where, problems)
     if problems.count > before:
       entry.is_spoiled = True
-  found = [
-    Numbers(row.values, name, entries[name].base, entries[name].size)
-    for name, rows in rows_of.items()
-    for row in rows
-    if row.values is not None
-  ]
-  told = Meaning(
-    meaning.layout if meaning.layout != "auto" else table.columns.layout,
-    meaning.unit if meaning.unit != "auto" else table.columns.unit,
-  )
-  if any("objects" in row for _, row in table.rows):
-    # As Hugging Face's documentation has it.
-    told = Meaning(told.layout or "xywh", told.unit or "pixels")
-  is_forced = meaning.layout != "auto"
-  settled_ = settled(found, told, is_forced, table.path, tree, notes)
-  for name, rows in rows_of.items():
-    entry = entries[name]
-    entry.pixels = settled_.unit == "pixels"
-    for said in rows:
-      box = None if said.values is None else settled_.corners(said.values)
-      if said.label or box is not None:
-        entry.things.append(Thing(said.label, box))
-  read_ = table.columns
-  if read_.split and not splits:
-    notes.append(
-      f"{table.path}: no entry of {read_.split!r} is a word for a part (train, "
-      "validation, test): it is not used"
-    )
-    read_ = read_._replace(split="")
-  notes.append(f"{table.path}: {read_.text()}")
-  if table.is_headless:
-    notes[-1] += " (by their places: it has no header)"
-  return list(entries.values())
+  return entries, rows_of
 
 
 def _is_below(name: str, folder: str) -> bool:
@@ -327,7 +335,7 @@ def _is_below(name: str, folder: str) -> bool:
   return f"/{name}/".replace("\\", "/").find(f"/{folder.strip('/')}/") >= 0
 
 
-def _split_words(table: Found) -> bool:
+def _has_splits(table: Found) -> bool:
   """Whether the column of parts has words for them at all."""
   return bool(table.columns.split) and any(
     named_split(str(row.get(table.columns.split))) for _, row in table.rows
