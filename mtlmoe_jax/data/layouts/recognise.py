@@ -207,7 +207,7 @@ def _of_json(
   paths = _named(place, ".json")
   if not place.file:
     # What cameras and servers write beside each photograph is no list of them.
-    beside = [p for p in paths if place.images.ending_stem(_bare(p))]
+    beside = [p for p in paths if place.images.stem(_bare(p))]
     if beside:
       notes.append(f"left out: {len(beside)} JSON files beside an image each")
       paths = [path for path in paths if path not in set(beside)]
