@@ -243,11 +243,6 @@ def _check_data(config: ml_collections.ConfigDict) -> None:
       f"config.data.path is empty: data.name={data.name!r} needs the folder "
       "of the data set (--config.data.path=DIR)"
     )
-  if data.name == "synthetic" and data.path:
-    raise errors.InputError(
-      f"config.data.path={data.path!r}: data.name='synthetic' draws its own "
-      "birds; --config.data.name=auto reads the folder"
-    )
 
 
 def _refused(

@@ -161,6 +161,12 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     InputError: anything wrong with config, data, weights or workdir.
   """
   config_lib.check_best(config)
+  is_new = not workdir_lib.has_checkpoint(pathlib.Path(path))
+  if is_new and config.data.name == "synthetic" and config.data.path:
+    raise errors.InputError(
+      f"config.data.path={config.data.path!r}: data.name='synthetic' draws its "
+      "own birds; --config.data.name=auto reads the folder"
+    )
   mesh = _mesh(config)
   data = data_lib.open_data(config)
   processes.say(console.data_text(config, data))

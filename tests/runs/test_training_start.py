@@ -81,6 +81,13 @@ def test_a_metric_that_cannot_choose_is_refused(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+def test_drawn_birds_have_no_folder(tmp_path):
+  config = tiny.config(**{"data.name": "synthetic", "data.path": str(tmp_path)})
+  with pytest.raises(errors.InputError, match=r"draws its own birds; .*auto"):
+    run.set_up(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
 def test_what_is_left_out_and_untrained_is_told_first(tmp_path, capsys):
   config = config_of(
     tmp_path / "data",
