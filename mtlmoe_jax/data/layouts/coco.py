@@ -17,10 +17,12 @@ from mtlmoe_jax.data.layouts.scenes import (
   from_corner,
   number,
   numbers,
-  some,
 )
 from mtlmoe_jax.data.layouts.tree import Tree, split_of
-from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.data.readers.problems import (
+  Problems,
+  some,
+)
 
 # Classes of COCO Camera Traps that say that nothing is there.
 NOTHING = ("empty", "blank", "nothing")

@@ -17,10 +17,13 @@ from collections.abc import Sequence
 
 from mtlmoe_jax.data.layouts import tables
 from mtlmoe_jax.data.layouts.numbers import Meaning
-from mtlmoe_jax.data.layouts.scenes import Scene, Scenes, Thing, some
+from mtlmoe_jax.data.layouts.scenes import Scene, Scenes, Thing
 from mtlmoe_jax.data.layouts.tree import Tree
 from mtlmoe_jax.data.readers import class_folders
-from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.data.readers.problems import (
+  Problems,
+  some,
+)
 
 
 def classes(tree: Tree) -> dict[str, str]:

@@ -99,9 +99,6 @@ class Frames:
 
     Returns:
       xyxy, not cut.
-
-    Raises:
-      InputError: the image has another shape than the annotation says.
     """
     header = self._headers.get(scene.path)
     if scene.size is not None:
@@ -115,7 +112,7 @@ class Frames:
 
   def _told_by_boxes(self, scenes: Sequence[Scene]) -> bool:
     """Whether the boxes of pictures on their side are of the stored frame."""
-    turned = mirrored = only_upright = only_stored = 0
+    turned = only_upright = only_stored = 0
     for scene in scenes:
       header = self._headers.get(scene.path)
       found = [thing.box for thing in scene.things if thing.box is not None]
@@ -124,7 +121,6 @@ class Frames:
       turned += 1
       size, orientation = header
       if orientation not in images.SIDEWAYS or not scene.pixels:
-        mirrored += 1
         continue
       fits = [_fits(_shares(scene, box, size)) for box in found]
       other = [_fits(_shares(scene, box, size[::-1])) for box in found]

@@ -20,10 +20,12 @@ from mtlmoe_jax.data.layouts.scenes import (
   from_corner,
   number,
   numbers,
-  some,
 )
 from mtlmoe_jax.data.layouts.tree import Tree
-from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.data.readers.problems import (
+  Problems,
+  some,
+)
 
 # What the detector itself tells apart.
 _ANIMAL = "animal"

@@ -23,9 +23,12 @@ from mtlmoe_jax.data.layouts import (
   yolo,
 )
 from mtlmoe_jax.data.layouts.numbers import Meaning
-from mtlmoe_jax.data.layouts.scenes import Scenes, some
+from mtlmoe_jax.data.layouts.scenes import Scenes
 from mtlmoe_jax.data.layouts.tree import Tree
-from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.data.readers.problems import (
+  Problems,
+  some,
+)
 
 # Files that may be named as `config.data.path`.
 _FILES = (".json", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml")

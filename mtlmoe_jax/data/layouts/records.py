@@ -10,7 +10,7 @@ import numpy as np
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import groups, images, splits
 from mtlmoe_jax.data.layouts.frames import Frames
-from mtlmoe_jax.data.layouts.scenes import Scene, Scenes, Thing, some
+from mtlmoe_jax.data.layouts.scenes import Scene, Scenes, Thing
 from mtlmoe_jax.data.readers import upright
 from mtlmoe_jax.data.readers.attributes import read_attributes
 from mtlmoe_jax.data.readers.file_source import FileSource, Item, Whole
@@ -19,6 +19,7 @@ from mtlmoe_jax.data.readers.problems import (
   Problems,
   checked_box,
   inside,
+  some,
 )
 
 # Boxes of which less is inside are looked into: rounding takes less away.

@@ -6,14 +6,11 @@ shares of it.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mtlmoe_jax.data.layouts.tree import Tree
 from mtlmoe_jax.data.readers.problems import Corners
-
-# How many names stand in a message.
-_SHOWN = 3
 
 
 class Thing(NamedTuple):
@@ -72,13 +69,6 @@ class Scenes:
   scenes: list[Scene]
   evidence: str = ""
   notes: list[str] = dataclasses.field(default_factory=list)
-
-
-def some(names: Iterable[object]) -> str:
-  """The first few names, and how many more there are."""
-  shown = [str(name) for name in names]
-  rest = len(shown) - _SHOWN
-  return ", ".join(shown[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def number(value: object) -> float | None:

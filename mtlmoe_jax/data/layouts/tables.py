@@ -14,17 +14,13 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
 from mtlmoe_jax.data.layouts import columns, placing, texts
 from mtlmoe_jax.data.layouts.numbers import Meaning, Numbers, settled
-from mtlmoe_jax.data.layouts.scenes import (
-  Scenes,
-  Thing,
-  frame,
-  number,
-  numbers,
-  some,
-)
+from mtlmoe_jax.data.layouts.scenes import Scenes, Thing, frame, number, numbers
 from mtlmoe_jax.data.layouts.tree import Tree, named_split, split_of
 from mtlmoe_jax.data.readers.attributes import ATTRIBUTES
-from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.data.readers.problems import (
+  Problems,
+  some,
+)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 # Tables of ours that list no classes or boxes.

@@ -17,21 +17,17 @@ import yaml
 from mtlmoe_jax import errors
 from mtlmoe_jax.data.images import is_named_image
 from mtlmoe_jax.data.layouts import placing, texts
-from mtlmoe_jax.data.layouts.scenes import (
-  Corners,
-  Scene,
-  Scenes,
-  Thing,
-  number,
-  some,
-)
+from mtlmoe_jax.data.layouts.scenes import Corners, Scene, Scenes, Thing, number
 from mtlmoe_jax.data.layouts.tree import (
   Tree,
   folder_split,
   named_split,
   split_of,
 )
-from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.data.readers.problems import (
+  Problems,
+  some,
+)
 
 _NAMES = (
   "_darknet.labels",

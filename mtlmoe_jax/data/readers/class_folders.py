@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
 from mtlmoe_jax.data.readers.attributes import ATTRIBUTES
-from mtlmoe_jax.data.readers.problems import Problems
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 _SPLITS = {
   **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
@@ -33,8 +33,6 @@ _PHOTOS = (
   *(".jxl", ".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2"),
   *(".raf", ".pef", ".srw", ".psd", ".svg", ".eps"),
 )
-# How many names stand in a message.
-_SHOWN = 3
 
 
 def named_split(folder: str) -> str | None:
@@ -137,7 +135,7 @@ def list_classes(
     and path.name.lower() != ATTRIBUTES
   ]
   if others:
-    notes.append(f"left out: files beside the class folders ({_some(others)})")
+    notes.append(f"left out: files beside the class folders ({some(others)})")
   return Listing(files, tuple(notes))
 
 
@@ -154,8 +152,8 @@ def _splits(root: pathlib.Path, problems: Problems) -> list[pathlib.Path]:
   ):
     return []
   problems(
-    f"{root}: {_some([p.name for p in tops])} part the images, but "
-    f"{_some([p.name for p in others])} beside them hold images, too: move "
+    f"{root}: {some([p.name for p in tops])} part the images, but "
+    f"{some([p.name for p in others])} beside them hold images, too: move "
     "these into them, or out of the folder"
   )
   return tops
@@ -226,9 +224,9 @@ def _notes(
     if folder.is_dir() and folder not in tops and not any(folder.iterdir())
   ]
   if empty:
-    yield f"{len(empty)} folders are empty, and no classes ({_some(empty)})"
+    yield f"{len(empty)} folders are empty, and no classes ({some(empty)})"
   if loose:
-    yield f"left out: {len(loose)} images in no class folder ({_some(loose)})"
+    yield f"left out: {len(loose)} images in no class folder ({some(loose)})"
   if left_out:
     yield f"left out: files that are not read ({_counts(left_out)})"
 
@@ -236,7 +234,7 @@ def _notes(
 def _but(loose: list[str], left_out: collections.Counter[str]) -> str:
   """What is there instead."""
   if loose:
-    return f"; {len(loose)} images are in no class folder ({_some(loose)})"
+    return f"; {len(loose)} images are in no class folder ({some(loose)})"
   return f"; there are others ({_counts(left_out)})" if left_out else ""
 
 
@@ -258,11 +256,6 @@ def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _has_image(folder: pathlib.Path) -> bool:
   return any(images.is_named_image(path) for path in _below(folder))
-
-
-def _some(names: list[str]) -> str:
-  rest = len(names) - _SHOWN
-  return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _counts(counts: collections.Counter[str] | dict[str, int]) -> str:

@@ -4,7 +4,7 @@ import csv
 import math
 import pathlib
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from mtlmoe_jax import errors
 MIN_INSIDE = 0.8
 
 
+# How many names stand in a message.
+_SHOWN = 3
 Corners = tuple[float, float, float, float]
 
 
@@ -50,6 +52,13 @@ class Problems:
     if not self._collect:
       raise errors.InputError(message)
     self.messages.append(message)
+
+
+def some(names: Iterable[object]) -> str:
+  """The first few names, and how many more there are."""
+  shown = [str(name) for name in names]
+  rest = len(shown) - _SHOWN
+  return ", ".join(shown[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def rows_of(
