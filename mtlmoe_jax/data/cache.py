@@ -9,7 +9,7 @@ the data set that fits.
 import threading
 
 from mtlmoe_jax.data import resampling
-from mtlmoe_jax.data.source import Record, Source
+from mtlmoe_jax.data.source import Record, Source, Wrapped
 
 GIB = 2**30
 
@@ -30,7 +30,7 @@ class Budget:
       return True
 
 
-class CachedSource:
+class CachedSource(Wrapped):
   """A source whose images are shrunk and, while they fit, kept.
 
   Shrinking (to a shorter side of twice the network's) happens with and
@@ -45,18 +45,11 @@ class CachedSource:
       side: longest shorter side of an image that comes out, pixels.
       budget: memory to share; records beyond it are decoded each time.
     """
+    super().__init__(source)
     self._side, self._budget = side, budget
     self.uncached = source
     self._kept: dict[int, Record] = {}
     self._lock = threading.Lock()
-    self.name = source.name
-    self.class_names = source.class_names
-    self.ids = source.ids
-    self.labels = source.labels
-    self.fingerprint = source.fingerprint
-
-  def __len__(self) -> int:
-    return len(self.uncached)
 
   def __getitem__(self, index: int) -> Record:
     record = self._kept.get(index)

@@ -5,13 +5,13 @@ Letters: n records.
 
 import numpy as np
 
-from mtlmoe_jax.data.source import Record, Source, fingerprint
+from mtlmoe_jax.data.source import Record, Source, Wrapped, fingerprint
 
 # Of the seed, apart from those of the hold-out and of the order.
 _STREAM = 0xB0C5
 
 
-class ShuffledBoxes:
+class ShuffledBoxes(Wrapped):
   """A source in which each record has the box of another one.
 
   Record i has the box of record p(i), or none where that has none. The numbers
@@ -33,19 +33,13 @@ class ShuffledBoxes:
       source: what to read.
       seed: of the permutation.
     """
+    super().__init__(source)
     self._source = source
     self._boxes: dict[int, tuple[np.ndarray, bool]] = {}
     self.donors = derangement(len(source), seed)
-    self.name = source.name
-    self.class_names = source.class_names
-    self.ids = source.ids
-    self.labels = source.labels
     self.fingerprint = fingerprint(
       source.fingerprint, "shuffled boxes", self.donors
     )
-
-  def __len__(self) -> int:
-    return len(self._source)
 
   def __getitem__(self, index: int) -> Record:
     record = self._source[index]

@@ -77,6 +77,25 @@ def fingerprint(*parts: Any) -> str:
   return digest.hexdigest()
 
 
+class Wrapped:
+  """What all have that hand on another source's records, changed in a way."""
+
+  def __init__(self, source: Source) -> None:
+    """Takes over all but the records.
+
+    Args:
+      source: that has them.
+    """
+    self.name = source.name
+    self.class_names = source.class_names
+    self.ids = source.ids
+    self.labels = source.labels
+    self.fingerprint = source.fingerprint
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+
 class Subset:
   """Some records of a source, in a chosen order, perhaps with new labels."""
 

@@ -10,7 +10,7 @@ import math
 import cv2
 import numpy as np
 
-from mtlmoe_jax.data.source import Record, Source
+from mtlmoe_jax.data.source import Record, Source, Wrapped
 
 Window = tuple[int, int, int, int]
 
@@ -112,7 +112,7 @@ def cropped(record: Record, window: Window) -> Record:
   }
 
 
-class Windows:
+class Windows(Wrapped):
   """A source whose records are windows around their boxes.
 
   A record without a box stays as it is. In evaluation a window has one size;
@@ -128,15 +128,8 @@ class Windows:
       source: whose images are seen as a whole.
       is_training: whether windows are drawn later.
     """
+    super().__init__(source)
     self._source, self._is_training = source, is_training
-    self.name = source.name
-    self.class_names = source.class_names
-    self.ids = source.ids
-    self.labels = source.labels
-    self.fingerprint = source.fingerprint
-
-  def __len__(self) -> int:
-    return len(self._source)
 
   def __getitem__(self, index: int) -> Record:
     record = self._source[index]
