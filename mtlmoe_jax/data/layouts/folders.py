@@ -9,7 +9,8 @@ DIR/boxes.csv                              optional: any table of `tables`
 DIR/attributes.csv                         optional, see readers/attributes.py
 ```
 
-Images may lie deeper in a class folder (readers/class_folders.py).
+Class folders may lie in one called images, photos or the like, and images
+deeper in a class folder (readers/class_folders.py).
 """
 
 import unicodedata
@@ -36,8 +37,9 @@ def classes(tree: Tree) -> dict[str, str]:
     Nothing of images in folders of other layouts, or in none.
   """
   found = {}
+  start = class_folders.holder(tree.images)
   for path in tree.images:
-    above = path.split("/")[:-1]
+    above = path.removeprefix(start).split("/")[:-1]
     if above and class_folders.named_split(above[0]):
       above = above[1:]
     if above and not any(map(class_folders.is_no_class, above)):

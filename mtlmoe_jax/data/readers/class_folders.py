@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
@@ -50,6 +50,28 @@ def is_no_class(folder: str) -> bool:
   return _NO_CLASS.fullmatch(folder) is not None
 
 
+def holder(paths: Iterable[str]) -> str:
+  """The one folder that holds all class folders: images, or that of the parts.
+
+  Args:
+    paths: of images, with slashes.
+
+  Returns:
+    Its path and a slash; "" where class folders are right there. A folder with
+    images of its own is none, for these have no class.
+  """
+  inner = [path.split("/", 2) for path in paths if "/" in path]
+  tops = {parts[0] for parts in inner}
+  if len(tops) != 1 or any(len(parts) < 3 for parts in inner):
+    return ""
+  (top,) = tops
+  seconds = {parts[1] for parts in inner}
+  is_parted = len(seconds) > 1 and all(map(named_split, seconds))
+  if not is_parted and not is_no_class(top):
+    return ""
+  return f"{top}/" + holder("/".join(parts[1:]) for parts in inner)
+
+
 @dataclasses.dataclass(frozen=True)
 class File:
   """One image file.
@@ -83,8 +105,9 @@ def list_classes(
 ) -> Listing:
   """Lists CLASS/**/NAME or {train,val,test}/CLASS/**/NAME.
 
-  Images at any depth of a class folder are its images. Folders and files that
-  begin with a dot are not looked at.
+  Both may lie in one folder (`holder`). Images at any depth of
+  a class folder are its images. Folders and files that begin with a dot are not
+  looked at.
 
   Args:
     root: the folder.
@@ -106,15 +129,21 @@ def list_classes(
       f"{option}: no such folder; give the folder that holds the class folders "
       "(or train/ and test/)"
     )
-  tops = _splits(root, problems)
+  base = root / holder(
+    path.relative_to(root).as_posix()
+    for path in _below(root)
+    if images.is_named_image(path)
+  )
+  tops = _splits(base, root, problems)
   files: list[File] = []
   left_out: collections.Counter[str] = collections.Counter()
-  for top in tops or [root]:
+  for top in tops or [base]:
     split = (named_split(top.name) or "") if tops else ""
     for path in _visible(top):
       if path.is_dir():
         files += _of_class(path, root, split, left_out, problems)
-  beside = [p for d in [root, *tops] for p in _visible(d) if not p.is_dir()]
+  folders = dict.fromkeys((root, base, *tops))
+  beside = [p for d in folders for p in _visible(d) if not p.is_dir()]
   loose = [
     path.relative_to(root).as_posix()
     for path in beside
@@ -126,7 +155,7 @@ def list_classes(
       f"train/CLASS/NAME with {', '.join(images.SUFFIXES)}"
       + _but(loose, left_out)
     )
-  notes = list(_notes(files, root, tops, loose, left_out))
+  notes = list(_notes(files, root, base, tops, loose, left_out))
   others = [
     name
     for path in beside
@@ -139,9 +168,11 @@ def list_classes(
   return Listing(files, tuple(notes))
 
 
-def _splits(root: pathlib.Path, problems: Problems) -> list[pathlib.Path]:
+def _splits(
+  base: pathlib.Path, root: pathlib.Path, problems: Problems
+) -> list[pathlib.Path]:
   """Folders that part the data set; empty where there are none."""
-  folders = [path for path in _visible(root) if path.is_dir()]
+  folders = [path for path in _visible(base) if path.is_dir()]
   tops = [path for path in folders if named_split(path.name)]
   others = [p for p in folders if p not in tops and _has_image(p)]
   if not tops or not others:
@@ -194,23 +225,24 @@ def _of_class(
 def _notes(
   files: list[File],
   root: pathlib.Path,
+  base: pathlib.Path,
   tops: list[pathlib.Path],
   loose: list[str],
   left_out: collections.Counter[str],
 ) -> Iterator[str]:
   depth = 3 if tops else 2
   names = {file.class_name for file in files}
-  inner = {file.path.relative_to(root).parts[1] for file in files}
+  inner = {file.path.relative_to(base).parts[1] for file in files}
   if len(names) == 1 and not tops and len(inner) > 1:
     (name,) = names
     yield (
       f"all images are below one folder, {name!r}: if the classes are the "
-      f"folders in it, give {root / name}"
+      f"folders in it, give {base / name}"
     )
   deeper = [
     path
     for path in (file.path.relative_to(root) for file in files)
-    if len(path.parts) > depth
+    if len(path.parts) > depth + len(base.relative_to(root).parts)
   ]
   if deeper:
     yield (
@@ -219,7 +251,7 @@ def _notes(
     )
   empty = [
     folder.name
-    for top in tops or [root]
+    for top in tops or [base]
     for folder in _visible(top)
     if folder.is_dir() and folder not in tops and not any(folder.iterdir())
   ]

@@ -191,3 +191,15 @@ def test_wrong_folders(tmp_path):
 
 
 QUARTER = layouts.picture(0, 8, 8)
+
+
+def test_class_folders_in_a_folder_of_images_are_recognised(tmp_path):
+  fill(tmp_path, "images/cat/1.jpg", "images/cat/2.jpg", "images/dog/3.jpg")
+  (tmp_path / "boxes.csv").write_text(PIXELS + "images/dog/3.jpg,2,1,12,9\n")
+  config = default_config()
+  config.data.path = str(tmp_path)
+  source = opening.open_whole(config, Problems()).source
+  assert source.class_names == ("cat", "dog")
+  assert list(source.labels) == [0, 0, 1]
+  assert list(source.has_box) == [False, False, True]
+  np.testing.assert_allclose(source[2]["box"], [0.1, 0.1, 0.6, 0.9])

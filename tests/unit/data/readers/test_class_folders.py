@@ -142,3 +142,31 @@ def test_words_for_parts_and_folders_that_are_none(tmp_path):
   ]
   deep = touch(tmp_path / "deep", "birds/a/1.jpg", "birds/b/2.jpg")
   assert any(f"give {deep / 'birds'}" in note for note in listed(deep).notes)
+
+
+def test_class_folders_may_lie_in_one_called_images(tmp_path):
+  plain = touch(tmp_path / "plain", "images/cat/a.jpg", "images/dog/2025/b.jpg")
+  touch(plain, "boxes.csv", "images/notes.txt", "cover.jpg")
+  assert [row[1:] for row in found(plain)] == [
+    ("cat", "images/cat/a.jpg"),
+    ("dog", "images/dog/2025/b.jpg"),
+  ]
+  assert listed(plain, tables=["boxes.csv"]).notes == (
+    "1 of 2 images lie in folders below their class folder, such as "
+    "images/dog/2025/b.jpg",
+    "left out: 1 images in no class folder (cover.jpg)",
+    "left out: files beside the class folders (images/notes.txt)",
+  )
+  parted = touch(tmp_path / "b", "Photos/train/x/a.jpg", "Photos/test/x/b.jpg")
+  assert [row[:2] for row in found(parted)] == [("test", "x"), ("train", "x")]
+  for i, name in enumerate(("birds/{}/x/a.jpg", "photos/birds/{}/x/a.jpg")):
+    deep = touch(tmp_path / f"c{i}", *map(name.format, ("train", "val")))
+    assert [row[:2] for row in found(deep)] == [
+      ("train", "x"),
+      ("validation", "x"),
+    ]
+  # One image of no class, or a class beside it, and it holds no classes.
+  for i, other in enumerate(("images/a.jpg", "cat/a.jpg")):
+    root = touch(tmp_path / str(i), "images/cat/b.jpg", other)
+    with pytest.raises(errors.InputError, match=r"'images' .*is no class"):
+      listed(root)
