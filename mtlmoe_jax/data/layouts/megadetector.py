@@ -6,7 +6,7 @@ github.com/agentmorris/MegaDetector, "batch output format". Boxes are
 
 import collections
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mtlmoe_jax import errors
@@ -42,20 +42,20 @@ def is_megadetector(value: Any) -> bool:
 
 
 def read(
-  file: File,
+  files: Sequence[File],
   tree: Tree,
   class_from: str,
   min_confidence: float,
   problems: Problems,
 ) -> Scenes:
-  """Reads one file.
+  """Reads files that together are one data set, such as one of each station.
 
   The class of a detection is that of its classifier, where the file has one;
   else its category, where that is more than animal, person or vehicle; else
   that category or the folder of the image, whichever is asked for.
 
   Args:
-    file: the output.
+    files: outputs.
     tree: of the images.
     class_from: `config.data.class_from`.
     min_confidence: of a detection that counts.
@@ -65,16 +65,61 @@ def read(
     The scenes.
 
   Raises:
-    InputError: it cannot be told where classes are from; and see
-      `placing.place`.
+    InputError: it cannot be told where classes are from, or only some files
+      have those of a classifier; and see `placing.place`.
   """
-  words = _Words(
-    file.path,
-    _names(file.value["detection_categories"]),
-    _names(file.value.get("classification_categories")),
-    min_confidence,
-  )
+  what = some(file.path for file in files)
   left_out: collections.Counter[str] = collections.Counter()
+  said: list[placing.Said] = []
+  names: dict[str, None] = {}
+  has_classes: dict[bool, str] = {}
+  for file in files:
+    words = _Words(
+      _names(file.value["detection_categories"]),
+      _names(file.value.get("classification_categories")),
+      min_confidence,
+    )
+    said += _said(file, words, left_out, problems)
+    names |= dict.fromkeys((words.classes or words.categories).values())
+    has_classes[bool(words.classes)] = file.path
+  if len(has_classes) > 1:
+    raise errors.InputError(
+      f"{has_classes[True]} has classification_categories, "
+      f"{has_classes[False]} has none: classify both, or give one of them as "
+      "config.data.path"
+    )
+  notes: list[str] = []
+  scenes = placing.place(said, tree, what, notes, problems)
+  folders = class_from == "folder"
+  is_classified = True in has_classes
+  if class_from == "auto" and not is_classified:
+    _ask(what, scenes)
+  if folders:
+    # As class folders are read: images may lie deeper in them.
+    of_folder = classes_of(tree)
+    notes.append("a detection's class is the folder of its image")
+    for scene in scenes:
+      animals = [t for t in scene.things if t.class_name not in _OTHERS]
+      left_out["persons and vehicles"] += len(scene.things) - len(animals)
+      name = of_folder.get(scene.path) or _folder(scene.path)
+      scene.things = [Thing(name, t.box) for t in animals]
+  else:
+    notes.append(
+      "a detection's class is "
+      + ("its first classification" if is_classified else "its category")
+    )
+  placing.counted(+left_out, f"left out of {what}", notes)
+  in_order = () if folders else tuple(names)
+  return Scenes("megadetector", tree, in_order, scenes, notes=notes)
+
+
+def _said(
+  file: File,
+  words: "_Words",
+  left_out: collections.Counter[str],
+  problems: Problems,
+) -> list[placing.Said]:
+  """Entries of one file."""
   said = []
   for row in file.value["images"]:
     if not isinstance(row, Mapping) or not isinstance(row.get("file"), str):
@@ -99,42 +144,18 @@ def read(
         is_spoiled=problems.count > before,
       )
     )
-  notes: list[str] = []
-  scenes = placing.place(said, tree, file.path, notes, problems)
-  names = words.classes or words.categories
-  folders = class_from == "folder"
-  if class_from == "auto" and not words.classes:
-    _ask(words, scenes)
-  if folders:
-    # As class folders are read: images may lie deeper in them.
-    of_folder = classes_of(tree)
-    notes.append("a detection's class is the folder of its image")
-    for scene in scenes:
-      animals = [t for t in scene.things if t.class_name not in _OTHERS]
-      left_out["persons and vehicles"] += len(scene.things) - len(animals)
-      name = of_folder.get(scene.path) or _folder(scene.path)
-      scene.things = [Thing(name, t.box) for t in animals]
-  else:
-    notes.append(
-      "a detection's class is "
-      + ("its first classification" if words.classes else "its category")
-    )
-  placing.counted(+left_out, f"left out of {file.path}", notes)
-  in_order = () if folders else tuple(names.values())
-  return Scenes("megadetector", tree, in_order, scenes, notes=notes)
+  return said
 
 
 class _Words(NamedTuple):
   """What a file calls things.
 
   Attributes:
-    path: of the file.
     categories: name by id, of the detector.
     classes: name by id, of the classifier; empty: there was none.
     min_confidence: of a detection that counts.
   """
 
-  path: str
   categories: dict[str, str]
   classes: dict[str, str]
   min_confidence: float
@@ -146,13 +167,13 @@ def _names(value: Any) -> dict[str, str]:
   return {str(key): str(name) for key, name in value.items()}
 
 
-def _ask(words: _Words, scenes: list[Scene]) -> None:
+def _ask(what: str, scenes: list[Scene]) -> None:
   """Stops where categories tell no more than that something is there."""
   used = {thing.class_name for scene in scenes for thing in scene.things}
   if used <= {_ANIMAL, *_OTHERS}:
     folders = sorted({_folder(scene.path) for scene in scenes})
     raise errors.InputError(
-      f"{words.path}: its detections are {', '.join(sorted(used)) or 'none'} "
+      f"{what}: the detections are {', '.join(sorted(used)) or 'none'} "
       "alone, so classes may be these, or the folders of the images "
       f"({some(folders)}): choose config.data.class_from='annotations' or "
       "config.data.class_from='folder'"

@@ -221,6 +221,7 @@ def _of_json(
     )
     paths = [path for path in paths if _ANNOTATES.search(path)][:_MOST_JSON]
   in_coco: list[coco.File] = []
+  of_detector: list[coco.File] = []
   unknown = []
   for path in paths:
     try:
@@ -235,18 +236,7 @@ def _of_json(
     if coco.is_coco(value):
       in_coco.append(file)
     elif megadetector.is_megadetector(value):
-      yield Reading(
-        "megadetector",
-        f"{path} has images and detection_categories",
-        functools.partial(
-          megadetector.read,
-          file,
-          place.images,
-          data.class_from,
-          data.min_confidence,
-        ),
-        path,
-      )
+      of_detector.append(file)
     elif label_studio.is_label_studio(value):
       yield Reading(
         "label_studio",
@@ -258,6 +248,20 @@ def _of_json(
       unknown.append(path)
   if unknown:
     notes.append(f"left out: no JSON of a known layout: {some(unknown)}")
+  if of_detector:
+    yield Reading(
+      "megadetector",
+      f"{some(f.path for f in of_detector)} has images and "
+      "detection_categories",
+      functools.partial(
+        megadetector.read,
+        of_detector,
+        place.images,
+        data.class_from,
+        data.min_confidence,
+      ),
+      of_detector[0].path if len(of_detector) == 1 else "",
+    )
   if in_coco:
     yield Reading(
       "coco",

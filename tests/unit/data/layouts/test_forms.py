@@ -480,6 +480,35 @@ def test_a_detector_that_failed(tmp_path):
   assert any("1 images that the detector could not" in n for n in whole.notes)
 
 
+def test_one_file_of_a_detector_for_each_card(tmp_path):
+  """Files that together are one data set, each with its own numbers."""
+  annotated.megadetector(tmp_path)
+  value = json.loads((tmp_path / "md.json").read_text())
+  (tmp_path / "md.json").unlink()
+  second = json.loads(json.dumps(value))
+  del value["images"][3:], second["images"][:3]
+  shift = {key: f"{key}0" for key in second["classification_categories"]}
+  second["classification_categories"] = {
+    shift[key]: name
+    for key, name in second["classification_categories"].items()
+  }
+  for image in second["images"]:
+    for found in image["detections"]:
+      for word in found.get("classifications", ()):
+        word[0] = shift[word[0]]
+  write(tmp_path / "card1.json", value)
+  write(tmp_path / "card2.json", second)
+  assert same(tmp_path).source.class_names == tuple(annotated.CLASSES)
+  # The same image in both, seen otherwise.
+  again = json.loads(json.dumps(value["images"][0]))
+  again["detections"][0]["bbox"][0] += 0.01
+  write(tmp_path / "card2.json", {**value, "images": [again]})
+  refused(tmp_path, r"card2\.json .*plain\.jpg has other objects than in card1")
+  without_classifier(second)
+  write(tmp_path / "card2.json", second)
+  refused(tmp_path, r"card1\.json has classification_cat.*card2\.json has none")
+
+
 def names_of(whole):
   return sorted({row[1] for row in annotated.objects(whole.source)})
 
