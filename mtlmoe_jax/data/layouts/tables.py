@@ -14,7 +14,14 @@ from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
 from mtlmoe_jax.data.layouts import columns, placing, texts
 from mtlmoe_jax.data.layouts.numbers import Meaning, Numbers, settled
-from mtlmoe_jax.data.layouts.scenes import Scenes, Thing, frame, number, numbers
+from mtlmoe_jax.data.layouts.scenes import (
+  Scene,
+  Scenes,
+  Thing,
+  frame,
+  number,
+  numbers,
+)
 from mtlmoe_jax.data.layouts.tree import Tree, named_split, split_of
 from mtlmoe_jax.data.readers.attributes import ATTRIBUTES
 from mtlmoe_jax.data.readers.problems import (
@@ -58,7 +65,16 @@ class Found(NamedTuple):
   @property
   def names_classes(self) -> bool:
     """Whether it has a column for the class."""
-    return bool(self.columns.label) or any("objects" in r for _, r in self.rows)
+    return bool(self.columns.label) or self._has_objects
+
+  @property
+  def has_boxes(self) -> bool:
+    """Whether it has columns for a box."""
+    return bool(self.columns.box) or self._has_objects
+
+  @property
+  def _has_objects(self) -> bool:
+    return any("objects" in row for _, row in self.rows)
 
 
 def find(
@@ -214,6 +230,8 @@ def read(
 ) -> Scenes:
   """Reads tables that together are one data set.
 
+  Of a table of classes and one of boxes an image has what both say.
+
   Args:
     tables: of `find`.
     tree: of the images.
@@ -229,11 +247,23 @@ def read(
       `placing.place`.
   """
   notes: list[str] = []
-  said: list[placing.Said] = []
-  for table in tables:
-    said += _said(table, tree, meaning, notes, problems)
   what = some(table.path for table in tables)
-  scenes = placing.place(said, tree, what, notes, problems)
+
+  def placed(tables: Sequence[Found]) -> list[Scene]:
+    said: list[placing.Said] = []
+    for table in tables:
+      said += _said(table, tree, meaning, notes, problems)
+    which = some(table.path for table in tables)
+    return placing.place(said, tree, which, notes, problems)
+
+  labelled = [table for table in tables if table.names_classes]
+  boxed = [table for table in tables if not table.names_classes]
+  if labelled and boxed and not any(table.has_boxes for table in labelled):
+    scenes = _joined(placed(labelled), placed(boxed), problems)
+    which = some(table.path for table in boxed)
+    notes.append(f"boxes of {which} have the class of their image")
+  else:
+    scenes = placed(tables)
   names = {thing.class_name for scene in scenes for thing in scene.things}
   if names and all(number(name) is not None for name in names):
     notes.append(f"classes have numbers alone in {what}: these are their names")
@@ -241,6 +271,31 @@ def read(
   else:
     in_order = sorted(names)
   return Scenes("table", tree, in_order, scenes, notes=notes)
+
+
+def _joined(
+  labelled: list[Scene], boxed: list[Scene], problems: Problems
+) -> list[Scene]:
+  """Images of one table with a class, and of another with boxes alone."""
+  of_path = {scene.path: scene for scene in labelled}
+  for scene in boxed:
+    known = of_path.get(scene.path)
+    boxes = [thing.box for thing in scene.things if thing.box is not None]
+    names = {thing.class_name for thing in known.things} if known else set()
+    if boxes and len(names) != 1:
+      problems(
+        f"{scene.where}: {scene.path} has {len(names)} classes in the table "
+        "that names them, so which this box shows is not known: give each box "
+        "a class, or remove it"
+      )
+    if known is None or len(names) != 1:
+      continue
+    known.is_spoiled |= scene.is_spoiled
+    if boxes:
+      known.things = [Thing(name, box) for name in names for box in boxes]
+      known.size, known.pixels = scene.size or known.size, scene.pixels
+      known.split = known.split or scene.split
+  return labelled
 
 
 def _said(

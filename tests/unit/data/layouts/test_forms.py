@@ -480,6 +480,35 @@ def test_a_detector_that_failed(tmp_path):
   assert any("1 images that the detector could not" in n for n in whole.notes)
 
 
+def test_a_table_of_classes_and_one_of_boxes(tmp_path):
+  """Joined by image; a box whose class cannot be told is a mistake."""
+  alone = [shot for shot in SHOTS if len(shot.objects) == 1]
+  annotated.photographs(tmp_path, "pictures/{name}")
+  for shot in set(SHOTS) - set(alone):
+    (tmp_path / "pictures" / shot.name).unlink()
+  classes, boxes = ["image,species"], ["filename,xmin,ymin,xmax,ymax"]
+  for shot in alone:
+    ((label, box),) = shot.objects
+    classes.append(f"{shot.name},{annotated.CLASSES[label]}")
+    boxes.append(",".join(map(str, (shot.name, *box))))
+  write(tmp_path / "classes.csv", "\n".join(classes) + "\n")
+  write(tmp_path / "boxes.csv", "\n".join(boxes) + "\n")
+  names = {shot.name for shot in alone}
+  wanted = [row for row in truth() if row[0] in names]
+  whole = same(tmp_path, wanted)
+  assert any("boxes.csv have the class of their im" in n for n in whole.notes)
+  # An image without a box keeps its class.
+  write(tmp_path / "boxes.csv", "\n".join(boxes[:-1]) + "\n")
+  source = opened(tmp_path).source
+  assert len(source) == len(alone) and sum(source.has_box) == len(alone) - 1
+  write(tmp_path / "boxes.csv", "\n".join(boxes) + "\n")
+  write(tmp_path / "classes.csv", "\n".join(classes[:-1]) + "\n")
+  refused(tmp_path, r"boxes\.csv line \d+: .* has 0 classes in the table")
+  other = classes[1].replace(annotated.CLASSES[alone[0].objects[0][0]], "emu")
+  write(tmp_path / "classes.csv", "\n".join([*classes, other]) + "\n")
+  refused(tmp_path, r"boxes\.csv line 2: .* has 2 classes in the table")
+
+
 def test_one_file_of_a_detector_for_each_card(tmp_path):
   """Files that together are one data set, each with its own numbers."""
   annotated.megadetector(tmp_path)
