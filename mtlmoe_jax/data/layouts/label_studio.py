@@ -26,9 +26,10 @@ from mtlmoe_jax.data.layouts.scenes import (
 from mtlmoe_jax.data.layouts.tree import Tree, local
 from mtlmoe_jax.data.readers.problems import Problems
 
-_LABELS = ("rectanglelabels", "labels")
+_LABELS = ("rectanglelabels", "polygonlabels", "labels")
 # Counted with what is left out, told apart.
-_TURNED = "turned"
+_TURNED = "rectangles are turned"
+_POLYGON = "marks are polygons"
 
 
 def is_label_studio(value: Any) -> bool:
@@ -73,12 +74,11 @@ def read(file: File, tree: Tree, problems: Problems) -> Scenes:
     elif results is not None:
       said.append(_said(name, file, where, results, left_out, problems))
   notes: list[str] = []
-  turned = left_out.pop(_TURNED, 0)
-  if turned:
-    notes.append(
-      f"{file.path}: {turned} rectangles are turned; the upright box around "
-      "each is read, cut to the image"
-    )
+  for what, cut in ((_TURNED, ", cut to the image"), (_POLYGON, "")):
+    if count := left_out.pop(what, 0):
+      notes.append(
+        f"{file.path}: {count} {what}; the upright box around each is read{cut}"
+      )
   placing.counted(left_out, f"left out of {file.path}", notes)
   scenes = placing.place(said, tree, file.path, notes, problems)
   return Scenes("label_studio", tree, (), scenes, notes=notes)
@@ -172,6 +172,8 @@ def _box(
   problems: Problems,
 ) -> Corners | None:
   """The upright box, as shares; None after a report."""
+  if "points" in value:
+    return _around_polygon(value["points"], where, left_out, problems)
   sides = numbers([value.get(k) for k in ("x", "y", "width", "height")], 4)
   if sides is None:
     left_out["marks that are no rectangles"] += 1
@@ -188,6 +190,25 @@ def _box(
     return None
   left_out[_TURNED] += 1
   return _around_turned(x, y, width, height, turn, size)
+
+
+def _around_polygon(
+  points: Any,
+  where: str,
+  left_out: collections.Counter[str],
+  problems: Problems,
+) -> Corners | None:
+  """The box around a polygon's corners, as shares; None after a report."""
+  rows = points if isinstance(points, list) else []
+  corners = [row for point in rows if (row := numbers(point, 2))]
+  if len(corners) < max(3, len(rows)):
+    problems(
+      f"{where}: points {points!r:.80} must be three or more pairs of numbers"
+    )
+    return None
+  left_out[_POLYGON] += 1
+  xs, ys = zip(*corners)
+  return (min(xs) / 100, min(ys) / 100, max(xs) / 100, max(ys) / 100)
 
 
 def _around_turned(

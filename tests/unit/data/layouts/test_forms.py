@@ -480,6 +480,25 @@ def test_a_detector_that_failed(tmp_path):
   assert any("1 images that the detector could not" in n for n in whole.notes)
 
 
+def test_polygons_of_label_studio(tmp_path):
+  """Read as the box around each, as the tool's other exports have it."""
+  annotated.label_studio(tmp_path)
+  value = json.loads((tmp_path / "export.json").read_text())
+  results = [r for t in value for r in t["annotations"][0]["result"]]
+  for result in results:
+    mark = result["value"]
+    x, y, w, h = (mark.pop(key) for key in ("x", "y", "width", "height"))
+    mark["points"] = [[x, y + h / 2], [x + w / 3, y], [x + w, y + h]]
+    mark["polygonlabels"] = mark.pop("rectanglelabels")
+    result["type"] = "polygonlabels"
+  write(tmp_path / "export.json", value)
+  whole = same(tmp_path)
+  assert any(f"{len(results)} marks are polygons" in n for n in whole.notes)
+  results[0]["value"]["points"][0] = [1, None]
+  write(tmp_path / "export.json", value)
+  refused(tmp_path, r"task \d+: points .* must be three or more pairs")
+
+
 def test_a_table_of_classes_and_one_of_boxes(tmp_path):
   """Joined by image; a box whose class cannot be told is a mistake."""
   alone = [shot for shot in SHOTS if len(shot.objects) == 1]
