@@ -204,6 +204,8 @@ def set_up(config: ml_collections.ConfigDict, path: str) -> Run:
     window.seconds = meta["train_seconds"]
     window.images = meta["train_images"]
     note = f"resumed at step {latest}"
+    if latest == run_length.steps:
+      note += ", the last: judged again; to train again, use a new workdir"
     store = _store(config, data, workdir, assembly.variables, mesh)
   iterator = _iterator(config, data, store)
   if position is not None:

@@ -43,7 +43,7 @@ def test_a_folder_alone_is_enough(tmp_path):
   # Other values would be chosen for more images; those of the run stay.
   again = tiny.quick_launch(*words, "--config.log.every_steps=5")
   assert again.returncode == 0, again.stderr
-  assert "resumed at step 2" in again.stderr
+  assert "resumed at step 2, the last: judged again" in again.stderr
   refused = tiny.quick_launch(*words[:3], *SMALL[1:], "--config.model.k=1")
   assert refused.returncode == 2
   assert "model.k (there '2', now '1')" in refused.stderr
