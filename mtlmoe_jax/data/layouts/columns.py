@@ -7,12 +7,13 @@ from typing import NamedTuple
 _PATH = (
   *("path", "image_path", "img_path", "file_path", "filepath", "file_name"),
   *("filename", "file", "image", "img", "image_name", "img_name", "photo"),
-  *("image_file", "rel_path", "fname", "imageid", "image_id", "id"),
+  *("image_file", "rel_path", "fname", "imageid", "image_id", "img_filename"),
+  *("name_id", "id"),
 )
 # The folder of an image, where a table parts it from its name.
 _FOLDER = (
   *("relative_path", "relativepath", "folder", "directory", "dir", "station"),
-  *("subfolder", "deployment", "deployment_id"),
+  *("subfolder", "deployment", "deployment_id", "img_folder"),
 )
 # Ranks of a species: beside them `class` is one (Aves).
 _RANKS = ("kingdom", "phylum", "order", "family", "genus")
@@ -20,7 +21,7 @@ _CLASS = (
   *("class", "class_name", "classname", "label", "label_name", "category"),
   *("category_name", "species", "scientific_name", "scientificname", "target"),
   *("common_name", "commonname", "breed", "labels", "class_id", "category_id"),
-  *("label_id", "classid"),
+  *("label_id", "classid", "cat_name", "cat_id"),
 )
 _SPLIT = ("split", "subset", "set", "partition", "part", "usage", "fold")
 _WIDTH = ("image_width", "img_width", "width")
@@ -46,7 +47,7 @@ _BOXES = (
 )
 _LISTS = ("bbox", "box", "bounding_box", "boundingbox")
 # Beginnings and ends of names that add nothing but a unit.
-_PREFIX = re.compile(r"^(?:bbox|box|bb|bndbox)_?(?=.)")
+_PREFIX = re.compile(r"^(?:ann_)?(?:bbox|box|bb|bndbox)_?(?=.)")
 _UNITS = {
   "_px": "pixels",
   "_pixels": "pixels",

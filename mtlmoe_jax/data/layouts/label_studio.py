@@ -1,18 +1,21 @@
-"""Label Studio's JSON export: tasks with rectangles in per cent, and choices.
+"""Label Studio's export: tasks with rectangles in per cent, and choices.
 
-labelstud.io/guide/export, both `JSON` and `JSON_MIN`. Rectangles may be turned
-about their top left corner, clockwise.
+labelstud.io/guide/export: `JSON`, `JSON_MIN`, and `CSV`, whose cells are those
+of JSON_MIN. Rectangles may be turned about their top left corner, clockwise.
 """
 
 import collections
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mtlmoe_jax import errors
 from mtlmoe_jax.data import images
-from mtlmoe_jax.data.layouts import placing
+from mtlmoe_jax.data.layouts import placing, texts
 from mtlmoe_jax.data.layouts.coco import File
 from mtlmoe_jax.data.layouts.scenes import (
   Corners,
@@ -47,6 +50,33 @@ def is_label_studio(value: Any) -> bool:
       or any("annotator" in task and "annotation_id" in task for task in value)
     )
   )
+
+
+def is_header(line: str) -> bool:
+  """Whether the first line of a table is that of Label Studio's CSV."""
+  return {"annotator", "annotation_id"} <= set(re.split(r"[,;\s\"]", line))
+
+
+def tasks(table: texts.Table) -> list[dict[str, Any]]:
+  """The rows of its CSV, as JSON_MIN has them.
+
+  Raises:
+    InputError: a cell begins as JSON, and is none.
+  """
+  found = []
+  for line, row in table.rows:
+    task: dict[str, Any] = dict(row)
+    for column, cell in row.items():
+      if cell.startswith(("[", "{")):
+        try:
+          task[column] = json.loads(cell)
+        except (ValueError, RecursionError) as error:
+          raise errors.InputError(
+            f"{table.path} line {line}: {column} {cell!r:.60} is no JSON, or "
+            f"is cut ({error}): export it again"
+          ) from None
+    found.append(task)
+  return found
 
 
 def read(file: File, tree: Tree, problems: Problems) -> Scenes:

@@ -304,6 +304,20 @@ def _of_tables(
   if package is not None:
     folder = posixpath.dirname(package[0])
     paths = [path for path in paths if posixpath.dirname(path) != folder]
+  exports = [path for path in paths if _is_export(tree.file(path))]
+  for path in exports:
+    rows = label_studio.tasks(texts.table(tree.file(path), path))
+    yield Reading(
+      "label_studio",
+      f"{path} has a row for each annotated task",
+      functools.partial(
+        label_studio.read,
+        coco.File(path, place.base(path), rows),
+        place.images,
+      ),
+      path,
+    )
+  paths = [path for path in paths if path not in exports]
   found, absent, others = tables.find(tree, paths, place.images)
   notes += others
   meaning = Meaning(data.box_format, data.box_unit)
@@ -324,6 +338,14 @@ def _of_tables(
       functools.partial(tables.read, found, place.images, meaning),
       found[0].path if len(found) == 1 else "",
       any(table.names_classes for table in found),
+    )
+
+
+def _is_export(path: pathlib.Path) -> bool:
+  """Whether a table is Label Studio's."""
+  with path.open("rb") as file:
+    return label_studio.is_header(
+      file.readline(4096).decode("utf-8", "replace")
     )
 
 

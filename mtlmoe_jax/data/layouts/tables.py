@@ -168,6 +168,9 @@ def _found(
   is_headless: bool,
 ) -> Found | None:
   meant = columns.meant(header)
+  while meant and rows and not any(row.get(meant.path) for _, row in rows):
+    header = [name for name in header if name != meant.path]
+    meant = columns.meant(header)
   if meant is None:
     return None
   if not (meant.label or meant.box or "objects" in header):
@@ -400,16 +403,22 @@ def _rows(
   if "objects" in row:
     return _objects(row["objects"], where, problems)
   value = row.get(table.columns.label) if table.columns.label else None
-  label = "" if value is None else str(value).strip()
   box = table.columns.box
+  cells = [row.get(column) for column in box]
+  if len(box) == 1 and _is_nested(cells[0]):
+    return _objects({"bbox": cells[0], "label": value}, where, problems)
+  if isinstance(value, list) and len(value) == 1:
+    value = value[0]
+  label = "" if value is None else str(value).strip()
+  if isinstance(value, list | Mapping) or _is_structure(label):
+    problems(
+      f"{where}: {table.columns.label} {label!r:.60} must be the name of one "
+      "class"
+    )
+    return []
   if not box:
     return [Row(label, None)]
-  cells = [row.get(column) for column in box]
   if len(box) == 1:
-    if isinstance(cells[0], list) and any(
-      isinstance(c, list) for c in cells[0]
-    ):
-      return _objects({"bbox": cells[0], "label": value}, where, problems)
     cells = _parted(cells[0])
   if all(cell is None or str(cell).strip() in _NOTHING for cell in cells):
     return [Row(label, None)]
@@ -422,6 +431,21 @@ def _rows(
     )
     return []
   return [Row(label, values)]
+
+
+def _is_nested(cell: Any) -> bool:
+  return isinstance(cell, list) and any(isinstance(c, list) for c in cell)
+
+
+def _is_structure(cell: str) -> bool:
+  """Whether a text is a JSON object or list."""
+  if not cell.startswith(("[", "{")):
+    return False
+  try:
+    json.loads(cell)
+  except (ValueError, RecursionError):
+    return False
+  return True
 
 
 def _parted(cell: Any) -> list[Any]:

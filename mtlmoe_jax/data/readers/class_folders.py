@@ -25,7 +25,8 @@ _SPLITS = {
 _NO_PHOTOS = ("@eadir", "#recycle", "__macosx")
 # Folders of other layouts (COCO, VOC, YOLO), which hold images of all classes.
 _NO_CLASS = re.compile(
-  r"images?|imgs?|jpegimages|photos|obj_\w+_data|(train|val|valid|test)20\d\d",
+  r"images?|imgs?|jpegimages|photos|pictures|media|data|obj_\w+_data|"
+  r"(train|val|valid|test)20\d\d",
   re.IGNORECASE,
 )
 # Photographs that no decoder here reads.

@@ -1,5 +1,6 @@
 """What tools, and people, write in their own way within a layout."""
 
+import csv
 import json
 import pathlib
 
@@ -478,6 +479,64 @@ def test_a_detector_that_failed(tmp_path):
   megadetector_with(tmp_path, fail)
   whole = same(tmp_path, [r for r in truth() if r[0] != "plain.jpg"])
   assert any("1 images that the detector could not" in n for n in whole.notes)
+
+
+def test_label_studios_csv_and_other_structures_in_a_cell(tmp_path):
+  annotated.label_studio(tmp_path)
+  tasks = json.loads((tmp_path / "export.json").read_text())
+  (tmp_path / "export.json").unlink()
+  rows = [["image", "id", "label", "annotator", "annotation_id"]]
+  for i, task in enumerate(tasks):
+    marks = [
+      result["value"]
+      | {key: result[key] for key in ("original_width", "original_height")}
+      for result in task["annotations"][0]["result"]
+    ]
+    rows.append([task["data"]["image"], i, json.dumps(marks), 1, i])
+  file = tmp_path / "project.csv"
+  with file.open("w", newline="") as stream:
+    csv.writer(stream).writerows(rows)
+  assert same(tmp_path).source.name == "label_studio"
+  write(file, file.read_text().replace(']"', '"', 1))
+  refused(tmp_path, r"project\.csv line 2: label .*is no JSON, or is cut")
+  # Without the columns that tell: such a text is no class.
+  with file.open("w", newline="") as stream:
+    csv.writer(stream).writerows(row[:3] for row in rows)
+  refused(tmp_path, r"line 2: label .* must be the name of one class")
+  file.unlink()
+  lines = [json.dumps({"image": s.name, "label": ["a"]}) for s in SHOTS]
+  write(tmp_path / "a.jsonl", "\n".join(lines))
+  assert names_of(opened(tmp_path)) == ["a"]
+  write(tmp_path / "a.jsonl", lines[0].replace('"a"', '"a", "b"'))
+  refused(tmp_path, r"line 1: label .* must be the name of one class")
+
+
+def test_tables_of_datumaro_and_pylabel(tmp_path):
+  """Names without a suffix; a column of paths that is empty."""
+  one = {s.name: s for s in SHOTS if len(s.objects) == 1}
+  wanted = [row for row in truth() if row[0] in one]
+  for program in ("datumaro", "pylabel"):
+    annotated.photographs(tmp_path / program, "train/{label}/{name}")
+    next((tmp_path / program).rglob("two.jpg")).unlink()
+  lines = ["NAME_ID,X,Y,W,H"]
+  for shot in one.values():
+    ((label, box),) = shot.objects
+    name = f"{annotated.CLASSES[label]}/{shot.name.removesuffix('.jpg')}"
+    lines.append(",".join(map(str, (name, *annotated.xywh(box)))))
+  write(tmp_path / "datumaro/bb_landmark/loose_bb_train.csv", "\n".join(lines))
+  same(tmp_path / "datumaro", wanted)
+  lines = [
+    "img_folder,img_filename,img_path,img_width,img_height,ann_bbox_xmin,"
+    "ann_bbox_ymin,ann_bbox_xmax,ann_bbox_ymax,ann_bbox_width,ann_bbox_height,"
+    "cat_id,cat_name,split"
+  ]
+  for shot in one.values():
+    ((label, box),) = shot.objects
+    sides = annotated.xywh(box)[2:]
+    row = ("../x", shot.name, "", shot.width, shot.height, *box, *sides)
+    lines.append(",".join(map(str, (*row, 7, annotated.CLASSES[label], ""))))
+  write(tmp_path / "pylabel/a.csv", "\n".join(lines))
+  same(tmp_path / "pylabel", wanted)
 
 
 def test_polygons_of_label_studio(tmp_path):

@@ -31,6 +31,24 @@ def test_reads_names_labels_boxes_and_split(root):
   np.testing.assert_array_equal(source[1]["box"], [0, 0, 1, 1])
 
 
+def test_nabirds_has_uuids_and_classes_of_inner_nodes(root):
+  """As its 1,011 classes, of which 555 are those of images."""
+  for name in cub.FILES[:4]:
+    rows = (root / name).read_text().splitlines()
+    rows = [f"0000139e-21dc-4d0c-bfe1-00000000000{row}" for row in rows if row]
+    (root / name).write_text("\n".join(rows))
+  with (root / "classes.txt").open("a") as file:
+    file.write("0 Birds\n817 Wren (Female, juvenile)\n")
+  whole = cub.open_cub(str(root), Problems())
+  assert whole.source.class_names[0] == "Birds"
+  assert len(whole.source.class_names) == 4
+  (root / "hierarchy.txt").write_text("1 0\n2 0\n817 0\n")
+  whole = cub.open_cub(str(root), Problems())
+  assert whole.source.class_names == ("001.Red_bird", "002.Sky_blue_bird")
+  np.testing.assert_array_equal(whole.source.labels, [0, 0, 0, 1, 1])
+  np.testing.assert_array_equal(whole.official["test"], [1, 4])
+
+
 def test_fingerprint_tells_content(root, tmp_path):
   first = cub.open_cub(str(root), Problems()).source.fingerprint
   again = layouts.make_cub(tmp_path / "again")
