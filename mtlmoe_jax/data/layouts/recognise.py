@@ -165,9 +165,10 @@ def readings(
     InputError: a file that cannot be read.
   """
   notes: list[str] = []
+  lists: list[str] = []
   found = [
-    *_of_json(place, data, notes),
-    *_of_tables(place, data, name, key, notes),
+    *_of_json(place, data, notes, lists),
+    *_of_tables(place, data, name, key, notes, lists),
     *_of_yolo(place),
     *_of_voc(place, data),
   ]
@@ -204,8 +205,12 @@ def _named(place: Place, *suffixes: str) -> list[str]:
 
 
 def _of_json(
-  place: Place, data: ml_collections.ConfigDict, notes: list[str]
+  place: Place,
+  data: ml_collections.ConfigDict,
+  notes: list[str],
+  lists: list[str],
 ) -> Iterator[Reading]:
+  """Adds files that are a list of rows to `lists`."""
   tree = place.annotations
   paths = _named(place, ".json")
   if not place.file:
@@ -244,6 +249,8 @@ def _of_json(
         functools.partial(label_studio.read, file, place.images),
         path,
       )
+    elif tables.is_rows(value):
+      lists.append(path)
     else:
       unknown.append(path)
   if unknown:
@@ -283,10 +290,11 @@ def _of_tables(
   name: str,
   key: str,
   notes: list[str],
+  lists: list[str],
 ) -> Iterator[Reading]:
   """A package of Camtrap DP, tables of images, folders for each class."""
   tree = place.annotations
-  if place.file and not _named(place, *tables.SUFFIXES):
+  if place.file and not lists and not _named(place, *tables.SUFFIXES):
     return
   package = None if place.file else _camtrap(tree)
   if package is not None:
@@ -317,7 +325,7 @@ def _of_tables(
       ),
       path,
     )
-  paths = [path for path in paths if path not in exports]
+  paths = [path for path in [*paths, *lists] if path not in exports]
   found, absent, others = tables.find(tree, paths, place.images)
   notes += others
   meaning = Meaning(data.box_format, data.box_unit)

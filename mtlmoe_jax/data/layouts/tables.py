@@ -1,4 +1,4 @@
-"""A table of images: CSV, JSON lines, Hugging Face's `metadata` files.
+"""A table of images: CSV, JSON lines or lists, Hugging Face's `metadata` files.
 
 A row is an image, or one object of it. Columns go by their usual names
 (`columns`); where none names the class, it is that of the image's folder.
@@ -77,6 +77,16 @@ class Found(NamedTuple):
     return any("objects" in row for _, row in self.rows)
 
 
+def is_rows(value: Any) -> bool:
+  """Whether a JSON value is a list of rows, columns as keys."""
+  return (
+    isinstance(value, list)
+    and bool(value)
+    and all(isinstance(row, dict) for row in value)
+    and columns.meant(tuple(value[0])) is not None
+  )
+
+
 def find(
   tree: Tree, paths: Sequence[str], images_tree: Tree
 ) -> tuple[list[Found], list[str], list[str]]:
@@ -141,8 +151,11 @@ def _is_meant(tree: Tree, path: str) -> bool:
 
 def _open(tree: Tree, path: str) -> Found | None:
   file = tree.file(path)
-  if path.lower().endswith((".jsonl", ".ndjson")):
-    rows = _json_lines(file)
+  if not path.lower().endswith((".csv", ".tsv")):
+    if path.lower().endswith(".json"):
+      rows = list(enumerate(texts.json_value(file), 1))
+    else:
+      rows = _json_lines(file)
     header = tuple(dict.fromkeys(key for _, row in rows for key in row))
     return _found(path, rows, header, False)
   table = texts.table(file, path, _places)
@@ -353,8 +366,9 @@ def _entries(
   entries: dict[str, placing.Said] = {}
   rows_of: dict[str, list[Row]] = collections.defaultdict(list)
   has_splits = _has_splits(table)
+  kind = "row" if table.path.lower().endswith(".json") else "line"
   for line, row in table.rows:
-    where = f"{table.path} line {line}"
+    where = f"{table.path} {kind} {line}"
     name = str(row.get(table.columns.path) or "").strip()
     if not name:
       problems(f"{where}: names no image: add it, or remove the row")

@@ -511,6 +511,22 @@ def test_label_studios_csv_and_other_structures_in_a_cell(tmp_path):
   refused(tmp_path, r"line 1: label .* must be the name of one class")
 
 
+def test_a_json_list_of_rows(tmp_path):
+  annotated.photographs(tmp_path)
+  keys = ("xmin", "ymin", "xmax", "ymax")
+  rows = [
+    {"file": s.name, "species": annotated.CLASSES[label], **dict(zip(keys, b))}
+    for s in SHOTS
+    for label, b in s.objects
+  ]
+  write(tmp_path / "birds.json", rows)
+  assert same(tmp_path).source.name == "table"
+  same(tmp_path / "birds.json")
+  rows[1]["xmax"] = "far"
+  write(tmp_path / "birds.json", rows)
+  refused(tmp_path, r"birds\.json row 2: .*far.* must be four numbers")
+
+
 def test_tables_of_datumaro_and_pylabel(tmp_path):
   """Names without a suffix; a column of paths that is empty."""
   one = {s.name: s for s in SHOTS if len(s.objects) == 1}
