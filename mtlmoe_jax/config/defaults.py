@@ -122,7 +122,8 @@ _DATA = (
     "auto",
     "Which picture boxes are of where EXIF turns it: the `upright` one that "
     "people see, or as it is `stored`. `auto` goes by the size that is written "
-    "beside boxes, then by which of the two all boxes fit, else `upright`.",
+    "beside boxes, then by which of the two all boxes fit, else `upright`. "
+    "What is chosen counts more than such a size.",
     among(words.BOX_FRAMES),
   ),
   Option(

@@ -2,8 +2,9 @@
 
 Where an annotation says how large its image is, that is taken at its word here
 and compared when the image is read: fifty thousand headers take longer than
-fifty thousand boxes. Where it does not, the headers are read now; of pictures
-on their side, boxes that fit one frame alone then tell which one is meant.
+fifty thousand boxes. Where it does not, or has width and height exchanged, the
+headers are read now; of pictures on their side, boxes that fit one frame alone
+then tell which one is meant.
 """
 
 import concurrent.futures
@@ -17,6 +18,8 @@ from mtlmoe_jax.data.readers import upright
 from mtlmoe_jax.data.readers.problems import MIN_INSIDE, Problems, inside
 
 _READERS = 8
+# Images, spread evenly, that tell whether width and height are exchanged.
+_LOOKED_AT = 64
 Header = tuple[tuple[int, int], int]
 
 
@@ -39,7 +42,8 @@ class Frames:
     Args:
       tree: of the images.
       choice: `config.data.box_frame`.
-      scenes: whose boxes are asked for.
+      scenes: whose boxes are asked for; sizes that are exchanged are taken
+        out.
       problems: where images that cannot be read are reported.
 
     Raises:
@@ -47,10 +51,44 @@ class Frames:
     """
     self._tree = tree
     self.notes: list[str] = []
+    self._choice = choice
+    self._look_at_sizes(scenes)
     self._headers = self._read([s for s in scenes if s.size is None], problems)
     self._stored = choice == "stored"
     if choice == "auto":
       self._stored = self._told_by_boxes(scenes)
+
+  def _look_at_sizes(self, scenes: Sequence[Scene]) -> None:
+    """Whether sizes are those of stored pictures, or the wrong way round.
+
+    What a program writes the wrong way round tells nothing of a frame: of a
+    picture on its side it looks like the size of the stored one.
+    """
+    told = [s for s in scenes if s.size and s.size[0] != s.size[1]]
+    # Of pictures on their side, and of others.
+    exchanged, count = [0, 0], [0, 0]
+    for scene in told[:: 1 + len(told) // _LOOKED_AT]:
+      try:
+        size, orientation = images.frame(self._tree.file(scene.path))
+      except errors.InputError:
+        continue  # Told when it is read.
+      upright_ = orientation not in images.SIDEWAYS
+      exchanged[upright_] += scene.size == size[::-1]
+      count[upright_] += 1
+    if count[True] and exchanged[True] == count[True]:
+      self.notes.append(
+        "width and height are exchanged in the annotations (of all "
+        f"{count[True]} images looked at that EXIF does not turn): neither is "
+        "used"
+      )
+      for scene in scenes:
+        scene.size = None
+    elif exchanged[False] and self._choice == "auto":
+      self.notes.append(
+        f"{exchanged[False]} of {sum(count)} images looked at are turned by "
+        "EXIF, and the size of the stored picture is written beside their "
+        "boxes, which are taken to be of it (config.data.box_frame)"
+      )
 
   def _read(
     self, scenes: Sequence[Scene], problems: Problems
@@ -84,7 +122,7 @@ class Frames:
     """What is to be compared with the image once it is read."""
     if scene.size is None:
       return None
-    return upright.Told(scene.size, scene.pixels, scene.where)
+    return upright.Told(scene.size, scene.pixels, scene.where, self._choice)
 
   def is_readable(self, scene: Scene) -> bool:
     """False after a report that an image's header is none."""

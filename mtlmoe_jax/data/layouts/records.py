@@ -240,7 +240,7 @@ def _shares(
   shares = frames.shares(scene, box)
   if told is not None and inside(shares)[1] < _INSIDE:
     size, orientation = images.frame(file)
-    if size != told.size:
+    if not told.is_met_by(size):
       return upright.settled(shares, told, size, orientation), None
   return shares, told
 

@@ -136,7 +136,7 @@ class FileSource:
   ) -> np.ndarray:
     """The box in the frame of an image of that size."""
     box, told = self.boxes[index], self._told[index]
-    if told is None or told.size == size:
+    if told is None or told.is_met_by(size):
       return box.copy()
     if orientation is None:
       orientation = images.frame(self.paths[index])[1]

@@ -2,7 +2,7 @@
 
 A camera on its side stores a picture on its side and a number (EXIF) that says
 how to turn it. Most tools annotate what people see, some what is stored. The
-size that an annotation gives of the image tells which.
+size that an annotation gives of the image tells which, unless people do.
 
 Letters: h w height and width of an image.
 """
@@ -24,11 +24,17 @@ class Told(NamedTuple):
     size: (h, w) of it.
     pixels: whether boxes were in pixels of it; else in shares.
     where: the place that says so.
+    frame: `config.data.box_frame`: auto, upright or stored.
   """
 
   size: tuple[int, int]
   pixels: bool
   where: str
+  frame: str = "auto"
+
+  def is_met_by(self, size: tuple[int, int]) -> bool:
+    """Whether boxes are of the upright image, of that size, without a look."""
+    return self.size == size and self.frame != "stored"
 
 
 def turned(box: Corners, orientation: int) -> Corners:
@@ -57,7 +63,7 @@ def turned(box: Corners, orientation: int) -> Corners:
 def settled(
   box: Corners, told: Told, size: tuple[int, int], orientation: int
 ) -> Corners:
-  """A box in the frame of an image that has another size than was told.
+  """A box in the frame of an image that is another one than was told.
 
   Args:
     box: xyxy, shares of the frame that was told.
@@ -72,18 +78,21 @@ def settled(
     InputError: the annotation is of an image of another shape.
   """
   height, width = told.size
-  if told.size == size[::-1]:
-    if orientation in images.SIDEWAYS:
-      return turned(box, orientation)
-    # Width and height were written the wrong way round; pixels are pixels.
-    if not told.pixels:
-      return box
-    x1, y1, x2, y2 = box
-    across, down = width / size[1], height / size[0]
-    return (x1 * across, y1 * down, x2 * across, y2 * down)
-  if abs(height * size[1] / (width * size[0]) - 1) <= _SAME_SHAPE:
-    return box  # Scaled since.
-  raise errors.InputError(
-    f"{told.where}: says {width} x {height} pixels, but the image has "
-    f"{size[1]} x {size[0]}: annotate this image, or put the other one back"
+  sideways = orientation in images.SIDEWAYS
+  is_stored = told.frame == "stored" or (
+    told.frame == "auto" and sideways and told.size == size[::-1]
   )
+  meant = size[::-1] if is_stored and sideways else size
+  if told.size == meant[::-1]:
+    # Width and height were written the wrong way round; pixels are pixels.
+    if told.pixels:
+      x1, y1, x2, y2 = box
+      across, down = width / meant[1], height / meant[0]
+      box = (x1 * across, y1 * down, x2 * across, y2 * down)
+  elif abs(height * meant[1] / (width * meant[0]) - 1) > _SAME_SHAPE:
+    raise errors.InputError(
+      f"{told.where}: says {width} x {height} pixels, but the image has "
+      f"{size[1]} x {size[0]}: annotate this image, or put the other one back"
+    )
+  # Of the same shape it was scaled since.
+  return turned(box, orientation) if is_stored else box

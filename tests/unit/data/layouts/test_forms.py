@@ -56,6 +56,12 @@ def swapped_sizes(value):
       image["width"], image["height"] = image["height"], image["width"]
 
 
+def all_sizes_swapped(value):
+  """By the program, so what looks like the stored frame is none."""
+  for image in value["images"]:
+    image["width"], image["height"] = image["height"], image["width"]
+
+
 def of_the_stored_frame(value):
   """A picture on its side, annotated as it lies in its file."""
   (i,) = (i for i, shot in enumerate(SHOTS) if shot.orientation == 6)
@@ -111,7 +117,8 @@ def crowds_and_nothing(value):
 
 
 COCO = (
-  *(text_ids, without_sizes, swapped_sizes, of_the_stored_frame, scaled),
+  *(text_ids, without_sizes, swapped_sizes, all_sizes_swapped),
+  *(of_the_stored_frame, scaled),
   *(paths_of_elsewhere, outlines, crowds_and_nothing),
 )
 
@@ -120,6 +127,32 @@ COCO = (
 def test_coco_in_many_hands(tmp_path, change):
   coco_with(tmp_path, change)
   same(tmp_path)
+
+
+def stored_sizes(value):
+  """As Pillow tells them, beside boxes of the upright picture."""
+  for image, shot in zip(value["images"], SHOTS, strict=True):
+    if shot.orientation == 6:
+      image["width"], image["height"] = shot.height, shot.width
+
+
+def stored_boxes(value):
+  """Beside the upright size."""
+  of_the_stored_frame(value)
+  for image, shot in zip(value["images"], SHOTS, strict=True):
+    image["width"], image["height"] = shot.width, shot.height
+
+
+def test_the_frame_that_is_chosen_counts_more_than_a_size(tmp_path):
+  coco_with(tmp_path, stored_sizes)
+  told = "1 of 6 images looked at are turned by EXIF, and the size of the st"
+  assert any(told in note for note in opened(tmp_path).notes)
+  whole = same(tmp_path, box_frame="upright")
+  assert not any("looked at" in note for note in whole.notes)
+  coco_with(tmp_path, stored_boxes)
+  same(tmp_path, box_frame="stored")
+  coco_with(tmp_path, of_the_stored_frame)
+  same(tmp_path, box_frame="stored")
 
 
 BAD_COCO = {
