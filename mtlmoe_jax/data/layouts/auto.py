@@ -65,13 +65,15 @@ def open_layout(
     raise errors.InputError(_question(path, key, found))
   reading = found.pop()
   scenes = reading.read(problems)
-  scenes.evidence = scenes.evidence or reading.evidence
+  layout, evidence = reading.name, reading.evidence
+  del reading  # And what it has parsed, which may be larger than the records.
+  scenes.evidence = scenes.evidence or evidence
   scenes.notes += notes
-  if reading.name == "table":
+  if layout == "table":
     _check_classes(
       scenes, folders.classes(place.images), data.class_from, problems
     )
-  if reading.name != "folder":
+  if layout != "folder":
     _tell_others(scenes)
   return records.records(scenes, data, problems)
 

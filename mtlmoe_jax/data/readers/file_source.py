@@ -40,7 +40,7 @@ class Whole:
   recognised: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Item:
   """One image file.
 
