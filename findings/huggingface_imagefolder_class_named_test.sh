@@ -4,9 +4,10 @@
 #
 # Seen: three class folders, `quail`, `wren` and `crash test dummy`, two images
 # each. load_dataset returns a single part, `test`, of the last class alone: two
-# of six images, and no column for the class; no warning, no error. With `crash_dummy` in its
-# place: one part, `train`, all six images and all three classes. One would
-# expect a folder to be a part where its whole name is a word for one.
+# of six images, and no column for the class; no warning, no error. With
+# `crash_dummy` in its place: one part, `train`, all six images and all three
+# classes. One would expect a folder to be a part where its whole name is a word
+# for one.
 #
 # For us: a folder is a part only by its whole name, and a class called train
 # beside others that hold images stays a class (data/readers/class_folders.py).

@@ -13,10 +13,7 @@ from mtlmoe_jax.data.layouts.recognise import Place, Reading
 from mtlmoe_jax.data.layouts.scenes import Scenes
 from mtlmoe_jax.data.readers import cub, tfds
 from mtlmoe_jax.data.readers.file_source import Whole
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 
 def open_layout(

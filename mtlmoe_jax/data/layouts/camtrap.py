@@ -13,10 +13,7 @@ from mtlmoe_jax.data.layouts import placing
 from mtlmoe_jax.data.layouts.scenes import Scenes, Thing, from_corner, numbers
 from mtlmoe_jax.data.layouts.texts import Table
 from mtlmoe_jax.data.layouts.tree import Tree
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 MEDIA, OBSERVATIONS = "media.csv", "observations.csv"
 # What R writes for nothing.

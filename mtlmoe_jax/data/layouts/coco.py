@@ -19,10 +19,7 @@ from mtlmoe_jax.data.layouts.scenes import (
   numbers,
 )
 from mtlmoe_jax.data.layouts.tree import Tree, split_of
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 # Classes of COCO Camera Traps that say that nothing is there.
 NOTHING = ("empty", "blank", "nothing")

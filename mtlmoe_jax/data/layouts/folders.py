@@ -21,10 +21,7 @@ from mtlmoe_jax.data.layouts.numbers import Meaning
 from mtlmoe_jax.data.layouts.scenes import Scene, Scenes, Thing
 from mtlmoe_jax.data.layouts.tree import Tree
 from mtlmoe_jax.data.readers import class_folders
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 
 def classes(tree: Tree) -> dict[str, str]:
@@ -73,7 +70,11 @@ def read(
     InputError: see `class_folders.list_classes` and `tables.read`.
   """
   listing = class_folders.list_classes(
-    tree.root, key, [table.path for table in found], problems
+    tree.root,
+    key,
+    [table.path for table in found],
+    class_folders.holder(tree.images),
+    problems,
   )
   for line in absent:
     problems(f"{tree.root}: {line}: correct it, or remove it")

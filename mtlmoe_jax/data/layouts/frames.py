@@ -65,28 +65,28 @@ class Frames:
     picture on its side it looks like the size of the stored one.
     """
     told = [s for s in scenes if s.size and s.size[0] != s.size[1]]
-    # Of pictures on their side, and of others.
-    exchanged, count = [0, 0], [0, 0]
+    # Of pictures on their side, and of others: whether it is exchanged.
+    turned: list[bool] = []
+    others: list[bool] = []
     for scene in told[:: 1 + len(told) // _LOOKED_AT]:
       try:
         size, orientation = images.frame(self._tree.file(scene.path))
       except errors.InputError:
         continue  # Told when it is read.
-      upright_ = orientation not in images.SIDEWAYS
-      exchanged[upright_] += scene.size == size[::-1]
-      count[upright_] += 1
-    if count[True] and exchanged[True] == count[True]:
+      of_its_kind = turned if orientation in images.SIDEWAYS else others
+      of_its_kind.append(scene.size == size[::-1])
+    if others and all(others):
       self.notes.append(
         "width and height are exchanged in the annotations (of all "
-        f"{count[True]} images looked at that EXIF does not turn): neither is "
+        f"{len(others)} images looked at that EXIF does not turn): neither is "
         "used"
       )
       for scene in scenes:
         scene.size = None
-    elif exchanged[False] and self._choice == "auto":
+    elif any(turned) and self._choice == "auto":
       self.notes.append(
-        f"{exchanged[False]} of {sum(count)} images looked at are turned by "
-        "EXIF, and the size of the stored picture is written beside their "
+        f"{sum(turned)} of {len(turned + others)} images looked at are turned "
+        "by EXIF, and the size of the stored picture is written beside their "
         "boxes, which are taken to be of it (config.data.box_frame)"
       )
 

@@ -22,10 +22,7 @@ from mtlmoe_jax.data.layouts.scenes import (
   numbers,
 )
 from mtlmoe_jax.data.layouts.tree import Tree
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 # What the detector itself tells apart.
 _ANIMAL = "animal"

@@ -7,10 +7,7 @@ from collections.abc import Callable, Sequence
 from mtlmoe_jax import errors
 from mtlmoe_jax.data.layouts.scenes import Scene, Thing
 from mtlmoe_jax.data.layouts.tree import Tree, folder_split
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 _MEND = "give the folder that they lie in with config.data.images"
 

@@ -6,6 +6,7 @@ import pathlib
 import posixpath
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import ml_collections
 
@@ -25,10 +26,7 @@ from mtlmoe_jax.data.layouts import (
 from mtlmoe_jax.data.layouts.numbers import Meaning
 from mtlmoe_jax.data.layouts.scenes import Scenes
 from mtlmoe_jax.data.layouts.tree import Tree
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 # Files that may be named as `config.data.path`.
 _FILES = (".json", ".csv", ".tsv", ".jsonl", ".ndjson", ".yaml", ".yml")
@@ -165,7 +163,7 @@ def readings(
     InputError: a file that cannot be read.
   """
   notes: list[str] = []
-  lists: list[str] = []
+  lists: dict[str, list[dict[str, Any]]] = {}
   found = [
     *_of_json(place, data, notes, lists),
     *_of_tables(place, data, name, key, notes, lists),
@@ -208,9 +206,9 @@ def _of_json(
   place: Place,
   data: ml_collections.ConfigDict,
   notes: list[str],
-  lists: list[str],
+  lists: dict[str, list[dict[str, Any]]],
 ) -> Iterator[Reading]:
-  """Adds files that are a list of rows to `lists`."""
+  """Adds the lists of rows among the files to `lists`, by path."""
   tree = place.annotations
   paths = _named(place, ".json")
   if not place.file:
@@ -250,7 +248,7 @@ def _of_json(
         path,
       )
     elif tables.is_rows(value):
-      lists.append(path)
+      lists[path] = value
     else:
       unknown.append(path)
   if unknown:
@@ -290,7 +288,7 @@ def _of_tables(
   name: str,
   key: str,
   notes: list[str],
-  lists: list[str],
+  lists: dict[str, list[dict[str, Any]]],
 ) -> Iterator[Reading]:
   """A package of Camtrap DP, tables of images, folders for each class."""
   tree = place.annotations
@@ -325,8 +323,8 @@ def _of_tables(
       ),
       path,
     )
-  paths = [path for path in [*paths, *lists] if path not in exports]
-  found, absent, others = tables.find(tree, paths, place.images)
+  paths = [path for path in paths if path not in exports]
+  found, absent, others = tables.find(tree, paths, lists, place.images)
   notes += others
   meaning = Meaning(data.box_format, data.box_unit)
   if name == "folder" or folders.classes(place.images):

@@ -24,10 +24,7 @@ from mtlmoe_jax.data.layouts.scenes import (
 )
 from mtlmoe_jax.data.layouts.tree import Tree, named_split, split_of
 from mtlmoe_jax.data.readers.attributes import ATTRIBUTES
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 # Tables of ours that list no classes or boxes.
@@ -88,13 +85,17 @@ def is_rows(value: Any) -> bool:
 
 
 def find(
-  tree: Tree, paths: Sequence[str], images_tree: Tree
+  tree: Tree,
+  paths: Sequence[str],
+  lists: Mapping[str, list[dict[str, Any]]],
+  images_tree: Tree,
 ) -> tuple[list[Found], list[str], list[str]]:
   """Tables of images that are there.
 
   Args:
     tree: of the tables.
     paths: of files that may be some.
+    lists: rows of JSON files that have been read, by path.
     images_tree: of the images.
 
   Returns:
@@ -105,14 +106,14 @@ def find(
     InputError: a table that cannot be read, or has no rows.
   """
   tables, absent, notes = [], [], []
-  for path in paths:
+  for path in [*paths, *lists]:
     if path.rpartition("/")[2].lower() in _OTHERS:
       continue
     if path.lower().endswith(".parquet"):
       notes.append(f"left out: {path} (save it as CSV or JSON lines)")
       continue
     try:
-      found = _open(tree, path)
+      found = _open(tree, path, lists.get(path))
     except errors.InputError as error:
       if not _is_meant(tree, path):
         notes.append(f"left out: {error}")
@@ -149,13 +150,12 @@ def _is_meant(tree: Tree, path: str) -> bool:
   )
 
 
-def _open(tree: Tree, path: str) -> Found | None:
+def _open(
+  tree: Tree, path: str, listed: list[dict[str, Any]] | None
+) -> Found | None:
   file = tree.file(path)
   if not path.lower().endswith((".csv", ".tsv")):
-    if path.lower().endswith(".json"):
-      rows = list(enumerate(texts.json_value(file), 1))
-    else:
-      rows = _json_lines(file)
+    rows = _json_lines(file) if listed is None else list(enumerate(listed, 1))
     header = tuple(dict.fromkeys(key for _, row in rows for key in row))
     return _found(path, rows, header, False)
   table = texts.table(file, path, _places)

@@ -17,10 +17,7 @@ from mtlmoe_jax.data.images import is_named_image
 from mtlmoe_jax.data.layouts import placing, texts
 from mtlmoe_jax.data.layouts.scenes import Scenes, Thing, frame, number
 from mtlmoe_jax.data.layouts.tree import Tree, folder_split, named_split
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _LISTS = "imagesets/main/"

@@ -24,10 +24,7 @@ from mtlmoe_jax.data.layouts.tree import (
   named_split,
   split_of,
 )
-from mtlmoe_jax.data.readers.problems import (
-  Problems,
-  some,
-)
+from mtlmoe_jax.data.readers.problems import Problems, some
 
 _NAMES = (
   "_darknet.labels",

@@ -102,7 +102,11 @@ class Listing:
 
 
 def list_classes(
-  root: pathlib.Path, key: str, tables: Collection[str], problems: Problems
+  root: pathlib.Path,
+  key: str,
+  tables: Collection[str],
+  within: str,
+  problems: Problems,
 ) -> Listing:
   """Lists CLASS/**/NAME or {train,val,test}/CLASS/**/NAME.
 
@@ -114,6 +118,7 @@ def list_classes(
     root: the folder.
     key: of the config, that named it.
     tables: paths, relative to it, of files that are read beside.
+    within: the one folder that holds all class folders, of `holder`.
     problems: where folders that are no classes are reported.
 
   Raises:
@@ -130,11 +135,7 @@ def list_classes(
       f"{option}: no such folder; give the folder that holds the class folders "
       "(or train/ and test/)"
     )
-  base = root / holder(
-    path.relative_to(root).as_posix()
-    for path in _below(root)
-    if images.is_named_image(path)
-  )
+  base = root / within
   tops = _splits(base, root, problems)
   files: list[File] = []
   left_out: collections.Counter[str] = collections.Counter()

@@ -58,30 +58,30 @@ def open_cub(path: str, problems: Problems, key: str = "data.path") -> Whole:
   }
   files, labels, boxes_px, splits, classes = (tables[n] for n in FILES)
   for name in FILES[1:4]:
-    for key_ in tables[name].keys() - files.keys():
+    for id_ in tables[name].keys() - files.keys():
       problems(
-        f"{root / name}: row of image {key_} without that image in "
+        f"{root / name}: row of image {id_} without that image in "
         "images.txt: remove the row"
       )
   if (root / _HIERARCHY).is_file():
     used = {_id(label) for (label,) in labels.values()}
-    classes = {key_: name for key_, name in classes.items() if key_ in used}
+    classes = {id_: name for id_, name in classes.items() if id_ in used}
   in_order = sorted(classes, key=_place)
-  class_of = {key_: i for i, key_ in enumerate(in_order)}
+  class_of = {id_: i for i, id_ in enumerate(in_order)}
   items, is_train = [], []
-  for key_, (name,) in files.items():
-    item = _item(root, key_, name, labels, boxes_px, class_of, problems)
-    split = _value(root, "train_test_split.txt", splits, key_, problems)
+  for id_, (name,) in files.items():
+    item = _item(root, id_, name, labels, boxes_px, class_of, problems)
+    split = _value(root, "train_test_split.txt", splits, id_, problems)
     if split not in (None, ["0"], ["1"]):
       problems(
-        f"{root / 'train_test_split.txt'}: image {key_} has {split[0]!r}: "
+        f"{root / 'train_test_split.txt'}: image {id_} has {split[0]!r}: "
         "must be 1 (train) or 0 (test)"
       )
       split = None
     if item is not None and split is not None:
       items.append(item)
       is_train.append(split == ["1"])
-  names = [classes[key_][0] for key_ in in_order]
+  names = [classes[id_][0] for id_ in in_order]
   train = np.asarray(is_train, bool)
   return Whole(
     FileSource("cub", names, items),

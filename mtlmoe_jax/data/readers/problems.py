@@ -15,8 +15,6 @@ from mtlmoe_jax import errors
 # its area inside is a mistake (another image's box, swapped axes, other
 # units). In CUB a few boxes end 1 pixel and one 32 pixels outside.
 MIN_INSIDE = 0.8
-
-
 # How many names stand in a message.
 _SHOWN = 3
 Corners = tuple[float, float, float, float]

@@ -3,6 +3,7 @@
 import pytest
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.data.layouts.tree import Tree
 from mtlmoe_jax.data.readers import class_folders
 from mtlmoe_jax.data.readers.problems import Problems
 
@@ -15,8 +16,9 @@ def touch(root, *names):
 
 
 def listed(root, problems=None, tables=()):
+  within = class_folders.holder(Tree(root).images) if root.is_dir() else ""
   return class_folders.list_classes(
-    root, "data.path", tables, problems or Problems()
+    root, "data.path", tables, within, problems or Problems()
   )
 
 
