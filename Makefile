@@ -112,12 +112,18 @@ bench: .venv-parity/.installed
 	.venv-parity/bin/python benchmarks/all.py \
 	  --json runs/benchmarks.json $(BENCH_FLAGS)
 
-# torchvision's own pin of torch is not heeded on purpose: it wants CUDA's.
+# torchvision's own pin of torch is not heeded on purpose: it wants CUDA's. Of
+# what the two validators without dependencies want, what they import: they pin
+# other versions of OpenCV and NumPy.
 .venv-parity/.installed: $(STAMP)
 	$(call over_base,.venv-parity)
-	.venv-parity/bin/pip install --quiet torch==2.13.0
+	.venv-parity/bin/pip install --quiet torch==2.13.0 frictionless==5.21.0
 	.venv-parity/bin/pip install --quiet --no-deps timm==1.0.31 \
-	  torchvision==0.29.1 pycocotools==2.0.11
+	  torchvision==0.29.1 pycocotools==2.0.11 \
+	  megadetector-utils==10.0.28 jsonpickle==4.1.4 \
+	  label-studio-sdk==2.1.2 appdirs==1.4.4 faker==40.63.0 ijson==3.6.0 \
+	  jsf==0.11.2 lxml==6.1.3 nltk==3.10.4 pyjwt==2.13.0 regex==2026.11.19 \
+	  rstr==3.2.2 smart_open==9.0.2 ujson==6.1.0 xmljson==0.2.1
 	touch $@
 
 # All pages and pictures of the suites, from their numbers.

@@ -1,0 +1,1 @@
+"""Prediction of many images: inputs, the run and what it writes."""
