@@ -16,3 +16,11 @@ def listed(names: Sequence[str], most: int = 8) -> str:
   if len(names) <= most:
     return ", ".join(names)
   return f"{', '.join(names[:most])}, ... ({len(names)} in all)"
+
+
+def shown(name: object, most: int = 1000) -> str:
+  """A name that may hold anything (line ends, other bytes), for a message."""
+  text = str(name)
+  if not text or not text.isprintable():
+    text = repr(text)
+  return text if len(text) <= most else f"{text[:most]}..."

@@ -1,1 +1,1 @@
-"""Prediction of many images: inputs, the run and what it writes."""
+"""Predictions for images, folders and videos, and the files they become."""

@@ -43,6 +43,30 @@ def open_layout(
     InputError: nothing was recognised; several readings are possible; no image
       is there; and, unless `problems` collects, the first problem.
   """
+  found = described(data, name, path, images_path, need_box, problems, key)
+  if isinstance(found, Whole):
+    return found
+  return records.records(found, data, problems)
+
+
+def described(
+  data: ml_collections.ConfigDict,
+  name: str,
+  path: str,
+  images_path: str,
+  need_box: bool,
+  problems: Problems,
+  key: str = "data.path",
+) -> Whole | Scenes:
+  """What is said of the images of a data set; arguments as of `open_layout`.
+
+  Returns:
+    The records where the layout has its own reader, else what files of
+    annotations say.
+
+  Raises:
+    InputError: as `open_layout`.
+  """
   if name == "cub" or (name == "auto" and _is_cub(path)):
     return _told(
       cub.open_cub(path, problems, key), f"{cub.FILES[0]} and others"
@@ -72,7 +96,7 @@ def open_layout(
     )
   if layout != "folder":
     _tell_others(scenes)
-  return records.records(scenes, data, problems)
+  return scenes
 
 
 def _told(whole: Whole, evidence: str) -> Whole:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.data.images import is_named_video
 from mtlmoe_jax.data.layouts import placing
 from mtlmoe_jax.data.layouts.coco import File
 from mtlmoe_jax.data.layouts.folders import classes as classes_of
@@ -27,6 +28,9 @@ from mtlmoe_jax.data.readers.problems import Problems, some
 # What the detector itself tells apart.
 _ANIMAL = "animal"
 _OTHERS = frozenset(("person", "vehicle", "human", "group"))
+# As `config.data.class_from`: what the detector says, whatever a classifier has
+# said since.
+CATEGORY = "category"
 
 
 def is_megadetector(value: Any) -> bool:
@@ -54,7 +58,7 @@ def read(
   Args:
     files: outputs.
     tree: of the images.
-    class_from: `config.data.class_from`.
+    class_from: `config.data.class_from`, or `CATEGORY`.
     min_confidence: of a detection that counts.
     problems: where mistakes are reported.
 
@@ -73,7 +77,9 @@ def read(
   for file in files:
     words = _Words(
       _names(file.value["detection_categories"]),
-      _names(file.value.get("classification_categories")),
+      {}
+      if class_from == CATEGORY
+      else _names(file.value.get("classification_categories")),
       min_confidence,
     )
     said += _said(file, words, left_out, problems)
@@ -121,6 +127,9 @@ def _said(
   for row in file.value["images"]:
     if not isinstance(row, Mapping) or not isinstance(row.get("file"), str):
       problems(f"{file.path}: image {row!r:.80} has no file: add it")
+      continue
+    if is_named_video(row["file"]):
+      left_out["videos"] += 1
       continue
     detections = row.get("detections")
     if not isinstance(detections, list):
@@ -221,7 +230,7 @@ def _thing(
   elif words.classes:
     left_out["persons and vehicles"] += 1
     return None
-  return Thing(name, from_corner(*values))
+  return Thing(name, from_corner(*values), confidence)
 
 
 def _folder(path: str) -> str:

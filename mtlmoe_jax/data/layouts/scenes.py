@@ -7,22 +7,27 @@ shares of it.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from mtlmoe_jax.data.layouts.tree import Tree
 from mtlmoe_jax.data.readers.problems import Corners
 
 
-class Thing(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Thing:
   """One object.
 
   Attributes:
     class_name: its class.
     box: xyxy, or None where it is only known to be there.
+    confidence: of a detector, where one found it. The same object with another
+      confidence is the same.
   """
 
   class_name: str
   box: Corners | None
+  confidence: float | None = dataclasses.field(
+    default=None, compare=False, repr=False
+  )
 
 
 @dataclasses.dataclass(slots=True)

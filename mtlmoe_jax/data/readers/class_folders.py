@@ -21,8 +21,11 @@ _SPLITS = {
   **dict.fromkeys(("test", "testing", "test_set", "testing_set"), "test"),
   **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
-# What cameras, phones and servers lay beside photographs.
-_NO_PHOTOS = ("@eadir", "#recycle", "__macosx")
+# What cameras, phones, computers and servers lay beside photographs.
+_NO_PHOTOS = (
+  *("@eadir", "#recycle", "__macosx", "$recycle.bin"),
+  "system volume information",
+)
 # Folders of other layouts (COCO, VOC, YOLO), which hold images of all classes.
 _NO_CLASS = re.compile(
   r"images?|imgs?|jpegimages|photos|pictures|media|data|obj_\w+_data|"

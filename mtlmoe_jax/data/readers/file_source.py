@@ -131,6 +131,12 @@ class FileSource:
     size, orientation = images.frame(self.paths[index])
     return size, self._box(index, size, orientation)
 
+  def upright_box(self, index: int) -> np.ndarray:
+    """As `upright`, the box alone: the file is read only where it must be."""
+    if self._told[index] is None:
+      return self.boxes[index].copy()
+    return self.upright(index)[1]
+
   def _box(
     self, index: int, size: tuple[int, int], orientation: int | None = None
   ) -> np.ndarray:

@@ -269,3 +269,112 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     pytest.raises(errors.InputError, match="image 3 cannot be read"),
   ):
     images.from_pillow(picture, "image 3")
+
+
+def jpeg(size=(320, 240), mode="RGB", exif=b"", **options):
+  """A picture with a bright corner at the top left, as it is stored."""
+  pixels = np.asarray(Image.fromarray(layouts.picture(1, *size)).convert("L"))
+  pixels = np.repeat(pixels[..., None] // 3, 3, -1)
+  pixels[: size[1] // 4, : size[0] // 4] = 255
+  buffer = io.BytesIO()
+  picture = Image.fromarray(pixels).convert(mode)
+  picture.save(buffer, "JPEG", quality=95, exif=exif, **options)
+  return buffer.getvalue()
+
+
+def turned_by(orientation):
+  return exif_of((_ORIENTATION, _SHORT, 1, struct.pack("<H", orientation)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_jpeg_is_shrunk_while_it_is_decoded(mode, progressive):
+  data = jpeg(mode=mode, progressive=progressive)
+  image, size = images.load_image_at_least(data, 60)
+  assert size == (240, 320) and image.shape == (60, 80, 3)
+  whole = images.decode_upright(data, "a")
+  want = np.asarray(
+    Image.fromarray(whole).resize((80, 60), Image.Resampling.BOX)
+  )
+  assert np.abs(image.astype(int) - want).mean() < 3
+
+
+@pytest.mark.parametrize(
+  ("side", "height"), [(1, 30), (31, 60), (61, 90), (120, 120), (180, 180)]
+)
+def test_it_is_as_small_as_may_be(side, height):
+  image, size = images.load_image_at_least(jpeg(), side)
+  assert image.shape == (height, height * 4 // 3, 3) and size == (240, 320)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_is_shrunk_is_upright(orientation):
+  data = jpeg(exif=turned_by(orientation))
+  whole = images.decode_upright(data, "a")
+  image, size = images.load_image_at_least(data, 60)
+  assert size == whole.shape[:2]
+  assert image.shape == (size[0] // 4, size[1] // 4, 3)
+  want = Image.fromarray(whole).resize(image.shape[1::-1], Image.Resampling.BOX)
+  assert np.abs(image.astype(int) - np.asarray(want)).mean() < 3
+
+
+@pytest.mark.parametrize("side", [0, 211, 240, 5000])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_nothing_to_shrink_is_the_image_itself(tmp_path, side, orientation):
+  path = tmp_path / "a.jpg"
+  path.write_bytes(jpeg(exif=turned_by(orientation)))
+  want = images.load_image(path)
+  for source in (path, str(path), path.read_bytes()):
+    image, size = images.load_image_at_least(source, side)
+    np.testing.assert_array_equal(image, want)
+    assert size == want.shape[:2]
+
+
+def test_other_formats_are_decoded_in_full(tmp_path):
+  path = save(tmp_path / "a.png", Image.fromarray(QUARTERS))
+  image, size = images.load_image_at_least(path, 4)
+  np.testing.assert_array_equal(image, QUARTERS)
+  assert size == QUARTERS.shape[:2]
+
+
+def test_odd_files_are_shrunk_by_pillow(tmp_path):
+  """What a strict decoder refuses and Pillow reads, is still shrunk."""
+  data = jpeg(exif=turned_by(6))
+  start = data.index(b"\xff\xdb")
+  odd = data[:start] + b"some camera's" + data[start:]
+  assert images._decode_jpeg(odd) is None
+  image, size = images.load_image_at_least(odd, 60)
+  assert image.shape == (80, 60, 3) and size == (320, 240)
+  np.testing.assert_array_equal(image, images.load_image_at_least(data, 60)[0])
+
+
+def test_what_cannot_be_read_is_named_when_shrunk(tmp_path, monkeypatch):
+  data = jpeg()
+  for bad in (data[: len(data) // 2], b"", b"rubbish", data[:30]):
+    with pytest.raises(errors.InputError, match="card 1/a") as caught:
+      images.load_image_at_least(bad, 60, "card 1/a")
+    assert "\n" not in str(caught.value)
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+  with pytest.raises(errors.InputError, match="decompression bomb"):
+    images.load_image_at_least(data, 60)
+
+
+def test_a_decoder_that_fails_in_its_own_way_is_a_bad_file(monkeypatch):
+  def fail(*_):
+    raise RuntimeError("Failed to decode\nframe 0")
+
+  monkeypatch.setattr(Image, "open", fail)
+  for side in (0, 60):
+    with pytest.raises(errors.InputError, match="decode frame 0"):
+      images.load_image_at_least(b"x", side)
+
+
+@pytest.mark.parametrize("side", [0, 8])
+def test_heic_by_another_name(tmp_path, monkeypatch, side):
+  """A phone's picture that was renamed is still one."""
+  golden = tiny.ROOT / "tests/support/golden/quarters.heic"
+  path = tmp_path / "a.jpg"
+  path.write_bytes(golden.read_bytes())
+  monkeypatch.setattr(images, "_decodes_heic", lambda: False)
+  with pytest.raises(errors.InputError, match=r"a\.jpg .*\[heic\]"):
+    images.load_image_at_least(path, side)
