@@ -24,9 +24,8 @@ from PIL import Image
 
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors
-from mtlmoe_jax.checkpoints import Restored, restore_for_eval
+from mtlmoe_jax.checkpoints import Restored, restore_for_prediction
 from mtlmoe_jax.data import images as images_lib
-from mtlmoe_jax.evaluation import evaluate as evaluate_lib
 from mtlmoe_jax.evaluation.prediction import (
   Box,
   ClassProbability,
@@ -36,7 +35,6 @@ from mtlmoe_jax.evaluation.prediction import (
   make_step,
 )
 from mtlmoe_jax.metrics.predictions import Evaluation
-from mtlmoe_jax.training import loop
 
 __all__ = [
   "Box",
@@ -66,14 +64,14 @@ def load(workdir: str | os.PathLike[str], step: str | int = "best") -> "Model":
   Raises:
     InputError: no such workdir, no checkpoint, or no such step.
   """
-  return Model(restore_for_eval(pathlib.Path(workdir), step))
+  return Model(restore_for_prediction(pathlib.Path(workdir), step))
 
 
 class Model:
   """A trained model."""
 
   def __init__(self, restored: Restored):
-    """Wraps what `checkpoints.restore_for_eval` gives; see `load`."""
+    """Wraps what `checkpoints.restore_for_prediction` gives; see `load`."""
     self._restored = restored
     self._step = make_step(restored)
     # Images of the batches compiled so far.
@@ -199,6 +197,9 @@ class Model:
       InputError: unknown views, an unknown or empty split, or data of other
         classes.
     """
+    # Here, not above: to predict needs no pipeline and no plots.
+    from mtlmoe_jax.evaluation import evaluate as evaluate_lib
+
     return evaluate_lib.evaluate_restored(
       self._restored,
       None if out is None else pathlib.Path(out),
@@ -298,6 +299,8 @@ def train(
   Raises:
     InputError: anything wrong with config, data, weights or workdir.
   """
+  from mtlmoe_jax.training import loop
+
   folder = pathlib.Path(workdir)
   finished = loop.train(config, str(folder)) == 0
   metrics: dict[str, Any] = {}

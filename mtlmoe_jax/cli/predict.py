@@ -41,11 +41,16 @@ def main(argv: Sequence[str]) -> None:
   workdir, images = cli_flags.workdir(argv)
   out = flags.FLAGS.out or os.path.join(workdir, "predictions")
   # Here, not above: --help should not wait for JAX.
-  from mtlmoe_jax.checkpoints import restore_for_eval
-  from mtlmoe_jax.evaluation import predict
+  from mtlmoe_jax.utils import garbage
+
+  with garbage.imports():
+    from mtlmoe_jax.checkpoints import restore_for_prediction
+
+    restored = restore_for_prediction(workdir, flags.FLAGS.step)
+    from mtlmoe_jax.evaluation import predict
 
   entries = predict.predict_images(
-    restore_for_eval(workdir, flags.FLAGS.step),
+    restored,
     images,
     out,
     **cli_flags.flag_values("boxes", "batch_size", "views"),

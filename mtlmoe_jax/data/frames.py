@@ -10,6 +10,8 @@ import numpy as np
 from mtlmoe_jax.data import resampling
 from mtlmoe_jax.ops import boxes as boxes_lib
 
+# Arrays by name, each with a row for each of B images; see `pipeline`.
+Batch = dict[str, np.ndarray]
 # A closer frame has at least this fraction of each side (at an edge half of
 # it): of less than that the image has too few pixels.
 CLOSEST = 0.2
@@ -87,3 +89,26 @@ def five_windows(
   x, y = (round((1 - share) / 2 * side) for side in (width, height))
   corners = ((x, y), (0, 0), (2 * x, 0), (0, 2 * y), (2 * x, 2 * y))
   return [(a, b, a + width - 2 * x, b + height - 2 * y) for a, b in corners]
+
+
+def pad(batch: Batch, batch_size: int) -> Batch:
+  """Fills a batch up with rows that are not valid.
+
+  Args:
+    batch: arrays with at most `batch_size` rows.
+    batch_size: B.
+
+  Returns:
+    Arrays with B rows; added ones are zero, with label and index -1.
+  """
+  missing = batch_size - len(batch["valid"])
+  if not missing:
+    return batch
+
+  def filled(name: str, value: np.ndarray) -> np.ndarray:
+    rows = np.zeros((missing, *value.shape[1:]), value.dtype)
+    if name in ("label", "index"):
+      rows -= 1
+    return np.concatenate([value, rows])
+
+  return {name: filled(name, value) for name, value in batch.items()}

@@ -22,10 +22,9 @@ import numpy as np
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import augment, windows
 from mtlmoe_jax.data.feature_store import Views
-from mtlmoe_jax.data.frames import eval_frames
+from mtlmoe_jax.data.frames import Batch, eval_frames, pad
 from mtlmoe_jax.data.source import Concat, Source
 
-Batch = dict[str, np.ndarray]
 # A record as a batch has it: with its index, and frames or features.
 Example = dict[str, Any]
 # Names and types of what a batch holds beside `valid`.
@@ -261,29 +260,6 @@ class TrainBatches:
 def num_batches(source: Source, batch_size: int) -> int:
   """How many batches `eval_batches` yields."""
   return math.ceil(len(source) / batch_size)
-
-
-def pad(batch: Batch, batch_size: int) -> Batch:
-  """Fills a batch up with rows that are not valid.
-
-  Args:
-    batch: arrays with at most `batch_size` rows.
-    batch_size: B.
-
-  Returns:
-    Arrays with B rows; added ones are zero, with label and index -1.
-  """
-  missing = batch_size - len(batch["valid"])
-  if not missing:
-    return batch
-
-  def filled(name: str, value: np.ndarray) -> np.ndarray:
-    rows = np.zeros((missing, *value.shape[1:]), value.dtype)
-    if name in ("label", "index"):
-      rows -= 1
-    return np.concatenate([value, rows])
-
-  return {name: filled(name, value) for name, value in batch.items()}
 
 
 def _augmented(

@@ -74,7 +74,7 @@ def _set(options: Mapping[str, Any]) -> None:
   compilation_cache.reset_cache()
 
 
-def jit_forward(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def jit_forward(fn: Callable[..., Any], **options: Any) -> Any:
   """`jax.jit` for a function that holds no gradient.
 
   Args:

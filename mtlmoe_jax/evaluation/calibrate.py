@@ -13,7 +13,7 @@ from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.checkpoints import calibration as calibration_lib
-from mtlmoe_jax.data import Source
+from mtlmoe_jax.data.source import Source
 from mtlmoe_jax.devices import processes
 from mtlmoe_jax.metrics import calibration, split
 from mtlmoe_jax.metrics.predictions import Predictions

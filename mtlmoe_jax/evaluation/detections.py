@@ -9,9 +9,6 @@ import numpy as np
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import windows
-from mtlmoe_jax.data.layouts import auto
-from mtlmoe_jax.data.readers.file_source import FileSource
-from mtlmoe_jax.data.readers.problems import Problems
 from mtlmoe_jax.evaluation.prediction import Box, Corners, Prediction
 
 
@@ -43,6 +40,11 @@ def read(
   Raises:
     InputError: it cannot be read, or names no box.
   """
+  # Here, not above: most predictions have no use for the layouts.
+  from mtlmoe_jax.data.layouts import auto
+  from mtlmoe_jax.data.readers.file_source import FileSource
+  from mtlmoe_jax.data.readers.problems import Problems
+
   data = ml_collections.ConfigDict(config.data)
   data.objects, data.class_from, data.empty = "each", "annotations", ""
   whole = auto.open_layout(

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -26,59 +25,15 @@ from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors, models
 from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.data import membership
-from mtlmoe_jax.devices import compilation, processes
+from mtlmoe_jax.devices import processes
 from mtlmoe_jax.evaluation import calibrate as calibrate_lib
 from mtlmoe_jax.evaluation import results, test_time
+from mtlmoe_jax.evaluation.programs import PredictStep, make_predict_step
 from mtlmoe_jax.metrics import predictions as predictions_lib
 from mtlmoe_jax.metrics import split as metrics
 from mtlmoe_jax.utils import progress as progress_lib
 
 SPLITS = ("train", "validation", "test")
-
-PredictStep = Callable[[Any, dict[str, Any]], dict[str, Any]]
-
-
-def make_predict_step(
-  model: Any,
-  jit: Callable[[PredictStep], PredictStep] = compilation.jit_forward,
-) -> PredictStep:
-  """The forward pass of evaluation and prediction.
-
-  Args:
-    model: what `models.build_model` gives.
-    jit: how it is compiled; pass `functools.partial(jax.jit, in_shardings=...)`
-      to place it on a mesh, or `lambda f: f` for a pure function.
-
-  Returns:
-    step(variables, {"image": u8 [B, H, W, 3], "valid": bool [B]}), perhaps with
-    any of `test_time.KNOWN`, see `MTLMoE.__call__` -> a dict
-    with `logits` f32 [B, L] (only with the class task), `box` f32 [B, 4] xyxy
-    normalised (only with the box task) and `routing`: task -> `experts` i32
-    [B, K], `weights` f32 [B, K], `probs` f32 [B, N].
-  """
-
-  def step(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
-    known = {k: batch[k] for k in test_time.KNOWN if k in batch}
-    outputs = model.apply(
-      variables, batch["image"], train=False, valid=batch["valid"], **known
-    )
-    answer: dict[str, Any] = {
-      "routing": {
-        task: {
-          "experts": r.experts,
-          "weights": r.weights,
-          "probs": r.probs,
-        }
-        for task, r in outputs.routing.items()
-      }
-    }
-    if outputs.logits is not None:
-      answer["logits"] = outputs.logits.astype(jnp.float32)
-    if outputs.box is not None:
-      answer["box"] = outputs.box.astype(jnp.float32)
-    return answer
-
-  return jit(step)
 
 
 def evaluate_source(
@@ -240,18 +195,6 @@ def experts_per_image(experts: Sequence[np.ndarray]) -> float:
   return float(np.mean(1 + (np.diff(every, axis=1) > 0).sum(1)))
 
 
-def choices_of(
-  routing: Mapping[str, Mapping[str, np.ndarray]],
-) -> dict[str, predictions_lib.Choices]:
-  """The gates' choices, as the predict step gives them, in the tasks' order."""
-  # jit gives dicts back sorted by key.
-  return {
-    task: predictions_lib.Choices(**routing[task])
-    for task in config_lib.TASKS
-    if task in routing
-  }
-
-
 def _fetch(answers: test_time.Answers, batch: data_lib.Batch) -> dict[str, Any]:
   """One batch on the host, without its padding."""
   truth = {k: batch[k] for k in ("label", "has_label", "has_box", "index")}
@@ -278,7 +221,7 @@ def _predictions(
     boxes=whole.get("box"),
     true_boxes=whole["true_box"],
     has_box=whole["has_box"],
-    routing=choices_of(whole["routing"]),
+    routing=predictions_lib.choices_of(whole["routing"]),
     temperature=temperature,
   )
 

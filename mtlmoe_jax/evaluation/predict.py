@@ -28,7 +28,7 @@ from mtlmoe_jax.devices import processes
 from mtlmoe_jax.evaluation import detections, results
 from mtlmoe_jax.evaluation.prediction import Prediction, Predictor
 from mtlmoe_jax.reports import overlay
-from mtlmoe_jax.reports.plots import display_name
+from mtlmoe_jax.reports.names import display_name
 from mtlmoe_jax.utils import files
 from mtlmoe_jax.utils import progress as progress_lib
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import data as data_lib
-from mtlmoe_jax import models
 from mtlmoe_jax.checkpoints import Restored
-from mtlmoe_jax.data import pipeline
-from mtlmoe_jax.evaluation import calibrate, evaluate, test_time
-from mtlmoe_jax.metrics.predictions import Choices, softmax, top
+from mtlmoe_jax.data import frames
+from mtlmoe_jax.evaluation import calibrate, test_time
+from mtlmoe_jax.evaluation.programs import PredictStep, make_step
+from mtlmoe_jax.metrics.predictions import Choices, choices_of, softmax, top
 
 Corners = tuple[float, float, float, float]
 
@@ -103,7 +103,7 @@ class Predictor:
     restored: Restored,
     *,
     views: str = "",
-    step: evaluate.PredictStep | None = None,
+    step: PredictStep | None = None,
   ):
     """Builds the model.
 
@@ -140,7 +140,7 @@ class Predictor:
       return []
     rows = [data_lib.eval_frames(image, self.config) for _, image in images]
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    batch = pipeline.pad({**batch, "valid": np.ones(len(rows), bool)}, size)
+    batch = frames.pad({**batch, "valid": np.ones(len(rows), bool)}, size)
     outputs = test_time.combine(
       test_time.forward(self._step, self._variables, batch, self.config.eval)
     )
@@ -167,7 +167,7 @@ class Predictor:
       shares = np.asarray(row["box"], np.float64)
       pixels = shares * [width, height, width, height]
       box = Box(tuple(pixels.tolist()), tuple(shares.tolist()))
-    routing = evaluate.choices_of(row["routing"])
+    routing = choices_of(row["routing"])
     return Prediction(
       id=id_,
       width=width,
@@ -180,13 +180,6 @@ class Predictor:
       experts={task: _heaviest_first(c) for task, c in routing.items()},
       weights={task: _of_all_experts(c) for task, c in routing.items()},
     )
-
-
-def make_step(restored: Restored) -> evaluate.PredictStep:
-  """The forward pass of a checkpoint, whatever the views."""
-  return evaluate.make_predict_step(
-    models.build_model(restored.config, len(restored.class_names))
-  )
 
 
 def _heaviest_first(choices: Choices) -> tuple[ExpertWeight, ...]:

@@ -14,7 +14,6 @@ import numpy as np
 from mtlmoe_jax import data as data_lib
 from mtlmoe_jax.metrics.predictions import Evaluation, Predictions, top
 from mtlmoe_jax.reports import metric_table as table_lib
-from mtlmoe_jax.reports.evaluation import page
 from mtlmoe_jax.utils import files
 
 
@@ -56,6 +55,9 @@ def save(
   )
   if not with_report:
     return
+  # Here, not above: who writes a table alone should not wait for plots.
+  from mtlmoe_jax.reports.evaluation import page
+
   page.write_report(
     folder / "report.html",
     evaluation,

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from mtlmoe_jax.data import Batch, closer_frames
+from mtlmoe_jax.data.frames import Batch, closer_frames
 from mtlmoe_jax.metrics import split
 from mtlmoe_jax.ops import boxes as boxes_lib
 

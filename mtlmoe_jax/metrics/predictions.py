@@ -6,11 +6,12 @@ Every array runs over the whole split, in the order of the source.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import special
 
+from mtlmoe_jax.config import TASKS
 from mtlmoe_jax.ops import boxes as boxes_lib
 
 
@@ -114,10 +115,20 @@ class Evaluation:
   seconds: float
 
 
+def choices_of(
+  routing: Mapping[str, Mapping[str, np.ndarray]],
+) -> dict[str, Choices]:
+  """The gates' choices, as the predict step gives them, in the tasks' order."""
+  # jit gives dicts back sorted by key.
+  return {task: Choices(**routing[task]) for task in TASKS if task in routing}
+
+
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
   """Softmax of logits / temperature in float64: [..., L] -> [..., L]."""
-  logits = np.asarray(logits, np.float64)
-  return special.softmax(logits / temperature, axis=-1)
+  # SciPy's, which takes longer to import than a picture to predict.
+  scaled = np.asarray(logits, np.float64) / temperature
+  shares = np.exp(scaled - np.max(scaled, axis=-1, keepdims=True))
+  return shares / np.sum(shares, axis=-1, keepdims=True)
 
 
 def top(scores: np.ndarray, k: int = 5) -> np.ndarray:

@@ -9,7 +9,6 @@ import statistics
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from mtlmoe_jax.ops import boxes as boxes_lib
 
@@ -146,6 +145,8 @@ def label_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
   """Logarithm of the softmax over the last axis: [..., L] -> [..., L]."""
+  from scipy import special  # Not all who import this module use it.
+
   return special.log_softmax(logits, axis=-1)
 
 
@@ -300,6 +301,8 @@ def _variation(values: np.ndarray) -> float:
 
 def entropy(probs: np.ndarray) -> np.ndarray:
   """Entropy over the last axis, nats: [..., N] -> [...]."""
+  from scipy import special
+
   return special.entr(np.asarray(probs, np.float64)).sum(axis=-1)
 
 

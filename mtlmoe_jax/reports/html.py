@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from mtlmoe_jax.reports import overlay, plots
+from mtlmoe_jax.reports import names, overlay
 
 
 def inline_svg(svg: bytes, name: str, title: str) -> Markup:
@@ -44,7 +44,7 @@ _ENVIRONMENT = jinja2.Environment(
   trim_blocks=True,
   lstrip_blocks=True,
 )
-_ENVIRONMENT.filters["class_name"] = plots.display_name
+_ENVIRONMENT.filters["class_name"] = names.display_name
 _ENVIRONMENT.globals.update(
   expert_color=overlay.expert_color,
   true_color=overlay.TRUE_COLOR,

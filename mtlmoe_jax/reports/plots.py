@@ -23,6 +23,7 @@ from matplotlib.image import AxesImage
 from mtlmoe_jax.metrics.predictions import Choices
 from mtlmoe_jax.metrics.split import ECE_BINS, IOU_THRESHOLDS
 from mtlmoe_jax.reports import overlay
+from mtlmoe_jax.reports.names import display_name
 
 INK = "#2b2f36"
 MUTED = "#8a919c"
@@ -124,12 +125,6 @@ def _without_bare_groups(svg: str) -> str:
       rf"<g>\n((?:{shape})*|{text}|{styled})</g>\n", r"\1", svg
     )
   return svg
-
-
-def display_name(name: str, limit: int = 28) -> str:
-  """`001.Black_footed_Albatross` -> `Black footed Albatross`, cut to fit."""
-  text = re.sub(r"^\d+\.(?=\D)", "", name).replace("_", " ")
-  return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def grid(count: int, across: int = 3) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import jax
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax import models
-from mtlmoe_jax.checkpoints import restore
+from mtlmoe_jax.checkpoints import prediction, restore
 from mtlmoe_jax.devices import processes
 from mtlmoe_jax.devices.processes import say
 from mtlmoe_jax.evaluation import evaluate, results
@@ -58,6 +58,8 @@ def write_result(run: Run) -> dict[str, Any]:
     metrics_jsonl=metric_log.read(run.workdir),
     with_report=config.eval.report,
   )
+  if processes.count() == 1:
+    prediction.keep(restored)
   files.write_json(run.workdir / "result.json", result)
   say(results.table(evaluation.metrics))
   for line in constant_gates(evaluation.metrics, config.model.gate):

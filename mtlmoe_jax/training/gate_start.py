@@ -20,8 +20,7 @@ from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import models
 from mtlmoe_jax.data import feature_store
 from mtlmoe_jax.devices import compilation, sharding
-from mtlmoe_jax.evaluation import evaluate
-from mtlmoe_jax.metrics import split
+from mtlmoe_jax.metrics import predictions, split
 from mtlmoe_jax.models.gates import FEATURE_INPUTS, PROJECTED
 from mtlmoe_jax.moe import starts
 from mtlmoe_jax.training import initialization
@@ -306,7 +305,7 @@ def routing(
   truth = np.concatenate(labels)
   return {
     f"{task}/{name}": value
-    for task, choices in evaluate.choices_of(whole).items()
+    for task, choices in predictions.choices_of(whole).items()
     for name, value in split.routing_metrics(
       choices.experts, choices.weights, choices.probs, truth
     ).items()

@@ -17,16 +17,25 @@ except ImportError:  # Windows
   fcntl = None
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-  """Writes to a temporary name in the same folder, then renames."""
+def write_bytes(
+  path: str | os.PathLike, data: bytes, durable: bool = True
+) -> None:
+  """Writes to a temporary name in the same folder, then renames.
+
+  Args:
+    path: the file; its folder is made where missing.
+    data: all of it.
+    durable: whether it must be whole after a power cut, too.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
   try:
     with os.fdopen(handle, "wb") as file:
       file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
+      if durable:
+        file.flush()
+        os.fsync(file.fileno())
     # mkstemp makes private files; results are meant to be read by others.
     os.chmod(name, 0o666 & ~_umask())
     os.replace(name, path)

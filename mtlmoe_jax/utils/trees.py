@@ -4,22 +4,35 @@ So masks, rules and comparisons of parameters are plain functions of names.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-
-from flax import traverse_util
 
 Flat = dict[str, Any]
 
 
 def flatten(tree: Any) -> Flat:
-  """Nested dict -> {"a/b/c": leaf}."""
-  return traverse_util.flatten_dict(tree, sep="/")
+  """Nested dict -> {"a/b/c": leaf}; empty dicts leave nothing."""
+  return dict(_leaves(tree, ""))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      yield from _leaves(value, f"{prefix}{name}/")
+    else:
+      yield f"{prefix}{name}", value
 
 
 def unflatten(flat: Flat) -> Any:
   """{"a/b/c": leaf} -> nested dict."""
-  return traverse_util.unflatten_dict(flat, sep="/")
+  tree: dict[str, Any] = {}
+  for path, leaf in flat.items():
+    *above, name = path.split("/")
+    place = tree
+    for part in above:
+      place = place.setdefault(part, {})
+    place[name] = leaf
+  return tree
 
 
 def matching(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 import textwrap
 
 import jax.numpy as jnp
@@ -13,7 +15,8 @@ from PIL import Image
 import mtlmoe_jax as mm
 from mtlmoe_jax import api
 from mtlmoe_jax.evaluation import predict
-from tests.support import golden_run
+from mtlmoe_jax.utils import background
+from tests.support import golden_run, tiny
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,9 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(workdir):
-  return mm.load(workdir)
+  model = mm.load(workdir)
+  background.finish()  # Else a test could find it writing beside it.
+  return model
 
 
 @pytest.fixture
@@ -174,6 +179,39 @@ def test_a_split_is_evaluated(model, workdir, tmp_path):
   written = json.loads((tmp_path / "validation" / "metrics.json").read_text())
   assert written["n"] == again.metrics["n"] == 24
   assert written["top1"] == again.metrics["top1"]
+
+
+def test_the_second_start_imports_what_it_needs(workdir, files):
+  expected = next(mm.load(workdir).predict(files[0]))  # Leaves its program.
+  background.finish()
+  code = """
+import sys
+import mtlmoe_jax as mm
+(p,) = mm.load(sys.argv[1]).predict(sys.argv[2])
+from mtlmoe_jax.evaluation import predict
+print(p.probability.hex(), *(x.hex() for x in p.box.pixels))
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+print(*(name for name in sys.modules if name.startswith("mtlmoe_jax.")))
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", code, str(workdir), str(files[0])],
+    env=tiny.environment(),
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
+  assert done.returncode == 0, done.stderr
+  numbers, packages, modules = map(str.split, done.stdout.splitlines())
+  assert numbers == [
+    expected.probability.hex(),
+    *(x.hex() for x in expected.box.pixels),
+  ]
+  # JAX itself brings SciPy where it reads a program.
+  packages_of_training = ("chex", "flax", "grain", "optax", "orbax")
+  for name in (*packages_of_training, "jinja2", "matplotlib", "tensorstore"):
+    assert name not in packages
+  for room in ("models", "training", "data.layouts", "data.pipeline"):
+    assert f"mtlmoe_jax.{room}" not in modules
 
 
 def test_the_example_runs(workdir, files, monkeypatch, capsys):

@@ -73,6 +73,11 @@ def test_result_holds_every_promised_figure(finished):
   assert result["wall_seconds"] > 0
   for name in ("metrics.json", "predictions.csv", "report.html"):
     assert (finished / "eval" / "test" / name).stat().st_size > 0
+  kept = finished / "exported" / str(result["step"])
+  assert {p.name for p in kept.iterdir()} >= {
+    "about.json",
+    "weights.safetensors",
+  }
 
 
 def test_metrics_have_step_epoch_split_seconds(finished):

@@ -19,7 +19,7 @@ from mtlmoe_jax.metrics.predictions import (
   Predictions,
   softmax,
 )
-from mtlmoe_jax.reports import plots
+from mtlmoe_jax.reports import names, plots
 from mtlmoe_jax.reports.evaluation import gallery
 from mtlmoe_jax.reports.evaluation import page as report
 
@@ -295,7 +295,7 @@ def test_training_curves_take_what_is_there():
   ],
 )
 def test_display_name(name, shown):
-  assert plots.display_name(name) == shown
+  assert names.display_name(name) == shown
 
 
 @settings(max_examples=25, deadline=None)
