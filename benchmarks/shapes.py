@@ -4,6 +4,8 @@ Letters: B images or tokens, N experts, K selected, H = W image size.
 """
 
 import dataclasses
+import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import numpy as np
 # Noise draws that one contestant cycles through: expert loads differ.
 DRAWS = 8
 CLASSES = 200
+# Of the rows about forward passes.
+BACKBONE = "tf_efficientnet_lite0"
 # Batches of one repetition of an input pipeline: single ones come in spurts.
 BATCHES = 8
 
@@ -82,3 +86,15 @@ def training_batch(batch: int, size: int) -> dict[str, np.ndarray]:
     "valid": np.ones(batch, bool),
     "index": np.arange(batch, dtype=np.int32),
   }
+
+
+def named_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """f32 kernel [..., I, O], He et al.'s scale, the same wherever it is asked.
+
+  Args:
+    name: of the parameter, such as `params/tower_class/hidden/kernel`.
+    shape: of the kernel.
+  """
+  random = np.random.default_rng(zlib.crc32(name.encode()))
+  scale = np.float32(math.sqrt(2 / math.prod(shape[-4:-1])))
+  return scale * random.standard_normal(shape, np.float32)

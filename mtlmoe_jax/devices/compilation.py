@@ -1,9 +1,10 @@
 """What programs are compiled for, and how those without gradients on a CPU.
 
 XLA:CPU hands matrix products to a library, YNNPACK. Those of a training step
-are twice as quick with it; those of a forward pass are quicker without (rows
-`lite0_train_library` and `lite0_forward_library` of
-`benchmarks/train_step.py`).
+are twice as quick with it; those of a forward pass are as quick or quicker
+without, for one image and for many (rows `lite0_train_library` and
+`lite0_forward_library` of `benchmarks/train_step.py`; the grid is in
+docs/decisions.md, "The right program for each shape").
 """
 
 import contextlib
@@ -81,12 +82,19 @@ def jit_forward(fn: Callable[..., Any], **options: Any) -> Any:
     fn: as for `jax.jit`.
     **options: of `jax.jit`.
   """
-  return jax.jit(fn, compiler_options=_options(), **options)
+  return jax.jit(fn, compiler_options=forward_options(), **options)
 
 
 @functools.cache
-def _options() -> dict[str, str] | None:
-  """What the compiler is told; None where it would not understand."""
+def forward_options() -> dict[str, str] | None:
+  """What the compiler is told of a program without gradients.
+
+  The same for all shapes: none was found that wants others. For programs that
+  do not go through `jit_forward`, as `jax.jit`'s `compiler_options`.
+
+  Returns:
+    The options; None where the compiler would not understand them.
+  """
   if jax.default_backend() != "cpu":
     return None
   try:

@@ -7,6 +7,7 @@ from mtlmoe_jax.models.building import (
   sees_pixels,
   stem_features,
 )
+from mtlmoe_jax.models.folded import fold_norms
 from mtlmoe_jax.models.mtlmoe import MTLMoE, Outputs
 from mtlmoe_jax.models.parameters import (
   active_experts,
@@ -22,6 +23,7 @@ __all__ = [
   "active_experts",
   "build_model",
   "count_parameters",
+  "fold_norms",
   "get_backbone",
   "parameter_table",
   "preprocessing",

@@ -148,7 +148,7 @@ def one_expert(
     the params of all experts, and the rows.
   """
   # Once for each expert, not for each of its pairs.
-  if uses_stored(expert.norm, expert.train):
+  if expert.norm != "folded" and uses_stored(expert.norm, expert.train):
     expert = expert.clone(norm="folded", parent=None)
     epsilon = expert.sizes.epsilon
     variables = fold(variables, EPSILON if epsilon is None else epsilon)

@@ -6,6 +6,7 @@ features that gates see.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -394,7 +395,7 @@ class MTLMoE(nn.Module):
       capacity = buffers.capacity(
         x.shape[0], ks, self.gating.experts, self.dispatch.capacity_factor
       )
-    strategy = self._strategy(x.shape[0], ks, capacity, train)
+    strategy = self._strategy(x.shape, ks, capacity, train)
     if self.is_initializing() and not _takes_mapped(strategy):
       # Variables are made by the mapped experts; one image each is enough.
       strategy, capacity = "gather", 1
@@ -425,19 +426,24 @@ class MTLMoE(nn.Module):
     return combined, routings
 
   def _strategy(
-    self, batch_size: int, ks: list[int], capacity: int | None, train: bool
+    self,
+    shape: Sequence[int],
+    ks: list[int],
+    capacity: int | None,
+    train: bool,
   ) -> str:
     if self.dispatch.compute == "dense":
       return "dense"
     if self.dispatch.strategy != strategies.AUTO:
       return self.dispatch.strategy
     return engine.choose_strategy(
-      batch_size,
+      shape[0],
       self.gating.experts,
       ks,
       capacity=capacity,
       rows_interact=self._rows_interact(train),
       train=train,
+      row_size=math.prod(shape[1:]),
     )
 
   def _rows_interact(self, train: bool) -> bool:
@@ -523,6 +529,7 @@ class MTLMoE(nn.Module):
       valid=batch.valid,
       remat=self.dispatch.remat,
       rows_interact=self._rows_interact(train),
+      train=train,
     )
 
   def _exchanged(

@@ -135,35 +135,52 @@ def affine(
   return factor, bias - mean * factor
 
 
+def _join(
+  kernel: jax.Array, norm: Mapping[str, jax.Array], epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+  """Kernel and offset in place of a kernel and the norm behind it."""
+  factor, offset = affine(**norm, epsilon=epsilon)
+  return scale_kernel(kernel, factor), offset
+
+
 def fold(
-  variables: Mapping[str, Any], epsilon: float = EPSILON
+  variables: Mapping[str, Any],
+  epsilon: float = EPSILON,
+  join: Callable[..., tuple[Any, Any]] = _join,
 ) -> dict[str, Any]:
   """Variables of the same network with norms of mode "folded".
 
   Args:
     variables: `params` and `batch_stats` of modules in which each norm `a_norm`
       with stored statistics follows a convolution `a_conv`; leaves may have
-      any leading axes, such as N experts.
+      any leading axes, such as N experts. Norms without stored statistics, and
+      statistics of other modules, stay as they are.
     epsilon: of the norms.
+    join: (kernel [..., h, w, I, O], the norm's `scale`, `bias`, `mean` and
+      `var` [..., O], epsilon) -> the kernel and offset in their place.
 
   Returns:
-    `params` only; gradients flow back to the variables given.
+    `params`, and `batch_stats` where some are left; gradients flow back to the
+    variables given.
   """
 
   def walk(params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
-    out = dict(params)
-    for name, child in params.items():
+    out, left = dict(params), dict(stats)
+    for name in params.keys() & stats.keys():
       if name.endswith("_norm"):
         conv = name.removesuffix("_norm") + "_conv"
-        factor, offset = affine(**child, **stats[name], epsilon=epsilon)
-        kernel = scale_kernel(params[conv]["kernel"], factor)
+        norm = {**params[name], **left.pop(name)}
+        kernel, offset = join(params[conv]["kernel"], norm, epsilon)
         out[conv] = {**params[conv], "kernel": kernel}
         out[name] = {"bias": offset}
-      elif isinstance(child, Mapping) and name in stats:
-        out[name] = walk(child, stats[name])
-    return out
+      elif isinstance(params[name], Mapping):
+        out[name], below = walk(params[name], left.pop(name))
+        if below:
+          left[name] = below
+    return out, left
 
-  return {"params": walk(variables["params"], variables.get("batch_stats", {}))}
+  params, stats = walk(variables["params"], variables.get("batch_stats", {}))
+  return {"params": params, **({"batch_stats": stats} if stats else {})}
 
 
 @jax.custom_vjp

@@ -25,6 +25,7 @@ Letters: B images, N experts, K experts per image and task, S slots per expert.
 """
 
 import importlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ import jax.numpy as jnp
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.devices import compilation, meshes
-from mtlmoe_jax.moe import exchange, interface, strategies
+from mtlmoe_jax.moe import exchange, interface, pair_plan, strategies
 from mtlmoe_jax.moe.interface import Results, apply_plan
 
 __all__ = [
@@ -60,6 +61,7 @@ def choose_strategy(
   train: bool = True,
   backend: str | None = None,
   sharded: bool | None = None,
+  row_size: int | None = None,
 ) -> str:
   """The strategy that "auto" stands for; `strategies.choose` has the rules.
 
@@ -73,6 +75,8 @@ def choose_strategy(
     backend: as `compilation.backend()`, which None asks.
     sharded: whether the compiler may split arrays over devices; None looks at
       the mesh that is set.
+    row_size: numbers of one image's x; None: not known. Without gradients a
+      few small images may be quicker with all experts side by side.
 
   Returns:
     "dense", "gather", "pairs" or "all_to_all".
@@ -89,6 +93,7 @@ def choose_strategy(
       sharded=meshes.compiler_partitions() if sharded is None else sharded,
       experts_apart=exchange.parts() > 1,
       divides=exchange.fits(batch_size, num_experts),
+      row_size=row_size,
     )
   )
 
@@ -125,13 +130,14 @@ def apply_experts(
       its images to an expert.
     valid: bool [B], False for padding, which reaches no expert (but in
       "dense") and whose sums are 0; None: all valid.
-    tile: images in a tile of "pairs"; None is `pair_plan.default_tile`.
+    tile: images in a tile of "pairs"; None is `pair_plan.default_tile`, or
+      without gradients on a CPU `pair_plan.forward_tile`.
     remat: runs the experts again in the backward pass in place of storing what
       it needs (`jax.checkpoint`). "pairs" without it stores the results of long
       matrix products and computes the rest again.
     rows_interact: the output of a row depends on the other rows that the mask
       marks, so that an expert must see all its images at once.
-    train: whether gradients are going to be taken; only "auto" asks.
+    train: whether gradients are going to be taken; "auto" asks, and the tile.
 
   Returns:
     The results.
@@ -151,6 +157,7 @@ def apply_experts(
       capacity=capacity,
       rows_interact=rows_interact,
       train=train,
+      row_size=math.prod(jax.tree.leaves(batch.x)[0].shape[1:]),
     )
   kind = _kind(strategy)
   if rows_interact and not kind.shows_all:
@@ -163,6 +170,10 @@ def apply_experts(
       f"strategy={strategy!r} on a mesh of several devices: a loop is not "
       "split, use 'gather' or 'auto' (or call it inside jax.shard_map)"
     )
+  if tile is None and not train and compilation.backend() == "cpu":
+    met = strategies.expected_union(batch.num_experts, batch.ks)
+    shape = jax.tree.leaves(batch.x)[0].shape
+    tile = pair_plan.forward_tile(shape, met / batch.num_experts)
   experts = interface.OneByOne(fn, params, remat, rows_interact, tile)
   return _run(kind, experts, batch)
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mtlmoe_jax import errors
+from mtlmoe_jax.moe import strategies
 
 Array = jax.Array
 
@@ -138,3 +139,27 @@ def default_tile(shape: Sequence[int], pairs: int, num_experts: int) -> int:
   if wanted > _BLOCK:
     wanted = -(-wanted // _BLOCK) * _BLOCK
   return max(min(wanted, _POSITIONS // positions), least)
+
+
+def forward_tile(shape: Sequence[int], share: float) -> int:
+  """Rows of a tile without gradients, on a CPU.
+
+  Nothing is stored, so that maps are read again while they are in the cache: a
+  tile has as many rows as fit (two images of 224 pixels, eleven of 96), and
+  not more than an expert gets: all where these are many, else half of them,
+  for the last tile is then partly empty.
+
+  Args:
+    shape: of x, [B, ...]; B of an exported program may be symbolic.
+    share: of the rows that an expert gets on average.
+
+  Returns:
+    t.
+  """
+  if not isinstance(shape[0], int):
+    return 1
+  load = share * shape[0]
+  fits = strategies.CACHED_NUMBERS // max(math.prod(shape[1:]), 1)
+  full = load >= _TWO_IMAGES
+  wanted = math.ceil(_ROOM * load) if full else int(load / 2)
+  return max(1, min(wanted, fits, shape[0]))

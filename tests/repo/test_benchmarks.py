@@ -18,7 +18,14 @@ from mtlmoe_jax.utils import files
 from tests.support import tiny
 
 FOLDER = tiny.ROOT / "benchmarks"
-PARTS = ("moe_layer", "train_step", "input_pipeline", "gpu", "convolution")
+PARTS = (
+  "moe_layer",
+  "train_step",
+  "input_pipeline",
+  "gpu",
+  "convolution",
+  "forward",
+)
 PROGRAMS = (*PARTS, "all")
 
 HERE = {
@@ -449,6 +456,8 @@ def test_every_contestant_can_be_found(harness, name):
         assert contestant.needs == ()
       elif place in ("peers.layers", "peers.rate"):
         assert contestant.needs == ("torch",)
+      elif place == "peers.runtimes":
+        assert contestant.needs == (function, "onnx")
       else:
         assert set(contestant.needs) == {"torch", "timm", "torchvision"}
 

@@ -10,13 +10,13 @@ from mtlmoe_jax.devices import compilation
 
 @pytest.fixture
 def fresh():
-  compilation._options.cache_clear()
+  compilation.forward_options.cache_clear()
   yield
-  compilation._options.cache_clear()
+  compilation.forward_options.cache_clear()
 
 
 def test_this_jaxlib_knows_the_option():
-  assert compilation._options() == compilation._WITHOUT_LIBRARY
+  assert compilation.forward_options() == compilation._WITHOUT_LIBRARY
 
 
 def test_values_are_those_of_jit():
@@ -46,10 +46,10 @@ def test_options_of_jit_are_passed_on():
 def test_a_jaxlib_that_does_not_know_it_is_left_alone(fresh, monkeypatch):
   unknown = {"xla_cpu_no_such_option": ""}
   monkeypatch.setattr(compilation, "_WITHOUT_LIBRARY", unknown)
-  assert compilation._options() is None
+  assert compilation.forward_options() is None
   assert compilation.jit_forward(lambda x: x + 1)(1.0) == 2.0
 
 
 def test_other_backends_are_left_alone(fresh, monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  assert compilation._options() is None
+  assert compilation.forward_options() is None

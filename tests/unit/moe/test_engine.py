@@ -1,6 +1,7 @@
 """Every strategy of the engine against a loop over (image, expert) pairs."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jax import export
 
 from mtlmoe_jax.errors import InputError
-from mtlmoe_jax.moe import engine, pair_plan, pairs
+from mtlmoe_jax.moe import engine, pair_plan, pairs, strategies
 from mtlmoe_jax.moe.ragged import ragged_mlp
 from tests.support.draws import choices, draw
 from tests.support.engine_passes import (
@@ -429,6 +431,17 @@ def test_ragged_mlp_is_an_mlp_of_the_engine():
     (dict(ks=[6, 1]), "dense"),
     (dict(num_experts=1, ks=[1]), "dense"),
     (dict(num_experts=1, ks=[1], train=False), "pairs"),
+    (dict(num_experts=1, ks=[1], train=False, batch_size=1), "dense"),
+    (dict(num_experts=3, train=False, batch_size=1), "dense"),
+    (dict(num_experts=3, train=False), "pairs"),
+    (dict(num_experts=8, train=False, batch_size=1), "pairs"),
+    (dict(num_experts=3, train=False, batch_size=4, row_size=2880), "dense"),
+    (dict(num_experts=3, train=False, batch_size=4, row_size=15680), "pairs"),
+    (dict(num_experts=6, train=False, batch_size=4, row_size=2880), "pairs"),
+    (dict(num_experts=3, train=False, batch_size=5, row_size=1), "pairs"),
+    (dict(num_experts=3, batch_size=1), "pairs"),  # with gradients
+    (dict(train=False, capacity=8), "gather"),
+    (dict(ks=[6], train=False, capacity=8), "pairs"),
     (dict(ks=[6], train=False, rows_interact=True), "dense"),
     (dict(ks=[6], train=False, sharded=True), "dense"),
     (dict(ks=[6], train=False, backend="gpu"), "dense"),
@@ -461,6 +474,67 @@ def test_choice_of_strategy(options, expected):
 def test_default_tile(shape, num_experts, expected):
   found = pair_plan.default_tile(shape, 2 * shape[0], num_experts)
   assert found == expected
+
+
+@pytest.mark.parametrize(
+  ("shape", "share", "expected"),
+  [
+    ((1, 224, 224, 3), 1.0, 1),
+    ((16, 224, 224, 3), 1.0, 2),
+    ((16, 224, 224, 3), 0.1, 1),  # two for an expert: one after another
+    ((16, 96, 96, 3), 1.0, 11),
+    ((16, 6, 6, 80), 8 / 9, 16),
+    ((16, 6, 6, 80), 0.25, 2),
+    ((4, 6, 6, 80), 1.0, 2),
+    ((2000, 7), 1.0, 2000),
+    ((1, 4096, 4096, 3), 1.0, 1),  # larger than all caches
+  ],
+)
+def test_forward_tile(shape, share, expected):
+  assert pair_plan.forward_tile(shape, share) == expected
+
+
+def test_tiles_without_gradients_change_no_value():
+  (params, x, _), experts, _ = make(0, 9, 3, (2, 2))
+
+  def run(strategy):
+    results = engine.apply_experts(
+      expert, params, x, experts, strategy=strategy, train=False
+    )
+    weights = jnp.full(experts[0].shape, 0.5)
+    return [results.combine(i, weights) for i in range(2)]
+
+  close(run("pairs"), run("dense"), 1e-5)
+
+
+def test_forward_tile_of_any_batch():
+  (batch,) = export.symbolic_shape("b")
+  assert pair_plan.forward_tile((batch, 8, 8, 3), 1.0) == 1
+  assert engine.choose_strategy(batch, 3, [2, 2], train=False) == "pairs"
+
+
+def test_expected_union():
+  for n in range(1, 9):
+    for k in range(1, n + 1):
+      assert strategies.expected_union(n, [k]) == pytest.approx(k)
+      for other in range(1, n + 1):
+        # By counting: the other task's choices are the same for all sets.
+        sets = list(itertools.combinations(range(n), other))
+        met = sum(len(set(range(k)) | set(s)) for s in sets) / len(sets)
+        union = strategies.expected_union(n, [k, other])
+        assert union == pytest.approx(met)
+  assert strategies.expected_union(3, [5]) == 3
+
+
+def test_more_experts_left_out_never_turn_the_loop_down():
+  for batch in (1, 2, 3, 4, 16, 1000):
+    for k in (1, 2, 3):
+      chosen = [
+        engine.choose_strategy(batch, n, [k, k], train=False, backend="cpu")
+        for n in range(k, 20)
+      ]
+      assert set(chosen) <= {"dense", "pairs"}
+      assert chosen == sorted(chosen)  # "dense" first
 
 
 def test_bad_input_is_named():
