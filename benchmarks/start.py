@@ -193,12 +193,13 @@ def table(spent: dict[str, list[Spent]]) -> str:
         getattr(row, field) / getattr(other, field)
         for row, other in zip(rows, spent["before"])
       ]
-      cells.append(_spread(ratios))
+      cells.append(spread(ratios))
     lines.append(f"| {name} | {' | '.join(cells)} |")
   return "\n".join(lines)
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+  """The median of ratios, and their quartiles where there are several."""
   if len(values) < 2:
     return f"{values[0]:.2f}"
   low, middle, high = statistics.quantiles(values, n=4)

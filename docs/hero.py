@@ -18,7 +18,7 @@ def main(folder: str, out: str) -> None:
     folder: with overlays of one size, as `mtlmoe predict` writes them.
     out: a .jpg file.
   """
-  pictures = [Image.open(p) for p in sorted(pathlib.Path(folder).glob("*.png"))]
+  pictures = [Image.open(p) for p in sorted(pathlib.Path(folder).glob("*.jpg"))]
   width, height = pictures[0].size
   rows = -(-len(pictures) // COLUMNS)
   sheet = Image.new("RGB", (COLUMNS * width, rows * height))

@@ -11,30 +11,28 @@ Letters: h w size of an image, n images of a call, L classes.
 """
 
 import dataclasses
-import itertools
 import json
+import operator
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
-import numpy as np
-from PIL import Image
 
-from mtlmoe_jax import data as data_lib
 from mtlmoe_jax import errors
 from mtlmoe_jax.checkpoints import Restored, restore_for_prediction
-from mtlmoe_jax.data import images as images_lib
-from mtlmoe_jax.evaluation.prediction import (
+from mtlmoe_jax.evaluation.programs import make_step
+from mtlmoe_jax.metrics.predictions import Evaluation
+from mtlmoe_jax.predicting import stream
+from mtlmoe_jax.predicting.predictor import (
   Box,
   ClassProbability,
   ExpertWeight,
   Prediction,
   Predictor,
-  make_step,
 )
-from mtlmoe_jax.metrics.predictions import Evaluation
+from mtlmoe_jax.predicting.stream import ImageLike
 
 __all__ = [
   "Box",
@@ -48,9 +46,6 @@ __all__ = [
   "load",
   "train",
 ]
-
-# A path, pixels u8 [h, w, 3], or a picture of Pillow.
-ImageLike = str | os.PathLike[str] | np.ndarray | Image.Image
 
 
 def load(workdir: str | os.PathLike[str], step: str | int = "best") -> "Model":
@@ -74,8 +69,6 @@ class Model:
     """Wraps what `checkpoints.restore_for_prediction` gives; see `load`."""
     self._restored = restored
     self._step = make_step(restored)
-    # Images of the batches compiled so far.
-    self._sizes: list[int] = []
 
   def __repr__(self) -> str:
     model = self.config.model
@@ -116,58 +109,40 @@ class Model:
     views: str = "",
     batch_size: int = 0,
   ) -> Iterator[Prediction]:
-    """Predicts images: one, or many, of which a batch at a time is in memory.
+    """Predicts images: one, or many, of which a few batches are in memory.
 
-    The first call compiles for as many images as it has, at most a batch; the
-    first call that has more compiles once again, for a whole batch.
+    Answers are those of `mtlmoe predict` to the bit, where it is given the same
+    images. Any number of threads may ask at once. A batch has 1, 2, 4, ...
+    images, as many as are needed; each of these sizes is compiled once.
 
     Args:
-      images: a path, an array u8 [h, w, 3] RGB or a picture of Pillow; or many
-        of them, mixed as you like; or an array u8 [n, h, w, 3].
+      images: a path, the bytes of a file, an array u8 [h, w, 3] RGB or a
+        picture of Pillow; or many of them, mixed as you like, from a list or
+        from a generator; or an array u8 [n, h, w, 3]. Of a generator no more
+        than a batch is asked for before its answers come.
       views: of each image, one of `config.VIEWS`; "" for `config.eval.views`.
-      batch_size: images at a time; 0 for `config.eval.batch_size`.
+      batch_size: images at a time, at most; 0 for `config.eval.batch_size`, on
+        a CPU 16 where that is more.
 
     Returns:
       An iterator with a prediction for each image, in their order.
 
     Raises:
-      InputError: no images, unknown views, a negative batch size; while
-        iterating: a file that is no image, or an array of another type or
+      InputError: no images, unknown views, a batch size that is no whole
+        number or negative; while iterating, after the answers about all images
+        before it: a file that is no image, or an array of another type or
         shape.
     """
+    try:
+      batch_size = operator.index(batch_size)
+    except TypeError:
+      raise errors.InputError(
+        f"batch_size={batch_size!r}: must be a whole number"
+      ) from None
     if batch_size < 0:
       raise errors.InputError(f"batch_size={batch_size}: must be at least 1")
     predictor = Predictor(self._restored, views=views, step=self._step)
-    pending = enumerate(_many(images))
-    # Here, so that a mistake in the first one is told at once.
-    first = [_decoded(*pair) for pair in itertools.islice(pending, 1)]
-    if not first:
-      raise errors.InputError("no images given: predict needs at least one")
-    size = batch_size or self.config.eval.batch_size
-    return self._batches(predictor, first, pending, size)
-
-  def _batches(
-    self,
-    predictor: Predictor,
-    first: list[tuple[str, np.ndarray]],
-    pending: Iterator[tuple[int, ImageLike]],
-    most: int,
-  ) -> Iterator[Prediction]:
-    """Predicts `first` and all that is pending, at most so many at a time."""
-    more = itertools.islice(pending, most - 1)
-    batch = first + [_decoded(*pair) for pair in more]
-    size = self._compiled_size(len(batch), most)
-    while batch:
-      yield from predictor.predict(batch, size)
-      batch = [_decoded(*pair) for pair in itertools.islice(pending, size)]
-
-  def _compiled_size(self, count: int, most: int) -> int:
-    """How many images a batch has, so that little is compiled anew."""
-    fitting = [size for size in self._sizes if count <= size <= most]
-    size = min(fitting, default=most if self._sizes else count)
-    if size not in self._sizes:
-      self._sizes.append(size)
-    return size
+    return stream.predict(predictor, images, batch_size)
 
   def evaluate(
     self,
@@ -209,49 +184,6 @@ class Model:
       views=views,
       progress=progress,
     )
-
-
-def _many(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
-  """Images one by one, whether one or many are given."""
-  if isinstance(images, str | os.PathLike | Image.Image):
-    return [images]
-  if hasattr(images, "__array__"):
-    array = np.asarray(images)
-    return array if array.ndim > 3 else [array]
-  if isinstance(images, Iterable):
-    return images
-  raise errors.InputError(
-    f"a {type(images).__name__} is no image: predict takes paths, arrays u8 "
-    "[h, w, 3] and pictures of Pillow, one or many"
-  )
-
-
-def _decoded(number: int, image: ImageLike) -> tuple[str, np.ndarray]:
-  """(its id, u8 [h, w, 3]) of one image.
-
-  Raises:
-    InputError: it is none.
-  """
-  if isinstance(image, str | os.PathLike):
-    return str(image), data_lib.load_image(image)
-  if isinstance(image, Image.Image):
-    return str(number), images_lib.from_pillow(image, f"image {number}")
-  if not hasattr(image, "__array__"):
-    raise errors.InputError(
-      f"image {number} is a {type(image).__name__}: predict takes paths, "
-      "arrays u8 [h, w, 3] and pictures of Pillow"
-    )
-  image = np.asarray(image)
-  if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
-    raise errors.InputError(
-      f"image {number} has shape {image.shape}: an array must be [h, w, 3], RGB"
-    )
-  if image.dtype != np.uint8:
-    raise errors.InputError(
-      f"image {number} is of {image.dtype}: an array must be of uint8, with "
-      "values from 0 to 255"
-    )
-  return str(number), image
 
 
 def evaluate(

@@ -13,6 +13,7 @@ VERBS = (
   "train",
   "evaluate",
   "predict",
+  "verify",
   "ensemble",
   "export",
   "weights",
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: the verb and its own; None: those of this process.
 
   Returns:
-    Exit code: 0, or 2 for a mistake, which is told in one line.
+    Exit code: 0, 2 for a mistake, which is told in one line, or 130 after
+    Ctrl-C.
   """
   words = list(sys.argv[1:] if arguments is None else arguments)
   first = words[0] if words else "--help"
@@ -50,10 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
   verb = ALIASES.get(first, first.replace("-", "_"))
   if verb not in VERBS:
     return _mistake(first)
-  from mtlmoe_jax.cli import start
+  try:
+    from mtlmoe_jax.cli import start
 
-  called = first if first in ALIASES else verb
-  start.run(verb, words[1:], program=f"mtlmoe {called}")
+    called = first if first in ALIASES else verb
+    start.run(verb, words[1:], program=f"mtlmoe {called}")
+  except KeyboardInterrupt:  # Before the verb had begun.
+    print("error: interrupted", file=sys.stderr)
+    return 130
 
 
 def overview() -> str:

@@ -388,6 +388,8 @@ def _to_rgb(image: Image.Image, what: str) -> Image.Image:
 def _not_an_image(
   what: str | os.PathLike, error: Exception
 ) -> errors.InputError:
+  if isinstance(error, errors.InputError):
+    return error
   reason = (
     "not a known image format"
     if isinstance(error, Image.UnidentifiedImageError)

@@ -1,9 +1,10 @@
 """Programs of the forward pass that outlive the process that traced them.
 
 A file holds one program as JAX exports it (StableHLO), with the parameters
-outside: two tenths of a megabyte. Its name tells all that the program depends
-on, as a digest, and the digest of its content: a file that has changed, or that
-is of another version, is not used. Nothing in it is executed but the program.
+outside: two tenths of a megabyte, behind a line of JSON. Its name tells all
+that the program depends on, as a digest, and the digest of its content: a file
+that has changed, or that is of another version, is not used. Nothing in it is
+executed but the program.
 """
 
 import functools
@@ -11,13 +12,14 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from mtlmoe_jax import config as config_lib
 from mtlmoe_jax.checkpoints import Restored, exported
 from mtlmoe_jax.devices import compilation
+from mtlmoe_jax.ops import folding
 from mtlmoe_jax.utils import background, files
 from mtlmoe_jax.version import __version__
 
@@ -37,6 +39,32 @@ _ROOMS = ("config", "devices", "models", "moe", "ops")
 _FILES = ("evaluation/programs.py", "utils/trees.py")
 # A folder of compiled programs has one for these.
 _CACHE = "mtlmoe_programs"
+
+
+class Kept(NamedTuple):
+  """A program that outlives its process.
+
+  Attributes:
+    program: a `jax.export.Exported`.
+    epsilon: of the norms that its variables have in their kernels; None: they
+      are those of the checkpoint.
+  """
+
+  program: Any
+  epsilon: float | None
+
+
+def arguments(specs: tuple[Any, ...], epsilon: float | None) -> tuple[Any, ...]:
+  """Shapes and types that a program takes.
+
+  Args:
+    specs: of the checkpoint's variables, and of a batch.
+    epsilon: see `Kept`.
+  """
+  variables, *rest = specs
+  if epsilon is not None:
+    variables = folding.shapes(variables, epsilon)
+  return variables, *rest
 
 
 def export(step: Callable[..., Any], specs: tuple[Any, ...]) -> Any:
@@ -78,8 +106,8 @@ class Places:
     if cache and "://" not in cache:
       self._folders.append(pathlib.Path(cache) / _CACHE)
 
-  def read(self) -> Any:
-    """The `jax.export.Exported` that an earlier process left, or None."""
+  def read(self) -> Kept | None:
+    """What an earlier process left, or None."""
     for folder in self._folders:
       for path in sorted(folder.glob(f"{self._stem}-*.stablehlo")):
         found = self._read(path)
@@ -90,7 +118,7 @@ class Places:
         self._useless.append(path)
     return None
 
-  def _read(self, path: pathlib.Path) -> tuple[Any, bytes] | None:
+  def _read(self, path: pathlib.Path) -> tuple[Kept, bytes] | None:
     """A program and its file's content; None where it has changed."""
     from jax import export as jax_export
 
@@ -98,10 +126,12 @@ class Places:
       data = path.read_bytes()
       if path.name != self._name(data):
         return None
-      program = jax_export.deserialize(bytearray(data))
+      header, _, body = data.partition(b"\n")
+      epsilon = json.loads(header)["epsilon"]
+      kept = Kept(jax_export.deserialize(bytearray(body)), epsilon)
+      return (kept, data) if self._fits(kept) else None
     except Exception:  # of any kind, where it is no program
       return None
-    return (program, data) if self._fits(program) else None
 
   def _fill(self, name: str, data: bytes) -> None:
     """Writes a program where it is missing or has changed."""
@@ -113,17 +143,14 @@ class Places:
     if missing:
       background.start(self._write, data, missing)
 
-  def write(self, program: Any) -> None:
-    """Leaves a program for the next process, on a thread of its own.
+  def write(self, kept: Kept) -> None:
+    """Leaves a program for the next process, on a thread of its own."""
+    background.start(self._serialise, kept)
 
-    Args:
-      program: a `jax.export.Exported`.
-    """
-    background.start(self._serialise, program)
-
-  def _serialise(self, program: Any) -> None:
+  def _serialise(self, kept: Kept) -> None:
+    header = json.dumps({"epsilon": kept.epsilon}).encode()
     try:
-      data = bytes(program.serialize())
+      data = header + b"\n" + bytes(kept.program.serialize())
     # Without flatbuffers, or where JAX has no form for it.
     except (ImportError, NotImplementedError, ValueError):
       return
@@ -145,9 +172,10 @@ class Places:
   def _name(self, data: bytes) -> str:
     return f"{self._stem}-{digest_of(data)}.stablehlo"
 
-  def _fits(self, program: Any) -> bool:
-    wanted = [(x.shape, x.dtype) for x in jax.tree.leaves(self._specs)]
-    return wanted == [(x.shape, x.dtype) for x in program.in_avals]
+  def _fits(self, kept: Kept) -> bool:
+    specs = jax.tree.leaves(arguments(self._specs, kept.epsilon))
+    wanted = [(x.shape, x.dtype) for x in specs]
+    return wanted == [(x.shape, x.dtype) for x in kept.program.in_avals]
 
 
 def digest_of(data: bytes) -> str:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.devices import compilation
 from mtlmoe_jax.evaluation import program_files, test_time
+from mtlmoe_jax.ops import folding
 from mtlmoe_jax.utils import background, garbage
 
 PredictStep = Callable[[Any, dict[str, Any]], dict[str, Any]]
@@ -89,7 +90,9 @@ class KeptStep:
     # Not the whole checkpoint: its arrays may be freed before this is.
     self._restored = dataclasses.replace(restored, variables={})
     self._specs = jax.tree.map(_spec, restored.variables)
-    self._programs: dict[Shape, PredictStep] = {}
+    self._programs: dict[Shape, _Program] = {}
+    # By epsilon of the norms that are part of the kernels, once for all.
+    self._folded: dict[float, Any] = {}
     self._locks: dict[Shape, threading.Lock] = {}
     self._lock = threading.Lock()
     self._traced: PredictStep | None = None
@@ -100,7 +103,17 @@ class KeptStep:
     if not (plain and self._restored.digest and _on_one_device(variables)):
       return self._by_trace()(variables, batch)
     shape: Shape = tuple(np.shape(batch["image"])[:3])
-    return self._program(shape)(variables, batch)
+    program = self._program(shape)
+    return program.step(self._given(program.epsilon, variables), batch)
+
+  def _given(self, epsilon: float | None, variables: Any) -> Any:
+    """The variables as a program wants them."""
+    if epsilon is None:
+      return variables
+    with self._lock:
+      if epsilon not in self._folded:
+        self._folded[epsilon] = folding.folded(variables, epsilon)
+      return self._folded[epsilon]
 
   def prepare(self, images: int) -> None:
     """Starts to make the program of a batch; whoever needs it waits for it.
@@ -131,7 +144,7 @@ class KeptStep:
     names = self._restored.class_names
     return models.build_model(self._restored.config, len(names))
 
-  def _program(self, shape: Shape) -> PredictStep:
+  def _program(self, shape: Shape) -> "_Program":
     with self._lock:
       lock = self._locks.setdefault(shape, threading.Lock())
     with lock:
@@ -140,28 +153,52 @@ class KeptStep:
           self._programs[shape] = self._made(shape)
       return self._programs[shape]
 
-  def _made(self, shape: Shape) -> PredictStep:
+  def _made(self, shape: Shape) -> "_Program":
     """A compiled program, read or traced."""
-    specs = (
-      self._specs,
-      {
-        "image": jax.ShapeDtypeStruct((*shape, 3), np.uint8),
-        "valid": jax.ShapeDtypeStruct(shape[:1], np.bool_),
-      },
-    )
-    places = program_files.Places(self._restored, specs)
-    exported = places.read()
-    if exported is None:
-      pure = make_predict_step(self._model(), jit=lambda step: step)
-      exported = program_files.export(pure, specs)
-      if exported is None:
-        return self._by_trace()
-      places.write(exported)
+    batch = {
+      "image": jax.ShapeDtypeStruct((*shape, 3), np.uint8),
+      "valid": jax.ShapeDtypeStruct(shape[:1], np.bool_),
+    }
+    places = program_files.Places(self._restored, (self._specs, batch))
+    kept = places.read()
+    if kept is None:
+      kept = self._exported(batch)
+      if kept is None:
+        return _Program(self._by_trace(), None)
+      places.write(kept)
+    specs = program_files.arguments((self._specs, batch), kept.epsilon)
     try:
-      return compilation.jit_forward(exported.call).lower(*specs).compile()
+      jitted = compilation.jit_forward(kept.program.call)
+      return _Program(jitted.lower(*specs).compile(), kept.epsilon)
     except (NotImplementedError, ValueError):
       # JAX takes back some of what it exports, on other devices than a CPU.
-      return self._by_trace()
+      return _Program(self._by_trace(), None)
+
+  def _exported(self, batch: dict[str, Any]) -> "program_files.Kept | None":
+    """A traced program, norms in its kernels where they can be."""
+    from mtlmoe_jax.models import folded
+
+    model = self._model()
+    epsilon = folded.foldable(model)
+    if epsilon is not None:
+      model = model.clone(norm="folded")
+    pure = make_predict_step(model, jit=lambda step: step)
+    specs = program_files.arguments((self._specs, batch), epsilon)
+    program = program_files.export(pure, specs)
+    return None if program is None else program_files.Kept(program, epsilon)
+
+
+class _Program(NamedTuple):
+  """A compiled step.
+
+  Attributes:
+    step: takes variables and a batch.
+    epsilon: of the norms that its variables have in their kernels; None: they
+      are those of the checkpoint.
+  """
+
+  step: PredictStep
+  epsilon: float | None
 
 
 def _spec(leaf: Any) -> jax.ShapeDtypeStruct:

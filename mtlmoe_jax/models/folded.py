@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from mtlmoe_jax.models.mtlmoe import MTLMoE
-from mtlmoe_jax.models.normalization import EPSILON, fold, uses_stored
-from mtlmoe_jax.utils import trees
+from mtlmoe_jax.models.normalization import EPSILON, uses_stored
+from mtlmoe_jax.ops import folding
 
 
 def fold_norms(
@@ -33,32 +32,23 @@ def fold_norms(
     they are where nothing can be folded: another norm, none with stored
     statistics, or variables on several devices.
   """
-  same = model, dict(variables)
-  if model.norm == "folded" or not uses_stored(model.norm, train=False):
-    return same
+  epsilon = foldable(model)
   leaves = jax.tree.leaves(dict(variables))
-  if any(_on_several_devices(leaf) for leaf in leaves):
-    return same
+  if epsilon is None or any(map(_on_several_devices, leaves)):
+    return model, dict(variables)
+  return model.clone(norm="folded"), folding.folded(variables, epsilon)
+
+
+def foldable(model: Any) -> float | None:
+  """The epsilon of a model's norms; None where they cannot be folded."""
+  if (
+    not isinstance(model, MTLMoE)
+    or model.norm == "folded"
+    or not uses_stored(model.norm, train=False)
+  ):
+    return None
   epsilon = model.backbone.sizes.epsilon
-  folded = fold(variables, EPSILON if epsilon is None else epsilon, _join)
-  before = trees.flatten(dict(variables))
-  placed = {
-    path: leaf if before.get(path) is leaf else jax.device_put(leaf)
-    for path, leaf in trees.flatten(folded).items()
-  }
-  # An empty collection stays: a caller may ask for it all the same.
-  folded = {"batch_stats": {}, **trees.unflatten(placed)}
-  return model.clone(norm="folded"), folded
-
-
-def _join(
-  kernel: Any, norm: Mapping[str, Any], epsilon: float
-) -> tuple[np.ndarray, np.ndarray]:
-  """As `normalization.fold` does it by default, with NumPy."""
-  of = {name: np.asarray(value) for name, value in norm.items()}
-  factor = of["scale"] / np.sqrt(of["var"] + np.float32(epsilon))
-  wide = factor[..., None, None, None, :]
-  return np.asarray(kernel) * wide, of["bias"] - of["mean"] * factor
+  return EPSILON if epsilon is None else epsilon
 
 
 def _on_several_devices(leaf: Any) -> bool:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mtlmoe_jax.devices import meshes
+from mtlmoe_jax.ops import folding
 
 # As in the published EfficientNets.
 EPSILON = 1e-3
@@ -144,43 +145,10 @@ def _join(
 
 
 def fold(
-  variables: Mapping[str, Any],
-  epsilon: float = EPSILON,
-  join: Callable[..., tuple[Any, Any]] = _join,
+  variables: Mapping[str, Any], epsilon: float = EPSILON
 ) -> dict[str, Any]:
-  """Variables of the same network with norms of mode "folded".
-
-  Args:
-    variables: `params` and `batch_stats` of modules in which each norm `a_norm`
-      with stored statistics follows a convolution `a_conv`; leaves may have
-      any leading axes, such as N experts. Norms without stored statistics, and
-      statistics of other modules, stay as they are.
-    epsilon: of the norms.
-    join: (kernel [..., h, w, I, O], the norm's `scale`, `bias`, `mean` and
-      `var` [..., O], epsilon) -> the kernel and offset in their place.
-
-  Returns:
-    `params`, and `batch_stats` where some are left; gradients flow back to the
-    variables given.
-  """
-
-  def walk(params: Mapping[str, Any], stats: Mapping[str, Any]) -> Any:
-    out, left = dict(params), dict(stats)
-    for name in params.keys() & stats.keys():
-      if name.endswith("_norm"):
-        conv = name.removesuffix("_norm") + "_conv"
-        norm = {**params[name], **left.pop(name)}
-        kernel, offset = join(params[conv]["kernel"], norm, epsilon)
-        out[conv] = {**params[conv], "kernel": kernel}
-        out[name] = {"bias": offset}
-      elif isinstance(params[name], Mapping):
-        out[name], below = walk(params[name], left.pop(name))
-        if below:
-          left[name] = below
-    return out, left
-
-  params, stats = walk(variables["params"], variables.get("batch_stats", {}))
-  return {"params": params, **({"batch_stats": stats} if stats else {})}
+  """`folding.fold` of traced arrays: gradients flow back to those given."""
+  return folding.fold(variables, epsilon, _join)
 
 
 @jax.custom_vjp

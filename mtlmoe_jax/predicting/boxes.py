@@ -23,6 +23,8 @@ _FLAGS = (
     "give the folder that they lie in with config.data.images",
     "give the folder that they lie in after the flags",
   ),
+  ("config.data.images=", "the folder of the images: "),
+  ("no such folder; give the data set's", "no such file or folder"),
 )
 
 
@@ -46,7 +48,8 @@ def read(
       among them.
 
   Returns:
-    An item an object, image by image.
+    An item an object, image by image; of MegaDetector's JSON also one for each
+    image without an object.
 
   Raises:
     InputError: more than one folder; it cannot be read, or names no object; an
@@ -76,7 +79,7 @@ def read(
     )
   for note in notes:
     processes.say(f"note: {note}")
-  if not kept:
+  if all(item.is_blank for item in kept):
     raise errors.InputError(
       f"--boxes={path}: names no box of an image{_why(notes)}"
     )
@@ -88,7 +91,8 @@ def _why(notes: Sequence[str]) -> str:
 
 
 def _is_other(item: Item, known: Collection[str]) -> bool:
-  assert item.detection is not None
+  if item.detection is None:
+    return False
   name = (item.detection.category or "").casefold()
   return name in _OTHERS and name not in known
 
@@ -129,7 +133,9 @@ def _of_detector(scenes: Scenes) -> tuple[list[Item], list[str]]:
   without = outside = 0
   for scene in scenes.scenes:
     path = str(scenes.tree.file(scene.path))
-    without += not scene.things
+    if not scene.things:
+      without += 1
+      items.append(Item(path, is_blank=True))
     for thing in scene.things:
       assert thing.box is not None
       box, share_inside = problems.inside(thing.box)
@@ -141,7 +147,7 @@ def _of_detector(scenes: Scenes) -> tuple[list[Item], list[str]]:
       )
   notes = _left_out(scenes.notes)
   if without:
-    notes.append(f"left out: {without} images without an object")
+    notes.append(f"{without} images without an object: rows without an answer")
   if outside:
     notes.append(
       f"left out: {outside} boxes without an area or outside of their images"

@@ -46,12 +46,15 @@ class Item:
     detection: the object; None: all of the image.
     frame: number of the frame, from 0; None: an image.
     seconds: from the start of the video to that frame; None: an image.
+    is_blank: a detector has found nothing in it: that is told, and the network
+      does not see it.
   """
 
   path: str
   detection: Detection | None = None
   frame: int | None = None
   seconds: float | None = None
+  is_blank: bool = False
 
 
 def find(

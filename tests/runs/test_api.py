@@ -1,11 +1,14 @@
 """The library: a finished run is loaded, asked, evaluated; and mistakes."""
 
+import concurrent.futures
 import dataclasses
 import json
 import math
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +17,8 @@ from PIL import Image
 
 import mtlmoe_jax as mm
 from mtlmoe_jax import api
-from mtlmoe_jax.evaluation import predict
 from mtlmoe_jax.utils import background
-from tests.support import golden_run, tiny
+from tests.support import golden_run, tiny, written
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +51,10 @@ def test_a_model_says_what_it_is(model, workdir):
 
 
 def test_predictions_are_those_of_the_script(workdir, model, files, tmp_path):
-  entries = predict.predict_images(
+  entries = written.rows(
     mm.checkpoints.restore_for_eval(workdir),
     files,
     tmp_path / "out",
-    progress=False,
   )
   predictions = list(model.predict(files))
   assert len(predictions) == len(entries) == 5
@@ -88,7 +89,10 @@ def test_paths_arrays_and_pictures_are_the_same(model, files):
     files,
     arrays,
     [Image.fromarray(image) for image in arrays],
+    (path for path in files),
     [str(files[0]), arrays[1], Image.open(files[2]), *others],
+    [path.read_bytes() for path in files],
+    (bytearray(path.read_bytes()) for path in files),
   ):
     for one, other in zip(by_path, model.predict(images), strict=True):
       assert dataclasses.replace(other, id=one.id) == one
@@ -115,12 +119,41 @@ def test_batches_change_nothing_and_little_is_compiled(model):
       assert other.experts.keys() == {"class", "box"}
       assert other.probability == pytest.approx(one.probability, abs=1e-5)
       np.testing.assert_allclose(other.box.shares, one.box.shares, atol=1e-5)
-  fresh = api.Model(model._restored)
-  assert [fresh._compiled_size(n, 8) for n in (2, 1, 2, 3, 8, 5, 1)] == [
-    *(2, 2, 2),
-    *(8, 8, 8),
-    2,
-  ]
+
+
+def test_a_batch_is_a_power_of_two(model, monkeypatch):
+  sizes = []
+  start = api.Predictor.start
+
+  def noted(self, images, size):
+    sizes.append(size)
+    return start(self, images, size)
+
+  monkeypatch.setattr(api.Predictor, "start", noted)
+  images = golden_run.images()
+  for count, batch_size in ((1, 0), (2, 0), (3, 0), (5, 0), (3, 1), (5, 3)):
+    list(model.predict(images[:count], batch_size=batch_size))
+  assert sizes == [1, 2, 4, *(4, 4), *(1, 1, 1), *(3, 3)]
+
+
+def test_any_number_of_threads_may_ask(model, files):
+  expected = list(model.predict(files))
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    asked = [pool.submit(lambda: list(model.predict(files))) for _ in range(24)]
+    for future in asked:
+      assert future.result() == expected
+
+
+def test_an_answer_that_is_not_wanted_leaves_nothing_behind(model):
+  before = threading.active_count()
+  predictions = model.predict(golden_run.images() * 3, batch_size=2)
+  next(predictions)
+  predictions.close()
+  # Its threads end by themselves.
+  end = time.monotonic() + 20
+  while threading.active_count() > before and time.monotonic() < end:
+    time.sleep(0.01)
+  assert threading.active_count() <= before
 
 
 def test_images_are_read_a_batch_at_a_time(model):
@@ -188,7 +221,7 @@ def test_the_second_start_imports_what_it_needs(workdir, files):
 import sys
 import mtlmoe_jax as mm
 (p,) = mm.load(sys.argv[1]).predict(sys.argv[2])
-from mtlmoe_jax.evaluation import predict
+from mtlmoe_jax.predicting import run
 print(p.probability.hex(), *(x.hex() for x in p.box.pixels))
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 print(*(name for name in sys.modules if name.startswith("mtlmoe_jax.")))
@@ -241,16 +274,18 @@ GOOD = np.zeros((4, 5, 3), np.uint8)
     (iter(()), "no images given"),
     (np.zeros((0, 4, 5, 3), np.uint8), "no images given"),
     ("/nowhere/a.jpg", "no such image file: /nowhere/a.jpg"),
-    (3, "a int is no image"),
-    (None, "a NoneType is no image"),
-    ([3], "image 0 is a int"),
-    ([GOOD, [1, 2]], "image 1 is a list"),
+    (3, "^int is no image"),
+    (None, "^NoneType is no image"),
+    ([3], "image 0 is of type int"),
+    ([GOOD, [1, 2]], "image 1 is of type list"),
     (GOOD.astype(np.float32), "image 0 is of float32"),
     ([GOOD, GOOD[..., 0]], r"image 1 has shape \(4, 5\)"),
     (np.zeros((4, 5, 4), np.uint8), r"image 0 has shape \(4, 5, 4\)"),
     (np.zeros((4, 0, 3), np.uint8), r"image 0 has shape \(4, 0, 3\)"),
     (np.zeros((2, 3, 4, 5, 3), np.uint8), r"image 0 has shape \(3, 4, 5, 3\)"),
     (Image.new("RGB", (0, 3)), "image 0 has no pixels"),
+    (b"", "image 0 cannot be read"),
+    ([GOOD, b"no image"], "image 1 cannot be read as an image"),
   ],
 )
 def test_bad_images_are_named(model, images, message):

@@ -8,9 +8,9 @@ from PIL import Image
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.checkpoints import restore_for_eval
-from mtlmoe_jax.evaluation import evaluate, predict
+from mtlmoe_jax.evaluation import evaluate
 from mtlmoe_jax.training import loop
-from tests.support import tiny
+from tests.support import tiny, written
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +62,10 @@ def test_a_temperature_is_used_by_evaluation_and_prediction(workdir, tmp_path):
 
   source = evaluate.data_lib.open_data(restored.config).test
   Image.fromarray(source[4]["image"]).save(tmp_path / "a.png")
-  (entry,) = predict.predict_images(
+  (entry,) = written.rows(
     restored,
     [tmp_path / "a.png"],
     tmp_path / "out",
-    progress=False,
   )
   assert entry["probability"] == pytest.approx(sharper[4].max(), rel=1e-4)
   np.testing.assert_allclose(entry["box"]["normalised"], p.boxes[4], atol=1e-5)

@@ -36,8 +36,17 @@ class FakeModel:
     )
 
 
-def restored_of(monkeypatch, tasks=("class", "box")):
-  monkeypatch.setattr(models, "build_model", lambda *_: FakeModel(tasks))
+class PlacedModel(FakeModel):
+  """Its answers depend on the place in a batch, as last bits of real ones."""
+
+  def apply(self, variables, images, train, valid):
+    places = jnp.arange(len(images), dtype=jnp.float32)
+    lighter = images.astype(jnp.float32) + places[:, None, None, None]
+    return super().apply(variables, lighter, train, valid)
+
+
+def restored_of(monkeypatch, tasks=("class", "box"), model=FakeModel):
+  monkeypatch.setattr(models, "build_model", lambda *_: model(tasks))
   config = config_lib.default_config()
   config.data.image_size = 32
   config.eval.batch_size = 2

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mtlmoe_jax import version
-from mtlmoe_jax.cli import export, main, prepare_cub
+from mtlmoe_jax.cli import export, main, predict, prepare_cub, verify
 from mtlmoe_jax.data import prepare
 from mtlmoe_jax.pretrained import export as export_lib
 from tests.support import tiny
@@ -112,3 +112,35 @@ def test_mistakes_among_flags_do_not_wait_for_jax(words, message):
 def test_values_of_flags_are_those_of_the_rooms():
   assert export.NAMES == export_lib.NAMES
   assert prepare_cub.EXPECTS == prepare.EXPECTS
+
+
+def test_ctrl_c_before_a_verb_has_begun_is_a_line(monkeypatch, capsys):
+  from mtlmoe_jax.cli import start
+
+  def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(start, "run", interrupted)
+  assert main.main(["predict"]) == 130
+  assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_only_a_file_that_tells_why_is_said_to():
+  coco = ("predictions.coco.json", "predictions.coco_images.json")
+  studio = ("predictions.label_studio.json", "predictions.label_studio.xml")
+  assert predict._where_told(coco + studio) == ""
+  assert predict._where_told((*coco, "a.csv")) == "; why is told in a.csv"
+
+
+def test_a_folder_of_predictions_is_verified(tmp_path, monkeypatch):
+  from mtlmoe_jax.predicting import verify as verify_lib
+
+  class Asked(Exception):
+    pass
+
+  def asked(path):
+    raise Asked(path)
+
+  monkeypatch.setattr(verify_lib, "read_passport", asked)
+  with pytest.raises(Asked, match=r"predictions\.jsonl"):
+    verify.main(["verify", str(tmp_path)])

@@ -88,7 +88,8 @@ def test_what_is_left_out_is_told(here, capsys):
       "photos/day/film.mp4": [("1", 0.9, BOX, {"frame_number": 3})],
     },
   )
-  (item,) = read()
+  item, blank = read()
+  assert (blank.path, blank.is_blank) == ("photos/night/b.jpg", True)
   assert item.path == "photos/night/a.jpg"
   told = capsys.readouterr().err
   for words in (
@@ -138,7 +139,8 @@ def test_mistakes(here):
   detector(here, {"x/gone.jpg": [("1", 0.9, BOX)], "day/a.jpg": []})
   for match, images, path in (
     ("the one folder that they lie in, not 2", ("a", "b"), "md.json"),
-    (r"--boxes='none.json': no such folder", (), "none.json"),
+    (r"--boxes='none.json': no such file or folder$", (), "none.json"),
+    (r"^the folder of the images: 'md.json': no such", ("md.json",), "md.json"),
     (r"gone\.jpg.*the folder that they lie in after the flags", (), "md.json"),
   ):
     with pytest.raises(errors.InputError, match=match) as caught:

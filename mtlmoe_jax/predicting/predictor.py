@@ -14,14 +14,20 @@ import ml_collections
 import numpy as np
 
 from mtlmoe_jax import config as config_lib
-from mtlmoe_jax import data as data_lib
 from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.data import frames
 from mtlmoe_jax.evaluation import calibrate, test_time
-from mtlmoe_jax.evaluation.programs import PredictStep, make_step
+from mtlmoe_jax.evaluation.programs import KeptStep, PredictStep, make_step
 from mtlmoe_jax.metrics.predictions import Choices, choices_of, softmax, top
 
 Corners = tuple[float, float, float, float]
+# Of one image, by name: see `data.frames.eval_frames`.
+Frames = dict[str, np.ndarray]
+# A batch that the device works on.
+Started = test_time.Answers
+
+# Images at a time on a CPU, where more are no quicker.
+_CPU_BATCH = 16
 
 
 class ClassProbability(NamedTuple):
@@ -96,6 +102,8 @@ class Predictor:
 
   Attributes:
     config: of the run, with the views that were asked for.
+    temperature: of its probabilities; None without calibration.
+    class_names: L names.
   """
 
   def __init__(
@@ -119,49 +127,100 @@ class Predictor:
     if views:
       self.config.eval.views = views
     config_lib.check_config(self.config)
-    self._temperature = calibrate.temperature(restored, self.config) or 1.0
-    self._names = restored.class_names
+    self.temperature = calibrate.temperature(restored, self.config)
+    self.class_names = restored.class_names
     self._variables = restored.variables
     self._step = step or make_step(restored)
 
-  def predict(
-    self, images: Sequence[tuple[str, np.ndarray]], size: int
-  ) -> list[Prediction]:
-    """Predicts the images of one batch.
+  def prepare(self, size: int) -> None:
+    """Begins to make the program of a batch of so many, in another thread."""
+    if isinstance(self._step, KeptStep) and self.config.eval.views == "whole":
+      self._step.prepare(size)
+
+  def batch_size(self, count: int, most: int = 0) -> int:
+    """How many images a compiled batch has.
+
+    The same for every way to ask, so that answers are the same to the bit. A
+    power of two, so that few sizes are compiled and at most half is empty.
 
     Args:
-      images: at most B of (id, u8 [h, w, 3] RGB).
+      count: images there are.
+      most: at a time; 0: `config.eval.batch_size`, on a CPU at most 16.
+    """
+    return min(self.largest_batch(most), 1 << max(0, count - 1).bit_length())
+
+  def largest_batch(self, most: int = 0) -> int:
+    """What `batch_size` gives for very many images."""
+    if most:
+      return most
+    size = int(self.config.eval.batch_size)
+    return min(size, _CPU_BATCH) if jax.default_backend() == "cpu" else size
+
+  def frames(self, image: np.ndarray) -> Frames:
+    """What the network sees of an image; may run in any thread.
+
+    Args:
+      image: u8 [h, w, 3] RGB.
+    """
+    return frames.eval_frames(image, self.config)
+
+  def start(self, images: Sequence[Frames | None], size: int) -> Started:
+    """Has the device begin with a batch; does not wait for it.
+
+    Args:
+      images: at most B, from `frames`; None leaves a place empty, and at least
+        one is none such.
       size: B; the batch is filled up, so that one size is compiled once.
+    """
+    some = next(image for image in images if image is not None)
+    batch = {
+      name: np.zeros((size, *pixels.shape), pixels.dtype)
+      for name, pixels in some.items()
+    }
+    valid = np.zeros(size, bool)
+    for i, image in enumerate(images):
+      if image is not None:
+        valid[i] = True
+        for name, pixels in image.items():
+          batch[name][i] = pixels
+    return test_time.forward(
+      self._step, self._variables, {**batch, "valid": valid}, self.config.eval
+    )
+
+  def finish(
+    self, started: Started, about: Sequence[tuple[str, int, int] | None]
+  ) -> list[Prediction | None]:
+    """Waits for a batch.
+
+    Args:
+      started: from `start`.
+      about: (id, height, width) of each image, in pixels; None where a place
+        was left empty.
 
     Returns:
-      One prediction an image.
+      A prediction for each image that there was.
     """
-    if not images:
-      return []
-    rows = [data_lib.eval_frames(image, self.config) for _, image in images]
-    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    batch = frames.pad({**batch, "valid": np.ones(len(rows), bool)}, size)
-    outputs = test_time.combine(
-      test_time.forward(self._step, self._variables, batch, self.config.eval)
-    )
+    outputs = test_time.combine(started)
     return [
-      self._prediction(id_, image, jax.tree.map(lambda x, i=i: x[i], outputs))
-      for i, (id_, image) in enumerate(images)
+      None
+      if one is None
+      else self._prediction(*one, jax.tree.map(lambda x, i=i: x[i], outputs))
+      for i, one in enumerate(about)
     ]
 
   def _prediction(
-    self, id_: str, image: np.ndarray, row: Mapping[str, Any]
+    self, id_: str, height: int, width: int, row: Mapping[str, Any]
   ) -> Prediction:
     """One row of the model's outputs in the terms of a user."""
-    height, width = image.shape[:2]
     top5: tuple[ClassProbability, ...] = ()
     best, box = None, None
     if "logits" in row:
-      probabilities = softmax(row["logits"], self._temperature)
+      probabilities = softmax(row["logits"], self.temperature or 1.0)
       order = top(row["logits"])
       best = int(order[0])
       top5 = tuple(
-        ClassProbability(self._names[c], float(probabilities[c])) for c in order
+        ClassProbability(self.class_names[c], float(probabilities[c]))
+        for c in order
       )
     if "box" in row:
       shares = np.asarray(row["box"], np.float64)
