@@ -129,22 +129,6 @@ def load_image_at_least(
   return image, (image.shape[0], image.shape[1])
 
 
-def decode_upright(data: bytes, what: str) -> np.ndarray:
-  """As `load_image`, for what is in a file.
-
-  Args:
-    data: an encoded image.
-    what: what to call it in an error message.
-
-  Returns:
-    u8 [h, w, 3].
-
-  Raises:
-    InputError: as `load_image`.
-  """
-  return _decode(data, what, upright=True)
-
-
 def decode_bytes(data: bytes, what: str) -> np.ndarray:
   """As `load_image` for bytes, but EXIF orientation is left alone.
 

@@ -11,8 +11,6 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -24,6 +22,7 @@ from mtlmoe_jax.checkpoints import Restored
 from mtlmoe_jax.devices import processes
 from mtlmoe_jax.predicting import (
   formats,
+  identity,
   inputs,
   journal,
   judging,
@@ -78,7 +77,6 @@ class Outcome:
     unreadable: files, frames or objects that could not be read.
     first_error: why the first one could not.
     names: of the files of all rows, in `out`.
-    overlays: which ones were drawn.
   """
 
   out: pathlib.Path
@@ -86,7 +84,6 @@ class Outcome:
   unreadable: int
   first_error: str
   names: tuple[str, ...]
-  overlays: str
 
 
 def predict_files(
@@ -128,16 +125,13 @@ def predict_files(
   predictor.prepare(size)
   facts = passport.of(restored, predictor, size)
   root = os.fspath(paths[0]) if len(paths) == 1 else ""
-  about = dataclasses.replace(
-    _about(restored, predictor, items, kinds, options),
-    root=root if os.path.isdir(root) else "",
-  )
+  about = _about(restored, predictor, items, kinds, options, root)
   formats.foresee(names, [item.path for item in items], about)
   depends_on = {"passport": facts, "pictures": dataclasses.asdict(kinds)}
   with _claimed(out):
     stems = pictures.stems(items, out) if kinds.any else [""] * len(items)
-    keys = _keys(items)
-    signatures = _signatures(items, keys, stems, size)
+    keys = identity.keys(items)
+    signatures = identity.signatures(items, keys, stems, size)
     with journal.Journal(out, keys, signatures, depends_on) as kept:
       _announce(kept, len(items))
       pictures.make_folders(kinds, out)
@@ -155,9 +149,7 @@ def predict_files(
       written = _write(kept, names, about, out)
       unreadable, first_error = _errors(kept)
     kept.remove()
-  return Outcome(
-    out, len(items), unreadable, first_error, written, kinds.overlays
-  )
+  return Outcome(out, len(items), unreadable, first_error, written)
 
 
 def _items(
@@ -200,6 +192,7 @@ def _about(
   items: Sequence[inputs.Item],
   kinds: pictures.Kinds,
   options: Options,
+  root: str,
 ) -> formats.About:
   """What the formats are told, but for the time."""
   config = predictor.config
@@ -215,6 +208,7 @@ def _about(
     has_detections=bool(options.boxes),
     has_frames=any(item.frame is not None for item in items),
     pictures=tuple(kinds.none()),
+    root=root if os.path.isdir(root) else "",
     detector=os.path.basename(options.boxes),
     options=options.format_options,
   )
@@ -353,58 +347,6 @@ def _write(
     (out / name).parent.mkdir(parents=True, exist_ok=True)
     os.replace(folder / name, out / name)
   return tuple(written)
-
-
-def _keys(items: Sequence[inputs.Item]) -> list[str]:
-  """A text for each item, all different."""
-  counts: collections.Counter[str] = collections.Counter()
-  keys = []
-  for item in items:
-    key = "|".join(
-      (
-        item.path,
-        "" if item.frame is None else str(item.frame),
-        "" if item.detection is None else str(item.detection.box),
-      )
-    )
-    counts[key] += 1
-    keys.append(f"{key}|{counts[key]}")
-  return keys
-
-
-def _signatures(
-  items: Sequence[inputs.Item],
-  keys: Sequence[str],
-  stems: Sequence[str],
-  size: int,
-) -> list[str]:
-  """For each item a digest of its batch: files, and names of pictures.
-
-  The last bits of an answer depend on its place in the batch, and perhaps on
-  what else is there: a row of another batch is not the same.
-  """
-  found: list[str] = []
-  last, state = "", ""
-  for begin in range(0, len(items), size):
-    digest = hashlib.sha256()
-    batch = range(begin, min(begin + size, len(items)))
-    for number in batch:
-      if items[number].path != last:
-        last = items[number].path
-        state = _state(last)
-      # Any name, also one that is no Unicode.
-      digest.update(json.dumps([keys[number], state, stems[number]]).encode())
-    found += [digest.hexdigest()[:16]] * len(batch)
-  return found
-
-
-def _state(path: str) -> str:
-  """Size and time of a file; "" where there is none."""
-  try:
-    stat = os.stat(path)
-  except OSError:
-    return ""
-  return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mtlmoe_jax import errors
 from mtlmoe_jax.data import images as images_lib
-from mtlmoe_jax.predicting import reading
+from mtlmoe_jax.predicting import judging, reading
 from mtlmoe_jax.predicting.predictor import (
   Frames,
   Prediction,
@@ -82,7 +82,7 @@ def _batches(
   running: tuple[Started, list[_Framed]] | None = None
   # Not shut down: its threads end with it. A generator that nobody has used up
   # ends when the process does, and no thread can be waited for any more.
-  pool = concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 1))
+  pool = judging.make_pool()
   read, problem = _read(predictor, pending, most - 1, pool)
   batch = first + read
   size = predictor.batch_size(len(batch), batch_size)

@@ -292,7 +292,7 @@ def test_a_large_jpeg_is_shrunk_while_it_is_decoded(mode, progressive):
   data = jpeg(mode=mode, progressive=progressive)
   image, size = images.load_image_at_least(data, 60)
   assert size == (240, 320) and image.shape == (60, 80, 3)
-  whole = images.decode_upright(data, "a")
+  whole = images.load_image_at_least(data, 0, "a")[0]
   want = np.asarray(
     Image.fromarray(whole).resize((80, 60), Image.Resampling.BOX)
   )
@@ -310,7 +310,7 @@ def test_it_is_as_small_as_may_be(side, height):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_what_is_shrunk_is_upright(orientation):
   data = jpeg(exif=turned_by(orientation))
-  whole = images.decode_upright(data, "a")
+  whole = images.load_image_at_least(data, 0, "a")[0]
   image, size = images.load_image_at_least(data, 60)
   assert size == whole.shape[:2]
   assert image.shape == (size[0] // 4, size[1] // 4, 3)
